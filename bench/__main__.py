@@ -10,17 +10,22 @@ from pathlib import Path
 def main() -> None:
     """Run the command line; exit with an error if another distribution has overwritten the package ``bench``."""
     import bench
+    from bench import interrupts
 
     if not (bench.__doc__ or "").startswith("stochgrad-bench") or not Path(__file__).with_name("default.toml").exists():
         sys.exit(
             f"Error: the package 'bench' in {Path(__file__).parent} is not stochgrad-bench's: another distribution has "
             "overwritten it (frappe-bench has the same name). Install stochgrad-bench in an environment of its own."
         )
-    from bench.cli import main as run
+    interrupts.listen()
+    try:
+        from bench.cli import main as run
 
-    faulthandler.enable()  # a crash of the interpreter, as in a user's extension, names the line
-    atexit.register(gc.freeze)  # a last collection among the objects of torch would take a third of a second
-    sys.exit(run())
+        faulthandler.enable()  # a crash of the interpreter, as in a user's extension, names the line
+        atexit.register(gc.freeze)  # a last collection among the objects of torch would take a third of a second
+        sys.exit(run())
+    except KeyboardInterrupt:  # outside of any command
+        sys.exit(interrupts.end())
 
 
 if __name__ == "__main__":

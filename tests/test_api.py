@@ -12,10 +12,10 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from bench import Expectation, Measurement, measure, objectives
-from bench.measurement.lines import Lost
 from bench.measurement.objective_checks import CHECKS, check_own
 from bench.planning.switches import SWITCHES
 from bench.planning.user_code import Ended
+from bench.records.lines import Lost
 from bench.stats.printing import format_variance
 from bench.stats.summary import HEAVY
 from estimators import RLOO, Enumeration, Estimator, Refusal, Reparameterization, ScoreFunction

@@ -11,9 +11,9 @@ from bench.advice.candidates import by_importance, screened, variant
 from bench.advice.points import Point
 from bench.advice.race import FINAL_SHARE, FINALS, MOST, Race, Report, is_refuted
 from bench.measurement.counting import COUNT_ROWS
-from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
 from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records.lines import Lost
 from bench.records.text import described
 from bench.stats.selection import still_possible
 from estimators import Estimator, Refusal, command_line_name

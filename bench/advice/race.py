@@ -12,9 +12,9 @@ from statistics import median
 
 from bench.advice.arms import Arm
 from bench.advice.budget import Budget
-from bench.measurement.lines import Lost
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW
+from bench.records.lines import Lost
 from bench.records.text import described
 from bench.stats import Reference, Summary
 from bench.stats.selection import Loss, combined, level_of_limits, loss_of

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from bench import interrupts
 from bench.cli import (
     advise,
     baseline,
@@ -30,7 +31,7 @@ from bench.cli import (
     verify,
 )
 from bench.cli.encoding import spell_what_terminals_lack
-from bench.cli.errors import CommandError, ExitCode, program
+from bench.cli.errors import INTERRUPTS, CommandError, ExitCode, program
 from bench.cli.options import misplaced
 from bench.cli.terminal import echo
 from bench.records.text import printable
@@ -46,12 +47,12 @@ def main() -> int:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         if found := re.match(r"Got unexpected extra arguments? \((\S+)", message):
             message += f". {misplaced(found[1].rstrip(')'))}"
-        prefix = "" if error.exit_code == ExitCode.INTERRUPTED else "Error: "
+        prefix = "" if error.exit_code in INTERRUPTS else "Error: "
         echo(f"{prefix}{printable(message)}", err=True)
         return error.exit_code
     except click.Abort:  # an interrupt that no command has reported
         echo("Interrupted.", err=True)
-        return ExitCode.INTERRUPTED
+        return interrupts.end()
     except MemoryError:
         echo("Error: There is not enough memory for this. What was measured is safe.", err=True)
         return ExitCode.FAILED

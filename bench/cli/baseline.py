@@ -85,6 +85,7 @@ def show(name: str, json: bool) -> None:
 @options.dtype(help="Type of samples and gradients [the spec's].")
 @options.device(help="Device to measure on [the spec's].")
 @options.speed_option
+@options.cell_timeout
 @click.option("--force", is_flag=True, help="Replace an existing baseline of this name.")
 @fresh_option
 @options.quiet_option
@@ -137,6 +138,7 @@ def _measured(
     replicates: int | None,
     speed: bool,
     fresh: bool,
+    cell_timeout: float | None,
     quiet: bool,
     **given: Any,
 ) -> Draft:
@@ -144,18 +146,25 @@ def _measured(
     from dataclasses import replace
 
     from bench.cli.progress import choose
-    from bench.gate.save import measure
-    from bench.gate.select import pick
     from bench.planning.spec import study
 
     chosen, _ = study(spec, estimator, objective, **{key: value for key, value in given.items() if value is not None})
+    options.prepare_workers((*chosen.estimators, *chosen.objectives), cell_timeout=cell_timeout)
+    from bench.execution.pool import Pool
+    from bench.execution.rehearsal import require_sound
+    from bench.gate.save import measure
+    from bench.gate.select import pick
+
     first, _ = options.BUDGETS[budget or "full"]
     settings = replace(chosen.on_device().settings(), replicates=replicates or first)
-    picked = pick(chosen.estimators, chosen.objectives)
-    if not (quiet or spec or estimator or objective):
-        echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
     adaptive = replicates is None and budget != "quick"
-    return measure(picked, settings, path, choose(quiet=quiet), adaptive=adaptive, speed=speed, fresh=fresh)
+    with Pool(cell_timeout=cell_timeout) as pool:
+        require_sound(pool, chosen)
+        picked = pick(chosen.estimators, chosen.objectives)
+        if not (quiet or spec or estimator or objective):
+            echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
+        progress = choose(quiet=quiet)
+        return measure(picked, settings, path, progress, pool, adaptive=adaptive, speed=speed, fresh=fresh)
 
 
 @command.command(
@@ -166,11 +175,18 @@ def _measured(
 @options.data_dir
 @options.no_plugins
 @options.speed_option
+@options.cell_timeout
 @fresh_option
 @options.quiet_option
 @reported()
 def promote(
-    name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, fresh: bool, quiet: bool
+    name: str,
+    estimator: tuple[str, ...],
+    objective: tuple[str, ...],
+    speed: bool,
+    cell_timeout: float | None,
+    fresh: bool,
+    quiet: bool,
 ) -> ExitCode:
     """Measure cells again, accept the results, and print the changes.
 
@@ -178,15 +194,22 @@ def promote(
     only the selected cells are measured, new ones too; all other cells stay as they are.
     """
     from bench.cli.progress import choose
-    from bench.gate import save
-    from bench.gate.baseline import path_of, read
-    from bench.gate.select import select
+    from bench.gate.baseline import path_of, read, selectors
 
     old, path = read(name), path_of(name)
-    selection = select(old, path.parent, estimator, objective)
-    with _unfinished(path):
-        draft = save.promote(old, selection, path, choose(quiet=quiet), speed=speed, fresh=fresh)
-        return _keep(name, draft, old, speed=speed)
+    folder = path.parent
+    options.prepare_workers((s for entry in old.cells for s in selectors(entry, folder)), cell_timeout=cell_timeout)
+    from bench.execution.pool import Pool
+    from bench.execution.rehearsal import rehearse
+    from bench.gate import save
+    from bench.gate.select import named, select
+
+    with Pool(cell_timeout=cell_timeout) as pool:
+        broken = rehearse(pool, named(old, folder, estimator, objective))
+        selection = select(old, folder, estimator, objective, broken)
+        with _unfinished(path):
+            draft = save.promote(old, selection, path, choose(quiet=quiet), pool, speed=speed, fresh=fresh)
+            return _keep(name, draft, old, speed=speed)
 
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:

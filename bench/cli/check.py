@@ -54,6 +54,7 @@ from bench.records.files import make_folder
     help="Also compare costs; with --speed=fail, a slower cell fails the build.",
 )
 @click.option("--explain", metavar="CELL", help="Check only the cell with this label or id; print all evidence.")
+@options.cell_timeout
 @options.json_option
 @click.option("--markdown", type=options.PATH, metavar="FILE", help="Also write a report for a pull request.")
 @click.option("--junit", type=options.PATH, metavar="FILE", help="Also write a report in JUnit XML.")
@@ -71,6 +72,7 @@ def command(
     json: bool,
     markdown: Path | None,
     junit: Path | None,
+    cell_timeout: float | None,
     quiet: bool,
     **given: Any,
 ) -> int:
@@ -83,7 +85,7 @@ def command(
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")
     from bench.cli.progress import choose
-    from bench.gate.baseline import path_of, read
+    from bench.gate.baseline import path_of, read, selectors
 
     for path in filter(None, (markdown, junit)):
         _check_writable(path)
@@ -94,16 +96,22 @@ def command(
             "compared. Leave --dtype out, or save another baseline with this dtype.",
             ExitCode.NOTHING,
         )
-    from bench.gate.select import select
+    folder = path_of(baseline).parent
+    options.prepare_workers((s for entry in found.cells for s in selectors(entry, folder)), cell_timeout=cell_timeout)
+    from bench.execution.pool import Pool
+    from bench.execution.rehearsal import rehearse
+    from bench.gate.select import named, select
     from bench.gate.stages import Options, check
     from bench.gate.words import Printer
 
     first = options.BUDGETS[budget][1] if budget else replicates
     how = Options(replicates=first, speed=speed or "off", **given)  # type: ignore[arg-type]
-    selection = select(found, path_of(baseline).parent, estimator, objective)
-    if explain:
-        selection = selection.only(explain)
-    printer = Printer(baseline, found, check(found, selection, how, choose(quiet=quiet)))
+    with Pool(cell_timeout=cell_timeout) as pool:
+        broken = rehearse(pool, named(found, folder, estimator, objective))
+        selection = select(found, folder, estimator, objective, broken)
+        if explain:
+            selection = selection.only(explain)
+        printer = Printer(baseline, found, check(found, selection, how, choose(quiet=quiet), pool))
     if json:
         echo_json(printer.json())
     else:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
+from bench import interrupts
+
 SAFE = "what was measured is safe. Go on with"
 UNWRITTEN = "nothing was written. Start again with"
 """Message after an interrupt if nothing was kept (``SAFE`` if results were). The command to repeat follows it."""
@@ -21,7 +23,7 @@ class ExitCode(IntEnum):
     - FAULT: the gate confirmed a fault, or a cell of a baseline is missing.
     - NOTHING: there is no result.
     - DAMAGED: a file is damaged, or of a newer version.
-    - INTERRUPTED: the user interrupted the command.
+    - HUNG_UP, INTERRUPTED, TERMINATED: the signal SIGHUP, SIGINT (Ctrl-C) or SIGTERM ended the command.
     """
 
     FINE = 0
@@ -30,7 +32,13 @@ class ExitCode(IntEnum):
     FAULT = 3
     NOTHING = 4
     DAMAGED = 5
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+INTERRUPTS = (ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+"""The exit codes of commands that a signal has ended."""
 
 
 class CommandError(Exception):
@@ -56,6 +64,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         interrupted: what the message after an interrupt says of the results: ``SAFE`` if they were kept, ``UNWRITTEN``
             if not.
     """
+    from bench.execution.progress import NoWorker
     from bench.planning.selectors import NothingFits, UsageError
     from bench.planning.user_code import Ended, comes_from_user, contained
     from bench.records.lines import Damaged
@@ -69,6 +78,8 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         raise CommandError(str(error), ExitCode.USAGE) from None
     except Ended as error:
         raise CommandError(f"{error}.", ExitCode.FAILED) from None
+    except NoWorker as error:
+        raise CommandError(f"{str(error).removesuffix('.')}; {_go_on(interrupted)}", ExitCode.FAILED) from None
     except NothingFits as error:
         raise CommandError(str(error), ExitCode.NOTHING) from None
     except Damaged as error:
@@ -80,7 +91,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
             raise
         raise _disk_error(error, interrupted) from None
     except KeyboardInterrupt:
-        raise CommandError(f"Interrupted; {_go_on(interrupted)}", ExitCode.INTERRUPTED) from None
+        raise CommandError(f"Interrupted; {_go_on(interrupted)}", ExitCode(interrupts.end())) from None
 
 
 def _disk_error(error: OSError, interrupted: str) -> CommandError:

@@ -1,7 +1,7 @@
 """Options and arguments that several commands share."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
 from bench.planning.plugins import ALLOWED
+from bench.planning.selectors import Selector
 from bench.planning.settings import MOST
 from bench.records.lines import USUAL, Rerun
 
@@ -150,6 +151,18 @@ def _restore_variable(before: str | None) -> None:
         os.environ[VARIABLE] = before
 
 
+def prepare_workers(named: Iterable[Selector], workers: int | None = None, cell_timeout: float | None = None) -> None:
+    """Begin to prepare worker processes if the command will need them, before it loads anything slow itself.
+
+    They are needed if one of the selectors ``named`` is the user's own, if there are several ``workers``, or if there
+    is a ``cell_timeout``.
+    """
+    if cell_timeout is not None or (workers or 1) > 1 or any(selector.is_own for selector in named):
+        from bench.execution.worker import prepare
+
+        prepare()
+
+
 name_argument = click.argument("name", shell_complete=complete_baseline)
 
 
@@ -179,6 +192,16 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         return self.fail(said, param, ctx)
 
 
+class Processes(Count):
+    """A number of processes, or the word ``auto``, which becomes None."""
+
+    name = "processes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number that was typed; None for ``auto``. ``param`` and ``ctx`` are click's, for the message."""
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 number = partial(click.option, type=Count(), metavar="N")
 folder = partial(click.option, type=PATH, metavar="FOLDER")
 replicates = partial(number, "--replicates", metavar="R")
@@ -187,7 +210,14 @@ seed = partial(click.option, "--seed", type=click.IntRange(0), metavar="N")
 dtype = partial(click.option, "--dtype", type=click.Choice(["float32", "float64"]))
 device = partial(click.option, "--device", type=click.Choice(["cpu", "cuda"]))
 device_or_auto = partial(device, type=click.Choice(["cpu", "cuda", "auto"]))
-workers = partial(number, "--workers")
+workers = partial(click.option, "--workers", type=Processes(), metavar="N|auto")
+cell_timeout = click.option(
+    "--cell-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a cell without progress for so long; all cells then run in worker processes [1800, and only cells "
+    "with code of your own run in one].",
+)
 out = partial(folder, "--out")
 
 

@@ -69,7 +69,8 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.dtype(help="Type of samples and gradients [float32].")
 @options.seed(help="Seed of all noise [0].")
 @options.out(help="The study folder [results/NAME].")
-@options.workers(help="Number of processes that measure [as many as pay off].")
+@options.workers(help="Processes that measure; auto is as many as there are cores and as pay off [auto].")
+@options.cell_timeout
 @click.option("--all", "every", is_flag=True, help="Measure every estimator of the catalogue, with its defaults.")
 @click.option("--no-timing", is_flag=True, help="Measure neither time nor memory.")
 @click.option("--no-common-noise", is_flag=True, help="Give every cell its own noise.")
@@ -86,6 +87,7 @@ def command(
     at: str | None,
     out: Path | None,
     workers: int | None,
+    cell_timeout: float | None,
     every: bool,
     no_timing: bool,
     no_common_noise: bool,
@@ -114,6 +116,8 @@ def command(
     named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
     specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
+    named_selectors = [selector for each in specs for selector in (*each.estimators, *each.objectives)]
+    options.prepare_workers(named_selectors, workers, cell_timeout)
     chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]
     from bench.execution.run import Ran, run_study
     from bench.report import Report, is_one_table
@@ -128,7 +132,9 @@ def command(
             printed.append(True)
 
     progress = choose(quiet=quiet)
-    records, held = run_study(chosen, folder, progress, workers, rerun=again, before_timing=show)
+    records, held = run_study(
+        chosen, folder, progress, workers, rerun=again, cell_timeout=cell_timeout, before_timing=show
+    )
     fixed = len(chosen) == 1 and chosen[0].precision is None
     if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)

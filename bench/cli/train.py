@@ -42,7 +42,8 @@ from bench.training.settings import OPTIMIZERS
     is_flag=True,
     help="Write the final weights of every run to FOLDER/weights; FOLDER/weights.csv lists them.",
 )
-@options.workers(help="Number of processes that train [as many as pay off].")
+@options.workers(help="Processes that train; auto is as many as there are cores and as pay off [auto].")
+@options.cell_timeout
 @options.rerun_option
 @options.fresh_option
 @options.json_option
@@ -54,6 +55,7 @@ def command(
     out: Path | None,
     keep_weights: bool,
     workers: int | None,
+    cell_timeout: float | None,
     rerun: tuple[str, ...],
     fresh: bool,
     json: bool,
@@ -73,6 +75,7 @@ def command(
     again = options.reruns(rerun, fresh=fresh)
     chosen = {key: value for key, value in given.items() if value is not None}
     spec, folder = study(None, estimator, objective, device=chosen.get("device", "cpu"))
+    options.prepare_workers((*spec.estimators, *spec.objectives), workers, cell_timeout)
     spec = spec.on_device()
     from bench.training.settings import Training
     from bench.training.train import train
@@ -82,5 +85,14 @@ def command(
     except ValueError as error:
         raise UsageError(f"--lr: {error}" if "rate" in str(error) else str(error)) from None
     folder = out or folder.with_name(f"train-{folder.name}")
-    records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights, rerun=again)
+    records = train(
+        spec,
+        how,
+        folder,
+        choose(quiet=quiet),
+        workers,
+        keep_weights=keep_weights,
+        rerun=again,
+        cell_timeout=cell_timeout,
+    )
     return finish(records, folder, json=json, quiet=quiet)

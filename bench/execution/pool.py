@@ -2,159 +2,88 @@
 
 A small cell goes to one worker; the draws (batches of replicates) of a large cell go to all workers. Every process
 computes the same bits for a draw, and draws are merged in order, so the number of workers changes no result. A worker
-that dies costs only the cell it was working on. Python's own pools lose all pending work when a worker dies; this one
-has plain processes, each with its own pipe.
+that dies, or makes no progress for too long, costs only the cell it was working on. Python's own pools lose all pending
+work when a worker dies; this one has plain processes, each with its own pipe.
 """
 
-import contextlib
-import faulthandler
-import functools
+from __future__ import annotations
+
 import itertools
-import multiprocessing
 import pickle
-import signal
-import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import torch
+from bench.execution.progress import Progress
+from bench.execution.worker import PATIENCE, Worker, answering
+from bench.planning.selectors import Named
+from bench.records.lines import Lost, Record
 
-from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost, reason_of
-from bench.measurement.moments import Partials
-from bench.measurement.source import Vector
-from bench.planning.catalogue import Kind
-from bench.planning.cells import Cell
-from bench.planning.loading import load
-from bench.planning.selectors import Selector
-from bench.planning.settings import Settings
-from bench.planning.user_code import set_apart
-from bench.records.lines import Record
-from bench.stats import Partial
-from estimators import Refusal
+if TYPE_CHECKING:
+    from bench.execution.serving import Drawable, Request, Spreader
+    from bench.execution.serving import Work as Answerable
+    from bench.measurement.moments import Partials
+    from bench.measurement.source import Vector
+    from bench.planning.cells import Cell
+    from bench.stats import Partial
 
 CHUNKS, AHEAD = 32, 4
 """Limits per worker: chunks of a cell; chunks under way or waiting to be merged, which bounds the memory.
 
 A chunk is a range of successive draws. All chunks of a cell have about the same number of replicates.
 """
-Preload = Sequence[tuple[Selector, Kind]]
-"""Selectors with their kinds. Every worker loads their classes first, so that it knows users' own classes."""
 
 
 class Work(Protocol):
     """Picklable work that one worker can do alone."""
 
-    def record(self) -> Record:
+    def record(self, progress: Progress | None = None, pool: Any = None) -> Record:
         """Do the work and return its record."""
 
     def failed(self, reason: str) -> Record:
         """Return a record that says why the work failed."""
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """The first question about a cell: all that a worker needs to sum up any draws, and the draws to begin with."""
-
-    cell: Cell
-    settings: Settings
-    state: bytes | None
-    centre: Vector
-    exact: Vector | None
-    indices: range
-
-    @functools.cached_property
-    def engine(self) -> Engine:
-        """The cell made ready, in the worker."""
-        return Engine(self.cell, self.settings, self.state)
-
-    def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
-        """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
-        try:
-            with set_apart():
-                return list(self.engine.partials(indices, self.centre, self.exact))
-        except Refusal as refusal:
-            return type(refusal)(str(refusal))
-        except Exception as error:
-            return Lost(reason_of(error))
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Have child processes ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set signals, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class Worker:
-    """A worker process and the pipe to it.
-
-    The process first loads the classes that ``preload`` names by selector and kind, such as ``mine.py::Mine`` and
-    "estimator".
-    """
-
-    def __init__(self, preload: Preload) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, list(preload)), daemon=True)
-        with _uninterrupted():
-            self.process.start()
-        theirs.close()
-
-    def ask(self, task: object) -> None:
-        """Send a task to the process, and return at once; ``answer`` later gives the answer.
-
-        If the process has died, ``answer`` will raise ``Lost``.
-        """
-        with contextlib.suppress(OSError):
-            self.connection.send_bytes(pickle.dumps(task))
-
-    def answer(self) -> Any:
-        """Wait for the answer of the process, and return it. Tasks are answered in the order in which they were sent.
-
-        Raises:
-            Lost: the process has died.
-        """
-        try:
-            return pickle.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode
-            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            why = ", as happens when memory runs out" if code == -signal.SIGKILL else ""
-            raise Lost(f"The worker process {how}{why}. No other cell is affected.") from None
-
-    def stop(self) -> None:
-        """End the process."""
-        self.connection.close()
-        self.process.terminate()
-        self.process.join()
-
-
 class Pool:
     """``count`` worker processes, as a context manager that ends them.
 
-    Each process first loads the classes that ``preload`` names by selector and kind, such as ``mine.py::Mine`` and
-    "estimator".
+    Args:
+        count: number of processes to begin with.
+        preload: the classes that each process loads first, by selector and kind, such as ``mine.py::Mine`` and
+            "estimator".
+        cell_timeout: seconds without progress after which a process is ended, and its cell is lost; None for half an
+            hour.
     """
 
-    def __init__(self, count: int, preload: Preload = ()) -> None:
-        self._preload = preload
+    def __init__(self, count: int = 0, preload: Named = (), cell_timeout: float | None = None) -> None:
+        self.preload, self.cell_timeout = preload, cell_timeout
+        self.devices: Sequence[str] = ()
+        """GPUs, as ``CUDA_VISIBLE_DEVICES`` names them. If there are any, each process sees only one of them."""
         self._workers: list[Worker] = []
+        self._leader: Worker | None = None
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Start processes until there are at least ``count``."""
-        self._workers += [Worker(self._preload) for _ in range(count - len(self._workers))]
+        """Start processes until there are at least ``count``.
+
+        Raises:
+            NoWorker: a process cannot be started.
+        """
+        self._workers += [self._worker(place) for place in range(len(self._workers), count)]
+
+    def _worker(self, place: int) -> Worker:
+        patience = PATIENCE if self.cell_timeout is None else self.cell_timeout
+        if not self.devices:
+            return Worker(self.preload, patience)
+        own = {"CUDA_VISIBLE_DEVICES": self.devices[place % len(self.devices)]}
+        return Worker(self.preload, patience, fresh=True, environment=own)
+
+    def guards(self, cell: Cell) -> bool:
+        """Return whether a cell (an estimator on an objective) must be measured in a worker.
+
+        It must if it runs a user's code, or if a ``cell_timeout`` was given: only another process can be ended.
+        """
+        return cell.is_own or self.cell_timeout is not None
 
     def __enter__(self) -> Self:
         return self
@@ -165,33 +94,98 @@ class Pool:
     def stop(self) -> None:
         """End all worker processes."""
         for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
             worker.stop()
+        self._workers.clear()
 
     def _replace(self, worker: Worker) -> None:
         worker.stop()
-        self._workers[self._workers.index(worker)] = Worker(self._preload)
+        place = self._workers.index(worker)
+        self._workers[place] = self._worker(place)
 
     def records(self, tasks: Sequence[Work]) -> Iterator[Record]:
         """Yield the record of every task as it ends. If a worker dies, its task yields a record of the failure."""
+        from bench.execution.serving import Job
+
         waiting, busy = deque(tasks), dict[Worker, Work]()
         while waiting or busy:
             for worker in self._workers:
-                if waiting and worker not in busy:
-                    busy[worker] = waiting.popleft()
-                    worker.ask(busy[worker])
-            for worker in _answering(busy):
+                while waiting and worker not in busy:
+                    task = waiting.popleft()
+                    try:
+                        worker.ask(Job(task))
+                        busy[worker] = task
+                    except Lost as lost:
+                        yield task.failed(str(lost))
+            for worker in answering(busy):
                 task = busy.pop(worker)
                 try:
-                    yield worker.answer()
+                    line = worker.answer()
                 except Lost as lost:
+                    line = task.failed(str(lost))
+                if worker.is_lost:
                     self._replace(worker)
-                    yield task.failed(str(lost))
+                yield line
 
-    def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
+    def record(self, task: Work, progress: Progress, spreader: Spreader | None = None) -> Record:
+        """Have a worker do a task, and return its record. If the worker dies, the record tells of the failure.
+
+        Args:
+            task: the work.
+            progress: receives the events of the work.
+            spreader: processes that may help with the draws of the task, such as this pool; None if there are none.
+        """
+        try:
+            return self.ask(task, progress, spreader)  # type: ignore[no-any-return]
+        except Lost as lost:
+            return task.failed(str(lost))
+
+    def ask(self, work: Answerable, progress: Progress | None = None, spreader: Spreader | None = None) -> Any:
+        """Have a worker do some work, and return the result.
+
+        Args:
+            work: the work.
+            progress: receives the events of the work.
+            spreader: processes that may help with the draws of the work, such as this pool; None if there are none.
+
+        Raises:
+            Lost: the worker died, or made no progress for too long.
+            Exception: the exception that the work raised.
+        """
+        from bench.execution.serving import Job, Request
+
+        self.grow(1)
+        self._leader = worker = self._workers[0]
+        try:
+            worker.ask(Job(work, spreads=spreader is not None), progress)
+            while isinstance(answer := worker.answer(), Request):
+                assert spreader is not None
+                self._relay(worker, answer, spreader)
+            return answer
+        finally:
+            self._leader = None
+            if worker.is_lost:
+                self._replace(worker)
+
+    def _relay(self, worker: Worker, request: Request, spreader: Spreader) -> None:
+        """Send a worker the partial sums of its cell, which other processes compute."""
+        from estimators import Refusal
+
+        try:
+            for partial in spreader.spread(request, request.centre, request.exact):
+                worker.send(pickle.dumps(partial))
+                worker.listen()  # its reports must not fill the pipe
+            answer: object = None
+        except (Lost, Refusal) as error:
+            answer = error
+        worker.again(pickle.dumps(answer))
+
+    def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
         """Compute the partial sums of one cell with all workers, and yield them in the order of the cell's blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks.
+        blocks. A worker that waits for the sums itself is not used.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.
@@ -202,41 +196,35 @@ class Pool:
             Lost: a worker died, or the computation raised in a worker. The work under way is discarded.
             Refusal: the estimator refused the objective.
         """
+        from bench.execution.serving import Draws
+
+        workers = [worker for worker in self._workers if worker is not self._leader]
         state = engine.state_bytes()
-        chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
+        chunks = deque(chunks_of(engine.spans, engine.sizes, len(workers)))
         ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}  # first draw of a chunk: the end of it, its sums
-        asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
+        asked: dict[Worker, deque[range]] = {worker: deque() for worker in workers}
         begun, following = set[Worker](), engine.spans[0].start
         try:
             while chunks or any(asked.values()):
                 # Two questions at a time: no worker waits for its next one while answers are merged.
-                for depth, worker in itertools.product((1, 2), self._workers):
+                for depth, worker in itertools.product((1, 2), workers):
                     waiting = len(ready) + sum(map(len, asked.values()))
-                    if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(self._workers):
+                    if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(workers):
                         chunk = chunks.popleft()
                         asked[worker].append(chunk)
-                        whole = _Draws(engine.cell, engine.settings, state, centre, exact, chunk)
+                        whole = Draws(engine.cell, engine.settings, state, centre, exact, chunk)
                         worker.ask(chunk if worker in begun else whole)
                         begun.add(worker)
-                for worker in _answering([worker for worker in self._workers if asked[worker]]):
-                    answer = worker.answer()
+                for worker in answering([worker for worker in workers if asked[worker]]):
                     chunk = asked[worker].popleft()
-                    if isinstance(answer, Exception):
-                        raise answer
-                    ready[chunk.start] = chunk.stop, answer
+                    ready[chunk.start] = chunk.stop, worker.answer()
                 while following in ready:
                     following, partials = ready.pop(following)
                     yield from partials
         finally:
             for worker, under_way in asked.items():
-                if under_way:  # the worker is dead, or its answer is no longer wanted
+                if under_way or worker.is_lost:  # otherwise its answer is no longer wanted
                     self._replace(worker)
-
-
-def _answering(busy: Collection[Worker]) -> list[Worker]:
-    """Wait until workers have answered, or died, and return them."""
-    answered = wait([worker.connection for worker in busy])
-    return [worker for worker in busy if worker.connection in answered]
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
@@ -255,27 +243,3 @@ def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Ite
         if rows >= share or span is spans[-1]:
             yield range(start, span.stop)
             start, rows = span.stop, 0
-
-
-def _serve(connection: Connection, preload: Preload) -> None:
-    """Answer questions until the pipe closes. This is all that a worker does."""
-    faulthandler.enable()  # a crash of the interpreter names the line
-    torch.set_num_threads(1)
-    for selector, kind in preload:
-        load(selector, kind)
-    cell: _Draws | None = None
-    while True:
-        try:
-            question = pickle.loads(connection.recv_bytes())
-        except EOFError:
-            return
-        answer: object
-        match question:
-            case _Draws():
-                cell = question
-                answer = cell.partials(cell.indices)
-            case range() if cell is not None:
-                answer = cell.partials(question)
-            case _:
-                answer = question.record()
-        connection.send_bytes(pickle.dumps(answer))

@@ -1,6 +1,8 @@
-"""Progress: receivers of the events of a run."""
+"""Progress: the events of a run, and their receivers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bench.records.lines import Record
 
@@ -40,3 +42,18 @@ class Progress:
 
 Silent = Progress
 """The receiver that ignores all events."""
+
+
+class NoWorker(Exception):
+    """A worker process cannot be started, so that the run cannot go on. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A report from a worker process at its work: the name of a method of ``Progress``, with its arguments.
+
+    An empty name only says that the work goes on.
+    """
+
+    name: str = ""
+    arguments: tuple[Any, ...] = ()

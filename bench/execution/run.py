@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from bench.execution.objectives import examine
 from bench.execution.progress import Progress
+from bench.execution.rehearsal import require_sound
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
 from bench.measurement import reference
@@ -62,6 +63,7 @@ def run_study(
     workers: int | None = 1,
     *,
     rerun: Collection[Rerun] = USUAL,
+    cell_timeout: float | None = None,
     before_timing: Callable[[Ran], None] | None = None,
 ) -> Ran:
     """Measure the cells of a spec that a study folder lacks, and return the records.
@@ -79,6 +81,8 @@ def run_study(
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
         rerun: which cells are measured again although the folder holds their records.
+        cell_timeout: seconds without progress after which a worker process is ended, and its cell has failed; all cells
+            then go to workers. If None, only cells with a user's code do, with a limit of half an hour.
         before_timing: called with the records as soon as only timing is left to do; not called if no cell is to be
             timed.
 
@@ -89,30 +93,16 @@ def run_study(
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     specs = [spec] if isinstance(spec, Spec) else spec
-    known = dict[Objective, Objective]()
-    parts = [_Part.of(each, known) for each in specs]
-    examined = examine(list(known), folder, fresh=Rerun.ALL in rerun)
-    if not any(part.cells for part in parts):
-        raise NothingFits(skip.reason for part in parts for skip in part.skips)
     whole = functools.reduce(lambda older, newer: newer.extending(older), specs)
-    with StudyWriter(whole, folder, progress, workers, rerun=rerun) as study:
-        plans.keep(folder, [(part.spec, part.runs) for part in parts])
-        for line in examined:
-            study.keep(line)
-        for part in parts:
-            for task, skip in zip(part.refused, part.skips, strict=True):
-                study.skip(task, skip.reason)
-        asked = [task for part in parts for task in (*part.pilots, *part.tasks)]
-        with study.told(asked, {run for part in parts if part.spec.timing for run in part.runs}):
-            tasks, lost = _with_pilots(study, [pilot for part in parts for pilot in part.pilots])
-            tasks = [*(task for part in parts for task in part.tasks), *tasks]
-            runs = {task.run_id for task in (*tasks, *lost, *(task for part in parts for task in part.refused))}
-            untimed = _measure(study, tasks)
-            if untimed and before_timing:
-                progress.end()
-                before_timing(Ran(study.records(runs), study.records()))
-            _time(study, untimed)
-    return Ran(study.records(runs), study.records())
+    study = StudyWriter(whole, folder, progress, workers, rerun=rerun, cell_timeout=cell_timeout)
+    with study.pool:
+        require_sound(study.pool, whole)
+        known = dict[Objective, Objective]()
+        parts = [_Part.of(each, known) for each in specs]
+        examined = examine(list(known), folder, study.pool, fresh=Rerun.ALL in rerun)
+        if not any(part.cells or any(skip.failed for skip in part.skips) for part in parts):
+            raise NothingFits(skip.reason for part in parts for skip in part.skips)
+        return _run(study, parts, examined, before_timing)
 
 
 @dataclass(frozen=True)
@@ -154,6 +144,33 @@ class _Part:
         return [task.run_id for task in (*self.pilots, *self.tasks)]
 
 
+def _run(
+    study: StudyWriter,
+    parts: Sequence[_Part],
+    examined: Sequence[Record],
+    before_timing: Callable[[Ran], None] | None,
+) -> Ran:
+    """Measure what the study folder lacks, and return the records."""
+    with study:
+        plans.keep(study.folder, [(part.spec, part.runs) for part in parts])
+        for line in examined:
+            study.keep(line)
+        for part in parts:
+            for task, skip in zip(part.refused, part.skips, strict=True):
+                study.skip(task, skip)
+        asked = [task for part in parts for task in (*part.pilots, *part.tasks)]
+        with study.told(asked, {run for part in parts if part.spec.timing for run in part.runs}):
+            tasks, lost = _with_pilots(study, [pilot for part in parts for pilot in part.pilots])
+            tasks = [*(task for part in parts for task in part.tasks), *tasks]
+            runs = {task.run_id for task in (*tasks, *lost, *(task for part in parts for task in part.refused))}
+            untimed = _measure(study, tasks)
+            if untimed and before_timing:
+                study.progress.end()
+                before_timing(Ran(study.records(runs), study.records()))
+            _time(study, untimed)
+    return Ran(study.records(runs), study.records())
+
+
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
     """Run the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
     if not pilots:
@@ -179,7 +196,7 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
     stand_ins = [ReferenceTask(*pair) for pair in _references([(task.cell, task.settings) for task in measuring])]
     references = study.lacking(stand_ins)
     study.begin([*tasks, *timing, *references], [*measuring, *untimed, *references])
-    study.execute(references, in_process=True)
+    study.execute(references, one_by_one=True)
     found = {_served(task.cell, task.settings): reference.read(study.line(task)) for task in stand_ins}
     for task in measuring if Rerun.ALL in study.rerun else ():
         unfinished.remove(study.folder, task.run_id)
@@ -200,7 +217,7 @@ def _time(study: StudyWriter, tasks: Sequence[TimingTask]) -> None:
     for waiting, task in zip(range(len(tasks), 0, -1), tasks, strict=True):
         share = (end - time.monotonic()) / waiting
         seconds = min(CELL_SECONDS, max(LEAST_SECONDS, share))
-        study.execute([replace(task, seconds=seconds)], in_process=True)
+        study.execute([replace(task, seconds=seconds)], one_by_one=True)
 
 
 def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[tuple[Cell, Settings]]:

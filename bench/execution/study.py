@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from bench.execution.pool import Pool, Preload
+from bench.execution.pool import Pool
 from bench.execution.progress import Progress
+from bench.execution.rehearsal import selectors
 from bench.execution.tasks import Task
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
+from bench.planning.cells import Skip
 from bench.planning.spec import Spec
 from bench.records import plan, store, unfinished
-from bench.records.environment import cores
+from bench.records.environment import cores, gpus
 from bench.records.lines import USUAL, LineKind, Outcome, Record, Rerun
 
 SomeTask = TypeVar("SomeTask", bound=Task)
@@ -32,6 +34,8 @@ class StudyWriter:
         progress: receives the events of the run.
         workers: number of processes, each with one thread; None for as many as the processors and the work allow.
         rerun: which work is done again although the folder holds its records.
+        cell_timeout: seconds without progress after which a worker process is ended, and its task has failed; all tasks
+            then go to workers. If None, only tasks with a user's code do, with a limit of half an hour.
 
     Raises:
         Damaged: the folder's records cannot be read.
@@ -46,9 +50,10 @@ class StudyWriter:
         workers: int | None,
         *,
         rerun: Collection[Rerun] = USUAL,
+        cell_timeout: float | None = None,
     ) -> None:
         self.spec, self.folder, self.progress, self.workers, self.rerun = spec, folder, progress, workers, rerun
-        self.pool: Pool | None = None
+        self.pool = Pool(0, selectors(spec), cell_timeout)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -119,48 +124,56 @@ class StudyWriter:
         if line["kind"] == LineKind.MOMENTS and line["outcome"] != Outcome.FAILED:
             unfinished.remove(self.folder, line["run"])
 
-    def skip(self, task: Task, reason: str) -> None:
-        """Write a record that says why a task is skipped, unless the folder holds a valid record of the task."""
+    def skip(self, task: Task, skip: Skip) -> None:
+        """Write a record that says why a task is not executed, unless the folder holds a valid record of the task."""
         if self.lacking([task]):
-            self.keep(skipped(task.head(), reason))
+            line = task.failed(skip.reason) if skip.failed else skipped(task.head(), skip.reason)
+            self.keep(line)
+            if skip.failed:
+                self.progress.finish(line)
 
-    def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
+    def execute(self, tasks: Sequence[Task], *, one_by_one: bool = False) -> None:
         """Execute every task, write its record to the folder, and report the record to ``progress``.
 
-        If ``in_process`` is True, the tasks are executed one after the other in this process, without workers.
+        If ``one_by_one`` is True, nothing else runs beside a task. Tasks run in this process if one process is enough,
+        unless they run a user's code, which may end or hang its process.
         """
-        for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
+        for line in self._records(tasks, 1 if one_by_one else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)
 
     def _records(self, tasks: Sequence[Task], processes: int) -> Iterator[Record]:
         """Yield every task's record. A small task goes to one worker; then the draws of each large one go to all."""
         if processes > 1:
-            preload: Preload = [(s, "estimator") for s in self.spec.estimators]
-            self.pool = self.pool or Pool(0, [*preload, *((s, "objective") for s in self.spec.objectives)])
             self.pool.grow(processes)  # an earlier stage with fewer tasks needed fewer
             whole = [task for task in tasks if not task.is_spread]
             if whole:
                 self.progress.cell(f"{len(whole)} {whole[0].noun} on {processes} workers")
             yield from self.pool.records(whole)
             tasks = [task for task in tasks if task.is_spread]
+        helpers = self.pool if processes > 1 else None
         for task in tasks:
             self.progress.cell(task.label)
-            yield task.record(self.progress, self.pool if processes > 1 else None)
+            if self.pool.guards(task.cell):
+                self.pool.grow(processes + 1 if helpers else 1)  # one more, which waits for the sums of the others
+                yield self.pool.record(task, self.progress, helpers)
+            else:
+                yield task.record(self.progress, helpers)
 
     def _processes(self, tasks: Sequence[Task]) -> int:
-        """Return the number of processes to use: starting them must be worth it, and one drives a GPU."""
+        """Return the number of processes to use: starting them must be worth it, and one drives each GPU."""
         if any(task.settings.device != "cpu" for task in tasks):
-            return 1
+            devices = gpus()
+            count = min(len(devices), len(tasks), self.workers or len(devices))
+            self.pool.devices = devices if count > 1 else ()
+            return max(1, count)
         worthwhile = cores() if sum(task.effort for task in tasks) > 1 else 1
         count = worthwhile if self.workers is None else self.workers
         return count if any(task.is_spread for task in tasks) else min(count, len(tasks))
 
     def stop(self) -> None:
         """End the worker processes, if there are any."""
-        if self.pool is not None:
-            self.pool.stop()
-            self.pool = None
+        self.pool.stop()
 
     def records(self, runs: Collection[str] | None = None) -> list[Record]:
         """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.

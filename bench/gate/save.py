@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.execution.progress import Progress
+from bench.execution.objectives import check_apart
+from bench.execution.pool import Pool
+from bench.execution.progress import Progress, Silent
+from bench.execution.rehearsal import require_sound
 from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
-from bench.measurement.objective_checks import check_own
+from bench.measurement.lines import failed, head
+from bench.planning.cells import Cell
 from bench.planning.plans import specs_of
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
@@ -49,11 +53,31 @@ def work_folder(path: Path) -> Path:
     return path.with_suffix(".unfinished")
 
 
+@dataclass(frozen=True)
+class _Measurement:
+    """The measurement of a cell for a baseline, as work for a worker process. ``keep`` is the folder of its sums."""
+
+    cell: Cell
+    settings: Settings
+    adaptive: bool
+    keep: Path
+
+    def record(self, progress: Progress | None = None, _pool: Any = None) -> Record:
+        """Measure the cell, and return its moments record."""
+        told = (progress or Silent()).block
+        return measure_for_baseline(self.cell, self.settings, told, adaptive=self.adaptive, keep=self.keep)
+
+    def failed(self, reason: str) -> Record:
+        """Return a moments record that says why the cell could not be measured."""
+        return failed(head(self.cell, self.settings, LineKind.MOMENTS), reason)
+
+
 def measure(
     picked: Sequence[Picked],
     settings: Settings,
     path: Path,
     progress: Progress,
+    pool: Pool,
     *,
     adaptive: bool,
     speed: bool,
@@ -70,6 +94,7 @@ def measure(
         settings: how they are measured.
         path: the file of the baseline; the paths of users' files are stored relative to its folder.
         progress: receives the events.
+        pool: has the worker process that measures the cells with a user's code.
         adaptive: whether each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot.
         speed: whether the cells are timed too.
         fresh: whether to ignore the cells that an interrupted command has kept.
@@ -81,7 +106,7 @@ def measure(
     """
     settings.check_device()
     for p in picked:
-        check_own(p.cell.objective)
+        check_apart(p.cell.objective, pool)
     lines, work, folder = list[Record](), work_folder(path), path.parent
     requests = [_request(p, settings, adaptive=adaptive) for p in picked]
     with store.Store(work) as kept:
@@ -94,7 +119,8 @@ def measure(
             for p, request in zip(picked, requests, strict=True):
                 if request not in held:
                     progress.cell(p.label)
-                    line = measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive, keep=work)
+                    task = _Measurement(p.cell, settings, adaptive, work)
+                    line = pool.record(task, progress) if pool.guards(p.cell) else task.record(progress)
                     held[request] = {**line, "request": request, "written": datetime.now(UTC).isoformat("T", "seconds")}
                     if line["outcome"] != Outcome.FAILED:
                         kept.append(held[request])
@@ -102,7 +128,7 @@ def measure(
                 lines.append(held[request])
         finally:
             progress.end()
-    costs = baseline_costs(picked, settings) if speed else {}
+    costs = baseline_costs(picked, settings, pool.cell_timeout) if speed else {}
     entries = [
         _entry(line, p, folder, costs.get(line["cell"]))
         for line, p in zip(lines, picked, strict=True)
@@ -124,7 +150,7 @@ def _request(picked: Picked, settings: Settings, *, adaptive: bool) -> str:
 
 
 def promote(
-    old: Baseline, selection: Selection, path: Path, progress: Progress, *, speed: bool, fresh: bool = False
+    old: Baseline, selection: Selection, path: Path, progress: Progress, pool: Pool, *, speed: bool, fresh: bool = False
 ) -> Draft:
     """Measure the cells of a selection again, and return the draft of the renewed baseline, which is not written.
 
@@ -140,7 +166,7 @@ def promote(
     picked = [p for _, p in selection.cells] + selection.new
     speed = speed or any(entry.speed for entry, _ in selection.cells)
     adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
-    new = measure(picked, old.setting, path, progress, adaptive=adaptive, speed=speed, fresh=fresh)
+    new = measure(picked, old.setting, path, progress, pool, adaptive=adaptive, speed=speed, fresh=fresh)
     gone = {missing.entry.cell for missing in selection.missing if not missing.is_broken}
     replaced = {entry.cell for entry in new.baseline.cells} | gone
     kept = [entry for entry in old.cells if entry.cell not in replaced]
@@ -160,6 +186,9 @@ def read_study(study: Path, folder: Path) -> Draft:
         Damaged: the records cannot be read.
     """
     specs = specs_of(study)
+    with Pool() as pool:
+        for each in specs:
+            require_sound(pool, each)
     spec = specs[-1].on_device()
     settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
     wanted = {"kind": LineKind.MOMENTS} | {key: getattr(settings, key) for key in SETTING if key != "replicates"}

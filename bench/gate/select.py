@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.gate.baseline import Baseline, Entry, selectors
 from bench.planning.catalogue import Kind, did_you_mean
-from bench.planning.cells import Cell, mismatch, plan
+from bench.planning.cells import Cell, plan, skip_of
 from bench.planning.loading import expand
 from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, full_label, label, names, parse
 from bench.records.identity import fields_of
 from bench.records.text import message, printable
 from estimators import command_line_name
 
+KINDS: tuple[Kind, Kind] = ("estimator", "objective")
 Half = tuple[Any, Selector]
 """An estimator or an objective, and the selector that names it."""
 
@@ -106,8 +107,29 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
     return _pairs(_instances(estimators, "estimator"), _instances(objectives, "objective"))
 
 
-def select(
+def named(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
+) -> list[tuple[Selector, Kind]]:
+    """Return the selectors of a baseline, and the given ones, each once with its kind.
+
+    The baseline is the file of accepted statistics; paths of users' files in it are relative to ``folder``, and those
+    of ``estimators`` and ``objectives`` to the working folder.
+    """
+    found: dict[tuple[str, Kind], tuple[Selector, Kind]] = {}
+    pairs = [pair for entry in baseline.cells for pair in zip(selectors(entry, folder), KINDS, strict=True)]
+    given = zip((estimators, objectives), KINDS, strict=True)
+    pairs += [(_read(text), kind) for texts, kind in given for text in texts]
+    for selector, kind in pairs:
+        found.setdefault((str(selector), kind), (selector, kind))
+    return [*found.values()]
+
+
+def select(
+    baseline: Baseline,
+    folder: Path,
+    estimators: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+    broken: Mapping[tuple[str, Kind], UsageError] | None = None,
 ) -> Selection:
     """Return the cells (estimators on objectives) to compare with a baseline.
 
@@ -115,18 +137,19 @@ def select(
 
     ``estimators`` and ``objectives`` are selectors, such as ``rloo:n=4``, that narrow the check. If both are empty, the
     check covers the whole baseline. Cells that the selectors exclude do not count as missing. Cells that the selectors
-    name and the baseline lacks are new.
+    name and the baseline lacks are new. ``broken`` says what is wrong with selectors that must not be loaded here.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
     """
-    given = [_given(estimators, "estimator"), _given(objectives, "objective")]
+    broken = broken or {}
+    given = [_given(estimators, "estimator", broken), _given(objectives, "objective", broken)]
     cells: list[tuple[Entry, Picked]] = []
     missing: list[Missing] = []
     halves: list[dict[str, Half]] = [{}, {}]
     for entry in baseline.cells:
         estimator, objective = selectors(entry, folder)
-        made = [_made(estimator, "estimator"), _made(objective, "objective")]
+        made = [_made(estimator, "estimator", broken), _made(objective, "objective", broken)]
         for half, found in zip(halves, made, strict=True):
             if not isinstance(found, UsageError):
                 half[label(found[0])] = found
@@ -134,11 +157,12 @@ def select(
             continue
         errors = [found for found in made if isinstance(found, UsageError)]
         cell = None if errors else Cell(*(found[0] for found in made if not isinstance(found, UsageError)))
-        reason = mismatch(cell.estimator, cell.objective) or _changed(entry, cell) if cell else str(errors[0])
+        skip = skip_of(cell) if cell else None
+        reason = skip.reason if skip else _changed(entry, cell) if cell else str(errors[0])
         if cell and not reason:
             cells.append((entry, Picked(cell, estimator, objective)))
         else:
-            is_broken = any(isinstance(error, Unloadable) for error in errors)
+            is_broken = any(isinstance(error, Unloadable) for error in errors) or bool(skip and skip.failed)
             missing.append(Missing(entry, shown(estimator, objective), message(reason or ""), is_broken))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
@@ -158,8 +182,15 @@ def _pairs(estimators: dict[str, Half], objectives: dict[str, Half]) -> list[Pic
     return [Picked(c, estimators[label(c.estimator)][1], objectives[label(c.objective)][1]) for c in cells]
 
 
-def _given(texts: Sequence[str], kind: Kind) -> dict[str, Half]:
-    return _instances([parse(text).anchored(Path()) for text in texts], kind)
+def _read(text: str) -> Selector:
+    return parse(text).anchored(Path())
+
+
+def _given(texts: Sequence[str], kind: Kind, broken: Mapping[tuple[str, Kind], UsageError]) -> dict[str, Half]:
+    grids = [_read(text) for text in texts]
+    for error in (broken[key] for grid in grids if (key := (str(grid), kind)) in broken):
+        raise error
+    return _instances(grids, kind)
 
 
 def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, Half]:
@@ -175,7 +206,9 @@ def _single(grid: Selector, instance: Any) -> Selector:
     return Selector(name, short.params)
 
 
-def _made(selector: Selector, kind: Kind) -> Half | UsageError:
+def _made(selector: Selector, kind: Kind, broken: Mapping[tuple[str, Kind], UsageError]) -> Half | UsageError:
+    if error := broken.get((str(selector), kind)):
+        return error
     try:
         return expand(selector, kind)[0], selector
     except Forbidden:

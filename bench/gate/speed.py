@@ -6,24 +6,24 @@ repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to
 """
 
 import math
-import multiprocessing
-import pickle
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from statistics import stdev
+from typing import Any
 
-import torch
-
+from bench.execution.progress import Progress, Silent
+from bench.execution.serving import Job
+from bench.execution.worker import PATIENCE, Worker
 from bench.gate.baseline import Entry
 from bench.gate.select import Picked
 from bench.measurement.lines import head, safely
 from bench.measurement.timing import measure_timing
-from bench.planning.loading import load
+from bench.planning.catalogue import Kind
+from bench.planning.cells import Cell
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
-from bench.records.lines import LineKind, Outcome
+from bench.records.lines import LineKind, Lost, Outcome
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25
@@ -32,47 +32,60 @@ NOISIEST = 0.08
 """Speed is not gateable if log(cost) has a larger standard deviation than this between the baseline's processes."""
 
 
-def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Timings:
+    """The timing of some cells, as work for a worker process."""
+
+    cells: list[Cell]
+    settings: Settings
+
+    def record(self, progress: Progress | None = None, _pool: Any = None) -> dict[str, float]:
+        """Return log(cost) by cell id. Cells that fail are left out. ``progress`` receives the label of each cell."""
+        found = {}
+        for cell in self.cells:
+            (progress or Silent()).cell(cell.label)
+            timing = head(cell, self.settings, LineKind.TIMING)
+            line = safely(partial(measure_timing, cell, self.settings), timing)
+            if line["outcome"] == Outcome.MEASURED:
+                found[cell.id] = math.log(line["cost"])
+        return found
+
+
+def log_costs(picked: Sequence[Picked], settings: Settings, cell_timeout: float | None = None) -> dict[str, float]:
     """Time cells in one fresh process, and return log(cost) by cell id. Cells that fail are left out.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
     one evaluation of f.
 
-    If the process dies, the result is empty.
+    If the process dies, or makes no progress for ``cell_timeout`` seconds (None for half an hour), the result is empty.
     """
-    cells = pickle.dumps([p.cell for p in picked])
-    halves = [(p.estimator, p.objective) for p in picked]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(_timed, cells, halves, settings).result()
-        except BrokenProcessPool:
-            return {}
+    preload: list[tuple[Selector, Kind]] = [(p.estimator, "estimator") for p in picked]
+    preload += [(p.objective, "objective") for p in picked]
+    worker = Worker(preload, PATIENCE if cell_timeout is None else cell_timeout, fresh=True)
+    try:
+        worker.ask(Job(_Timings([p.cell for p in picked], settings)))
+        return worker.answer()  # type: ignore[no-any-return]
+    except Lost:
+        return {}
+    finally:
+        worker.stop()
 
 
-def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Settings) -> dict[str, float]:
-    torch.set_num_threads(1)
-    for estimator, objective in halves:  # a user's module has to be loaded before its instances
-        load(estimator, "estimator")
-        load(objective, "objective")
-    found = {}
-    for cell in pickle.loads(cells):
-        line = safely(partial(measure_timing, cell, settings), head(cell, settings, LineKind.TIMING))
-        if line["outcome"] == Outcome.MEASURED:
-            found[cell.id] = math.log(line["cost"])
-    return found
-
-
-def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
+def baseline_costs(
+    picked: Sequence[Picked], settings: Settings, cell_timeout: float | None = None
+) -> dict[str, list[float]]:
     """Time cells in nine fresh processes, and return nine values of log(cost) for each cell, by cell id.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
     one evaluation of f. Cells that fail are left out.
     """
-    runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
+    runs = [log_costs(picked, settings, cell_timeout) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
 
 
-def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
+def judge(
+    cells: Sequence[tuple[Entry, Picked]], settings: Settings, cell_timeout: float | None = None
+) -> dict[str, tuple[str, str]]:
     """Time cells, and return by cell id whether the cell is slower than in the baseline, and the reason.
 
     The values are pairs of texts; the first is ``unchanged``, ``slower`` or ``not gateable``. A cell is an estimator on
@@ -84,7 +97,7 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
     growth: dict[str, list[float]] = {entry.cell: [] for entry, _ in suspects}
     for _ in range(1 + CONFIRM_PROCESSES):
-        costs = log_costs([picked for _, picked in suspects], settings) if suspects else {}
+        costs = log_costs([picked for _, picked in suspects], settings, cell_timeout) if suspects else {}
         for entry, _ in suspects:
             if entry.cell not in costs:
                 found[entry.cell] = "not gateable", "it could not be timed"

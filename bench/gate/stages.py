@@ -3,20 +3,22 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from bench.execution.progress import Progress
+from bench.execution.objectives import check_apart
+from bench.execution.pool import Pool
+from bench.execution.progress import Progress, Silent
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Evaluations, Finding, Sample, Verdict, decide, screen
 from bench.gate.measure import evaluations_vary, first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
-from bench.measurement.objective_checks import check_own
+from bench.measurement.summaries import OnProgress
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit_of, version
-from bench.records.lines import LineKind, Outcome, Record
+from bench.records.lines import LineKind, Lost, Outcome, Record
 from bench.records.seeds import draw_seed
 from bench.records.text import message
 from bench.stats.gate import SCREENING, STAGE_TWO_FACTOR
@@ -123,29 +125,37 @@ class Report:
         return 4 if not self.compared or self.untimed or (self.options.strict and unjudged) else 0
 
 
-def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
+def check(
+    baseline: Baseline, selection: Selection, options: Options, progress: Progress, pool: Pool | None = None
+) -> Report:
     """Measure the cells of a selection, and return a report on their differences from the accepted statistics.
 
     A cell is an estimator on an objective; the ``baseline`` holds the accepted statistics. ``options`` say how many
-    replicates are taken and what fails; ``progress`` receives the events.
+    replicates are taken and what fails; ``progress`` receives the events. Cells that run a user's code are measured in
+    a worker of the ``pool``; if it is None, all are measured in this process.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.
     """
-    checker = _Checker(baseline, options, progress)
+    checker = _Checker(baseline, options)
     for _, picked in selection.cells:
-        check_own(picked.cell.objective)
+        check_apart(picked.cell.objective, pool)
     fates = {False: Verdict.MISSING, True: Verdict.FAILED}
     cases = [Case(m.entry.cell, m.label, m.entry, fate=fates[m.is_broken], reason=m.reason) for m in selection.missing]
     why = "not in the baseline; `bench baseline promote` adds it"
     cases += [Case(p.cell.id, p.label, None, fate=Verdict.NEW, reason=why) for p in selection.new]
     progress.start(len(selection.cells), 0)
     try:
-        cases += [checker.case(entry, picked) for entry, picked in selection.cells]
+        for entry, picked in selection.cells:
+            progress.cell(picked.label)
+            cases.append(_measured(_Comparison(checker, entry, picked), progress, pool))
+            progress.finish(_line(cases[-1], entry))
     finally:
         progress.end()
     findings = decide(cases, cells=len(baseline.cells), confirming=STAGE_TWO_FACTOR * checker.settings.replicates)
-    words = judge(selection.cells, checker.baseline) if options.speed != "off" else {}
+    words = (
+        judge(selection.cells, checker.baseline, pool.cell_timeout if pool else None) if options.speed != "off" else {}
+    )
     for i, f in enumerate(findings):
         if f.cell in words and f.verdict not in (Verdict.MISSING, Verdict.FAILED):
             findings[i] = replace(f, speed=words[f.cell][0], speed_note=words[f.cell][1])
@@ -153,11 +163,11 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
 
 
 class _Checker:
-    """Measures one cell after another, as the options say."""
+    """Measures a cell, as the options say."""
 
-    def __init__(self, baseline: Baseline, options: Options, progress: Progress) -> None:
+    def __init__(self, baseline: Baseline, options: Options) -> None:
         setting = baseline.setting
-        self.options, self.progress = options, progress
+        self.options = options
         self.commit = commit_of(Path()) or f"version {version('stochgrad-bench')}"
         self.baseline = replace(setting, device=options.device or setting.device)
         self.baseline.check_device()
@@ -169,27 +179,19 @@ class _Checker:
             adapt_seed=setting.seed,  # the accepted variance belongs to one learned state
         )
 
-    def case(self, entry: Entry, picked: Picked) -> Case:
+    def case(self, case: Case, entry: Entry, picked: Picked, progress: OnProgress) -> Case:
         """Return the case of a cell, after the stages that it needs."""
-        self.progress.cell(picked.label)
-        case = self._measure(Case(entry.cell, picked.label, entry, self.options.margin), entry, picked)
-        outcome = Outcome.FAILED if case.fate is Verdict.FAILED else Outcome.MEASURED
-        halves = {"estimator": entry.estimator, "objective": entry.objective}
-        self.progress.finish({"kind": LineKind.MOMENTS, "outcome": outcome, "reason": case.reason, **halves})
-        return case
-
-    def _measure(self, case: Case, entry: Entry, picked: Picked) -> Case:
-        if self.same_noise and (settled := self._compare_samples(case, entry, picked)):
+        if self.same_noise and (settled := self._compare_samples(case, entry, picked, progress)):
             return settled
-        case = self._stage(case, entry, picked, "first", self.settings)
+        case = self._stage(case, entry, picked, "first", self.settings, progress)
         flags = screen(case) if case.fate is None else None
         if flags and (flags.variance or flags.bias):
             fresh = draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
             second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
-            case = self._stage(case, entry, picked, "second", second)
+            case = self._stage(case, entry, picked, "second", second, progress)
         return case
 
-    def _compare_samples(self, case: Case, entry: Entry, picked: Picked) -> Case | None:
+    def _compare_samples(self, case: Case, entry: Entry, picked: Picked, progress: OnProgress) -> Case | None:
         """Return the settled case if the first draws are the baseline's samples or the estimator refuses; else None."""
         settings = replace(self.baseline, replicates=entry.replicates)
         try:
@@ -202,7 +204,7 @@ class _Checker:
             return None
         case = self._with_evaluations(case, entry, picked, drawn.evaluations)
         if self.options.remeasure or drawn.are_all:
-            line = measure_cell(picked.cell, settings, self.progress.block)
+            line = measure_cell(picked.cell, settings, progress)
             if line["outcome"] == Outcome.MEASURED and not same_statistics(entry, _again(entry, line)):
                 why = (
                     f"the samples equal the baseline's, but the statistics differ (variance {entry.variance!r} in the "
@@ -213,9 +215,15 @@ class _Checker:
         return replace(case, fate=Verdict.IDENTICAL, reason="the same samples")
 
     def _stage(
-        self, case: Case, entry: Entry, picked: Picked, stage: Literal["first", "second"], settings: Settings
+        self,
+        case: Case,
+        entry: Entry,
+        picked: Picked,
+        stage: Literal["first", "second"],
+        settings: Settings,
+        progress: OnProgress,
     ) -> Case:
-        line = measure_cell(picked.cell, settings, self.progress.block, entry.truncated_at, heavy=entry.is_heavy)
+        line = measure_cell(picked.cell, settings, progress, entry.truncated_at, heavy=entry.is_heavy)
         if line["outcome"] != Outcome.MEASURED:  # the estimator refused, or failed
             fate = Verdict.FAILED if line["outcome"] == Outcome.FAILED else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])
@@ -231,6 +239,41 @@ class _Checker:
             return case
         varies = found != entry.evaluations and evaluations_vary(picked.cell, self.settings)
         return replace(case, evaluations=Evaluations(*found, constant=not varies))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The comparison of a cell with its entry in the baseline, as work for a worker process."""
+
+    checker: _Checker
+    entry: Entry
+    picked: Picked
+
+    @property
+    def start(self) -> Case:
+        """The case before anything is measured."""
+        return Case(self.entry.cell, self.picked.label, self.entry, self.checker.options.margin)
+
+    def record(self, progress: Progress | None = None, _pool: Any = None) -> Case:
+        """Measure the cell, and return its case."""
+        return self.checker.case(self.start, self.entry, self.picked, (progress or Silent()).block)
+
+
+def _measured(work: _Comparison, progress: Progress, pool: Pool | None) -> Case:
+    """Return the case of a cell, measured in a worker of the pool, if there is one, if it runs a user's code."""
+    try:
+        if pool is not None and pool.guards(work.picked.cell):
+            return pool.ask(work, progress)  # type: ignore[no-any-return]
+        return work.record(progress)
+    except Lost as lost:
+        return replace(work.start, fate=Verdict.FAILED, reason=message(str(lost)))
+
+
+def _line(case: Case, entry: Entry) -> Record:
+    """Return what progress is told about a case."""
+    outcome = Outcome.FAILED if case.fate is Verdict.FAILED else Outcome.MEASURED
+    halves = {"estimator": entry.estimator, "objective": entry.objective}
+    return {"kind": LineKind.MOMENTS, "outcome": outcome, "reason": case.reason, **halves}
 
 
 def _again(entry: Entry, line: Record) -> Entry:

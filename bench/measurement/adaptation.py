@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.measurement.counting import Counter, counted
 from bench.measurement.engine import Engine
+from bench.measurement.pulse import beat
 from estimators import adapt, rows
 
 ADAPT_ROWS, ADAPT_WINDOW = 64, 50
@@ -60,6 +61,7 @@ def adapt_state(engine: Engine) -> Adaptation:
         f = counted(engine.problem.integrand(r), counter)
         moments.append(adapt(engine.cell.estimator, f, r, engine.state, optimizer, engine.generator("adapt", steps)))
         steps += 1
+        beat()
         if len(moments) == ADAPT_WINDOW:
             now = torch.stack(moments).mean().item()
             settled = not now < (1 - ADAPT_GAIN) * before

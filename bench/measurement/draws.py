@@ -32,7 +32,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bench.objectives import Objective
-from bench.planning.cells import Cell
+from bench.planning.cells import Cell, declared
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW
 from bench.records.identity import identity
@@ -92,7 +92,9 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 
     A deterministic estimator always returns the same gradient, so its run is a single draw of the smallest size.
     """
-    return [SMALLEST_DRAW] if cell.estimator.deterministic else sizes_of(cell.objective, replicates, device)
+    return (
+        [SMALLEST_DRAW] if declared(cell.estimator, "deterministic") else sizes_of(cell.objective, replicates, device)
+    )
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:

@@ -15,13 +15,14 @@ from torch.distributions import Distribution
 
 from bench.measurement.draws import draws, noise_subject, slices
 from bench.measurement.heap import keep_memory
-from bench.measurement.lines import Lost
 from bench.measurement.pull_back import PullBack
+from bench.measurement.pulse import beat
 from bench.measurement.source import Source, Vector
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records.lines import Lost
 from bench.records.seeds import noise_stream, numbered_seed
 from estimators import Estimator, Integrand, InvalidLoss, State, parameters, rows
 
@@ -204,6 +205,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
             f"{estimator!r} returned a loss without a gradient at q's parameters. "
             "Use draw, rdraw, score or inject, which keep it."
         )
+    beat()
     return loss
 
 

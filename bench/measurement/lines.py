@@ -3,20 +3,16 @@
 from collections.abc import Callable
 
 from bench.measurement.draws import draws
-from bench.planning.cells import Cell
+from bench.planning.cells import Cell, declared
 from bench.planning.selectors import label
 from bench.planning.settings import ADAPT_STEPS, Settings
 from bench.planning.user_code import Ended, set_apart
 from bench.records.code import code_digest
 from bench.records.environment import environment
 from bench.records.identity import fields_of, run_id
-from bench.records.lines import SCHEMA, LineKind, Outcome, Record
+from bench.records.lines import SCHEMA, LineKind, Lost, Outcome, Record
 from bench.records.text import described, message
 from estimators import InvalidIntegrand, InvalidLoss, Refusal, command_line_name
-
-
-class Lost(Exception):
-    """A cell (an estimator on an objective) cannot be measured. The message becomes the reason in the cell's record."""
 
 
 def replicates_of(cell: Cell, settings: Settings) -> int:
@@ -31,7 +27,11 @@ def run_of(cell: Cell, settings: Settings) -> str:
     """Return the id of the run that measures a cell (an estimator on an objective) with these settings."""
     dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
     rows = replicates_of(cell, settings)
-    steps = settings.adapt_steps if cell.estimator.needs_state and settings.adapt_steps != ADAPT_STEPS else None
+    steps = (
+        settings.adapt_steps
+        if declared(cell.estimator, "needs_state") and settings.adapt_steps != ADAPT_STEPS
+        else None
+    )
     return run_id(
         cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common, adapt_steps=steps
     )
@@ -59,8 +59,8 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
         "family": objective.family.__name__,
         "dim": objective.dim,
         "shared": list(objective.shared),
-        "unbiased": estimator.unbiased,
-        "deterministic": estimator.deterministic,
+        "unbiased": declared(estimator, "unbiased"),
+        "deterministic": declared(estimator, "deterministic"),
         "dtype": settings.dtype,
         "device": settings.device,
         "seed": settings.seed,

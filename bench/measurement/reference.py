@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost, head
+from bench.measurement.lines import head
 from bench.measurement.moments import shape_of
 from bench.measurement.summaries import OnProgress, ignore, summarise_draws
 from bench.measurement.threads import single_thread
@@ -17,7 +17,7 @@ from bench.objectives import Objective
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
-from bench.records.lines import LineKind, Outcome, Record
+from bench.records.lines import LineKind, Lost, Outcome, Record
 from bench.stats import Reference
 from bench.stats.summary import Status
 

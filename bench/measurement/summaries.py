@@ -6,9 +6,9 @@ import torch
 from torch.distributions import Distribution
 
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost
 from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.source import Vector
+from bench.records.lines import Lost
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 from estimators import inner
 

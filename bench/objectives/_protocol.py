@@ -135,6 +135,11 @@ class Objective(PlainFields, abc.ABC):
         held = [*parameters(q).values(), *(problem.theta.values() if with_theta else ())]
         return largest_of_a_row(q, problem.integrand, held)
 
+    @property
+    def known_row_elements(self) -> int | None:
+        """``row_elements`` if it has been measured or set; None if not, so that reading it would measure it."""
+        return self.__dict__.get(MEASURED)
+
     def remember_row_elements(self, count: int) -> None:
         """Set ``row_elements`` to ``count``, so that it is not measured."""
         self.__dict__[MEASURED] = count

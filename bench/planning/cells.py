@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.objectives import Objective
+from bench.objectives import Objective, is_own
 from bench.planning.selectors import full_label, label
+from bench.planning.user_code import Ended, contained
 from bench.records.identity import cell_id
+from bench.records.text import described
 from estimators import Estimator
 
 
@@ -22,17 +24,33 @@ class Cell:
         return cell_id(self.estimator, self.objective)
 
     @property
+    def is_own(self) -> bool:
+        """Whether the estimator or the objective is the user's own, so that a measurement runs the user's code."""
+        return not f"{type(self.estimator).__module__}.".startswith("estimators.") or is_own(self.objective)
+
+    @property
     def label(self) -> str:
         """Text for people, such as ``rloo:n=4 on gaussian-quadratic``."""
         return f"{full_label(self.estimator)} on {full_label(self.objective)}"
 
 
+FACTS = ("unbiased", "value_unbiased", "deterministic", "needs_state")
+"""Declared facts of an estimator that are read before a measurement, besides those that ``mismatch`` reads."""
+
+
 @dataclass(frozen=True)
 class Skip:
-    """An estimator and an objective that do not fit together, and the reason."""
+    """A cell that is not measured, and the reason: the estimator does not fit the objective, or the user's code failed.
+
+    Args:
+        cell: the estimator and the objective.
+        reason: one sentence.
+        failed: whether the user's code raised an exception, or declared something that is no fact.
+    """
 
     cell: Cell
     reason: str
+    failed: bool = False
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
@@ -45,11 +63,42 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
     for objective in objectives:
         for estimator in estimators:
             cell = Cell(estimator, objective)
-            if reason := mismatch(estimator, objective):
-                skips.append(Skip(cell, reason))
+            if skip := skip_of(cell):
+                skips.append(skip)
             else:
                 cells.append(cell)
     return cells, skips
+
+
+def skip_of(cell: Cell) -> Skip | None:
+    """Return why a cell is not measured, from what the estimator and the objective declare; None if it is measured.
+
+    An exception of the user's code costs its own cell alone.
+    """
+    if not cell.is_own:
+        reason = mismatch(cell.estimator, cell.objective)
+        return Skip(cell, reason) if reason else None
+    try:
+        with contained():
+            reason = mismatch(cell.estimator, cell.objective)
+            facts = {fact: getattr(cell.estimator, fact) for fact in FACTS}
+    except Exception as error:
+        return Skip(cell, str(error) if isinstance(error, Ended) else described(error), failed=True)
+    wrong = [f"{fact} is {value!r}" for fact, value in facts.items() if not isinstance(value, bool)]
+    if wrong:
+        return Skip(
+            cell, f"{label(cell.estimator)} declares no fact: {', '.join(wrong)}. Use True or False.", failed=True
+        )
+    return Skip(cell, reason) if reason else None
+
+
+def declared(estimator: Estimator, fact: str) -> bool:
+    """Return a declared fact of an estimator, such as "unbiased"; the usual one if it cannot be read."""
+    try:
+        with contained():
+            return bool(getattr(estimator, fact))
+    except Exception:
+        return bool(getattr(Estimator, fact))
 
 
 def mismatch(estimator: Estimator, objective: Objective) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, check_name
-from bench.planning.user_code import Ended, set_apart
+from bench.planning.user_code import Ended, contained, set_apart
 from bench.records.identity import fields_of
 from bench.records.labels import value_text
 from bench.records.text import described, message
@@ -61,12 +61,14 @@ def _parameters(cls: type) -> list[str]:
 
 def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
     try:
-        instance = cls(**params)
-        getattr(instance, "contents", None)  # reads the files that fields name
+        with contained():
+            instance = cls(**params)
+            getattr(instance, "contents", None)  # reads the files that fields name
     except (ValueError, TypeError) as error:
         raise UsageError(f"{selector.name}: {error}") from error
     except Exception as error:  # a user's class may raise anything
-        raise Unloadable(f"{selector.name} cannot be created: {described(error)}.") from error
+        how = str(error) if isinstance(error, Ended) else described(error)
+        raise Unloadable(f"{selector.name} cannot be created: {how}.") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
             needs = "plain values (numbers, printable text, tuples) in its fields"

@@ -71,7 +71,7 @@ class Made(Objective):
         object.__setattr__(self, "made", made)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), fields_of(self), self.contents, self.row_elements)
+        return _made_again, (type(self), fields_of(self), self.contents, self.known_row_elements)
 
     @property
     def contents(self) -> dict[str, str]:
@@ -87,6 +87,11 @@ class Made(Objective):
     def row_elements(self) -> int:
         """Number of elements in the largest tensor of one estimate with one sample."""
         return self.made.row_elements
+
+    @property
+    def known_row_elements(self) -> int | None:
+        """``row_elements`` if it has been measured or set; None if not, so that reading it would measure it."""
+        return self.made.known_row_elements
 
     def remember_row_elements(self, count: int) -> None:
         """Store the number of elements in the largest tensor of one estimate with one sample.
@@ -133,13 +138,14 @@ def fields_of(made: Made) -> dict[str, Any]:
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
 
 
-def _made_again(cls: type[Made], fields: dict[str, Any], contents: dict[str, str], row_elements: int) -> Made:
+def _made_again(cls: type[Made], fields: dict[str, Any], contents: dict[str, str], row_elements: int | None) -> Made:
     """Make an objective again, in another process."""
     made = cls(**fields)
     if made.contents != contents:
         raise ValueError(
             f"{cls.command_name} differs between two loads of its file: it draws random numbers. Seed them, as by "
-            "torch.manual_seed(0) at the top of the file, or use one process, by --workers 1."
+            "torch.manual_seed(0) at the top of the file."
         )
-    made.remember_row_elements(row_elements)
+    if row_elements is not None:
+        made.remember_row_elements(row_elements)
     return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -67,6 +67,11 @@ class Selector:
         path, separator, cls = self.name.partition("::")
         return (path, cls) if separator or path.endswith(".py") else None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the selector names a class of the user's, in a file or in a module."""
+        return self.file is not None or ":" in self.name
+
     def anchored(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``.
 
@@ -86,6 +91,10 @@ class Selector:
             return self
         path, cls = self.file
         return replace(self, name=f"{change(path)}::{cls}" if cls else change(path))
+
+
+Named = Sequence[tuple[Selector, Kind]]
+"""Selectors, each with its kind."""
 
 
 def parse(text: str) -> Selector:

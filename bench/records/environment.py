@@ -15,6 +15,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, each as ``CUDA_VISIBLE_DEVICES`` names it."""
+    torch = sys.modules.get("torch")
+    count = int(torch.cuda.device_count()) if torch else 0
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [part.strip() for part in named.split(",")][:count] if named else [str(number) for number in range(count)]
+
+
 @functools.cache
 def environment() -> dict[str, Any]:
     """Return where a measurement was made: versions of packages, machine and commit, by name.

@@ -60,6 +60,10 @@ USUAL = frozenset({Rerun.FAILED, Rerun.STALE})
 """What is done again unless the user says otherwise."""
 
 
+class Lost(Exception):
+    """A cell (an estimator on an objective) cannot be measured. The message becomes the reason in the cell's record."""
+
+
 class Damaged(Exception):
     """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence."""
 

@@ -8,7 +8,7 @@ noise of their own and change nothing: a run with checkpoints equals the run wit
 import csv
 import functools
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +16,14 @@ from typing import Any, Self
 from bench.execution.objectives import examine
 from bench.execution.pool import Pool
 from bench.execution.progress import Progress
+from bench.execution.rehearsal import require_sound
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import Task
 from bench.measurement.lines import head
 from bench.measurement.objective_checks import QUICK
 from bench.measurement.objective_checks.parts import training_data
 from bench.objectives.autoencoders import weights
-from bench.planning.cells import Cell, plan
+from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.spec import Spec
 from bench.records import files
@@ -119,6 +120,7 @@ def train(
     *,
     keep_weights: bool = False,
     rerun: Collection[Rerun] = USUAL,
+    cell_timeout: float | None = None,
 ) -> list[Record]:
     """Make the training runs that a study folder lacks, and return the records of all requested runs.
 
@@ -135,6 +137,8 @@ def train(
         keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
             digest, and a table of files and runs to ``weights.csv``.
         rerun: which runs are made again although the folder holds their records.
+        cell_timeout: seconds without progress after which a worker process is ended, and its run has failed; all runs
+            then go to workers. If None, only runs with a user's code do, with a limit of half an hour.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
@@ -143,26 +147,40 @@ def train(
         Busy: another process writes to the folder.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
-    estimators, objectives = spec.instances()
-    examined = examine(objectives, folder, (*QUICK, training_data), fresh=Rerun.ALL in rerun)
-    cells, skips = plan(estimators, objectives)
-    if not cells:
-        raise NothingFits(skip.reason for skip in skips)
-    keep = folder / WEIGHTS if keep_weights else None
-    runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
-    refused = [TrainingRun.of(skip.cell, how, 0) for skip in skips]
-    with StudyWriter(spec, folder, progress, workers, rerun=rerun) as study:
+    study = StudyWriter(spec, folder, progress, workers, rerun=rerun, cell_timeout=cell_timeout)
+    with study.pool:
+        require_sound(study.pool, spec)
+        estimators, objectives = spec.instances()
+        examined = examine(objectives, folder, study.pool, (*QUICK, training_data), fresh=Rerun.ALL in rerun)
+        cells, skips = plan(estimators, objectives)
+        if not cells and not any(skip.failed for skip in skips):
+            raise NothingFits(skip.reason for skip in skips)
+        keep = folder / WEIGHTS if keep_weights else None
+        runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
+        refused = [(TrainingRun.of(skip.cell, how, 0), skip) for skip in skips]
+        return _train(study, runs, refused, examined, keep)
+
+
+def _train(
+    study: StudyWriter,
+    runs: Sequence[TrainingRun],
+    refused: Sequence[tuple[TrainingRun, Skip]],
+    examined: Sequence[Record],
+    keep: Path | None,
+) -> list[Record]:
+    """Make the training runs that the study folder lacks, and return the records of all."""
+    with study:
         for line in examined:
             study.keep(line)
-        for run, skip in zip(refused, skips, strict=True):
-            study.skip(run, skip.reason)
+        for run, skip in refused:
+            study.skip(run, skip)
         lacking = study.lacking(runs)
         with study.told(runs):
             study.begin(runs, lacking)
             study.execute(lacking)
         if keep is not None:
-            files.write(folder / INDEX, _index(keep, study.lines.values()))
-    return study.records({run.run_id for run in (*runs, *refused)})
+            files.write(study.folder / INDEX, _index(keep, study.lines.values()))
+    return study.records({run.run_id for run in (*runs, *(run for run, _ in refused))})
 
 
 def _index(folder: Path, lines: Iterable[Record]) -> str:

@@ -16,14 +16,13 @@ from bench.measurement.adaptation import ADAPT_RATE
 from bench.measurement.counting import Counter, count_evaluations, counted
 from bench.measurement.engine import DTYPES, Engine, checked_loss
 from bench.measurement.heap import keep_memory
-from bench.measurement.lines import Lost
 from bench.measurement.summaries import OnProgress, summarise_draws
 from bench.objectives import Objective, Problem
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.records.identity import identity
-from bench.records.lines import LineKind, Outcome, Record
+from bench.records.lines import LineKind, Lost, Outcome, Record
 from bench.records.seeds import draw_seed
 from bench.stats import Summary
 from bench.training.settings import Training

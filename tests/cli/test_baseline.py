@@ -133,7 +133,7 @@ def test_a_speed_that_cannot_be_gated_is_said_when_it_is_saved(call, monkeypatch
 
     left = iter(range(9))
 
-    def noisy(picked, _settings):
+    def noisy(picked, _settings, _timeout):
         return dict.fromkeys([p.cell.id for p in picked], 0.2 * next(left))
 
     monkeypatch.setattr(speed, "log_costs", noisy)

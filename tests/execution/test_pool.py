@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from bench import objectives
-from bench.execution.pool import Pool, Worker, chunks_of
+from bench.execution.pool import Pool, chunks_of
+from bench.execution.progress import NoWorker, Silent
+from bench.execution.serving import Job
 from bench.execution.tasks import MomentsTask
+from bench.execution.worker import Worker, last_words
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.records.lines import dumps
+from bench.records.lines import Lost, dumps
 from estimators import RLOO, Estimator, Refusal, Reparameterization, ScoreFunction
 
 SETTINGS = Settings(replicates=3_000)
@@ -86,6 +88,74 @@ def test_a_pool_grows_and_never_shrinks():
     assert {record["outcome"] for record in records} == {"measured"}
 
 
+@dataclass(frozen=True)
+class Asks:
+    """Work that a test asks of a worker: the value of an expression, or what it raises."""
+
+    expression: str
+
+    def record(self, progress=None, pool=None):
+        return eval(self.expression)
+
+    def failed(self, reason):
+        return reason
+
+
+def test_a_worker_without_progress_is_ended_and_its_reason_has_the_line():
+    with Pool(1, cell_timeout=1.0) as pool:
+        tasks = [Asks("__import__('time').sleep(1e6)"), Asks("'done'")]
+        late, done = sorted(pool.records(tasks), key=len, reverse=True)
+        assert pool.ask(Asks("1 + 1")) == 2
+    assert late.startswith("The worker process made no progress for 1 s, the limit of --cell-timeout, and was ended.")
+    assert "No other cell is affected. It said: (test_pool.py, line" in late or "(<string>, line 1)" in late
+    assert done == "done"
+
+
+def test_every_report_of_progress_gives_a_worker_more_time():
+    steps = "[(progress.look('', 0, 0, 0), __import__('time').sleep(0.4)) for _ in range(6)] and 'done'"
+    with Pool(1, cell_timeout=1.5) as pool:
+        assert pool.record(Asks(steps), Silent()) == "done"
+
+
+def test_last_words_are_the_last_lines_and_the_users_own_line():
+    crash = (
+        "one\ntwo\nthree\nfour\n\nFatal Python error: Aborted\n\nCurrent thread 0x00007f (most recent call first):\n"
+        '  File "/usr/site-packages/torch/_ops.py", line 9 in call\n  File "/home/me/mine.py", line 7 in f\n'
+        '  File "/home/me/mine.py", line 3 in g\n\nExtension modules: numpy, torch (total: 2)\n'
+    )
+    assert last_words(crash) == "two three four Fatal Python error: Aborted (mine.py, line 7)"
+    assert last_words("all\x1b[31m is\x1b[0m well\n") == "all is well"
+    assert last_words("") == ""
+
+
+def test_what_a_worker_prints_from_c_goes_to_stderr(capfd):
+    with Pool(1) as pool:
+        pool.ask(Asks("__import__('os').write(1, b'from C\\n') and print('from Python')"))
+        pool.ask(Asks("None"))
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err == "from C\nfrom Python\n"
+
+
+def test_a_worker_that_cannot_be_started_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(
+        "multiprocessing.context.ForkServerProcess.start", lambda self: (_ for _ in ()).throw(OSError(11, "Try again"))
+    )
+    with pytest.raises(
+        NoWorker, match=r"^No worker process can be started: Try again\. Use fewer, as by --workers 1\.$"
+    ):
+        Pool(1)
+
+
+def test_each_process_sees_one_gpu_before_it_imports_torch():
+    """The variables with which the system started the process, not those that it has set since."""
+    with Pool() as pool:
+        pool.devices = ["5", "GPU-7"]
+        pool.grow(2)
+        asked = "open('/proc/self/environ').read().split('CUDA_VISIBLE_DEVICES=')[1].partition(chr(0))[0]"
+        assert {*pool.records([Asks(asked), Asks(asked)])} == {"5", "GPU-7"}
+
+
 def test_all_blocks_come_in_order():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
     with Pool(2) as pool:
@@ -104,7 +174,9 @@ def test_chunks_are_whole_spans_and_cover_every_draw_once(count, workers, length
 
 def test_a_question_to_a_dead_worker_is_lost_when_its_answer_is_read():
     """Two questions are under way at a time: the second may be sent after the process has died."""
-    worker = Worker(())
+    worker = Worker()
+    worker.ask(Job(MomentsTask(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)))
+    assert worker.answer()["outcome"] == "measured"
     worker.process.kill()
     worker.process.join()
     worker.ask(range(1))
@@ -114,10 +186,9 @@ def test_a_question_to_a_dead_worker_is_lost_when_its_answer_is_read():
 
 
 def test_an_interrupt_at_the_terminal_leaves_the_workers_to_the_parent():
-    worker = Worker(())
+    worker = Worker()
     os.kill(worker.process.pid, signal.SIGINT)
-    task = MomentsTask(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
-    worker.ask(task)
+    worker.ask(Job(MomentsTask(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)))
     assert worker.answer()["outcome"] == "measured"
     worker.stop()
 

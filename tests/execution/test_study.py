@@ -165,8 +165,19 @@ class PoolOfNone:
     sizes: ClassVar[list[int]] = []
     stops: ClassVar[list[bool]] = []
 
-    def __init__(self, count, preload):
+    preload = ()
+
+    def __init__(self, *given):
         self.sizes.clear(), self.stops.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *given):
+        pass
+
+    def guards(self, cell):
+        return False
 
     def grow(self, count):
         self.sizes.append(count)
@@ -199,12 +210,17 @@ def test_every_process_of_a_study_has_one_thread(tmp_path):
         torch.set_num_threads(threads)
 
 
-def test_one_process_drives_a_gpu(tmp_path, monkeypatch):
+def test_one_process_drives_each_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.execution.study.Pool", PoolOfNone)
     on_gpu = [MomentsTask(Cell(RLOO(n=n), GaussianQuadratic()), Settings(device="cuda")) for n in (2, 3)]
     with StudyWriter(spec_of("rloo"), tmp_path, Silent(), 2) as study:
         study.execute(on_gpu)
-        assert study.pool is None
+    assert PoolOfNone.sizes == []
+    monkeypatch.setattr("bench.execution.study.gpus", lambda: ["0", "3"])
+    for workers, sizes in ((None, [2]), (8, [2]), (1, [])):
+        with StudyWriter(spec_of("rloo"), tmp_path, Silent(), workers) as study:
+            study.execute(on_gpu)
+        assert PoolOfNone.sizes == sizes
 
 
 def test_workers_end_when_the_run_is_interrupted(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def judged(monkeypatch):
     def judge(costs, values=STEADY):
         left = iter(costs)
 
-        def timed(picked, _settings):
+        def timed(picked, _settings, _timeout):
             assert len(picked) == 1
             cost = next(left)
             return {} if cost is None else {base.cell: math.log(cost)}

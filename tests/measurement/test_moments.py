@@ -9,10 +9,11 @@ import torch
 
 from bench import objectives
 from bench.measurement.engine import Engine, exact_gradient
-from bench.measurement.lines import Lost, reason_of
+from bench.measurement.lines import reason_of
 from bench.measurement.moments import in_process, measure_moments, summarise_cell
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
+from bench.records.lines import Lost
 from bench.stats.layout import TRACKED
 from estimators import Estimator, InvalidLoss, ScoreFunction
 from tests.tolerances import z_limit

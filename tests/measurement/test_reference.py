@@ -11,13 +11,13 @@ import torch
 from bench import measure, objectives
 from bench.measurement import reference, summaries
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost
 from bench.objectives import BernoulliVAE, GaussianQuadratic
 from bench.objectives.autoencoders.images import images
 from bench.objectives.autoencoders.networks import network
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records import store
+from bench.records.lines import Lost
 from estimators import RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
 from tests.measurement.objectives import SELECTOR, VAE
 from tests.tolerances import z_limit

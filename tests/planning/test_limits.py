@@ -8,7 +8,6 @@ import pytest
 from bench.gate import baseline
 from bench.measurement import draws
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost
 from bench.objectives import BernoulliQuadratic, GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.loading import expand
@@ -16,7 +15,7 @@ from bench.planning.selectors import UsageError, parse
 from bench.planning.settings import MOST, Settings
 from bench.planning.spec import Spec
 from bench.records import store
-from bench.records.lines import Damaged
+from bench.records.lines import Damaged, Lost
 from bench.training.settings import Training
 from estimators import RLOO
 from tests.docs.pages import ROOT

@@ -1,0 +1,66 @@
+"""How a worker process begins. This module imports no torch: what the parent asks for comes first."""
+
+import contextlib
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from bench.planning.selectors import Named
+
+PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when its parent ends."""
+
+
+def begin(connection: Connection, printed: Connection, variables: dict[str, str], preload: Named) -> None:
+    """Make this process a worker, and let it work until the pipe closes.
+
+    Args:
+        connection: brings questions, and takes answers.
+        printed: takes what this process prints.
+        variables: the environment variables of the parent.
+        preload: the classes to load first, by selector and kind.
+    """
+    os.environ.clear()
+    os.environ.update(variables)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all, and the parent handles it
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # what the work starts is ended with it
+    os.dup2(printed.fileno(), 2)
+    os.dup2(2, 1)  # stdout of a command is for its results
+    printed.close()
+    sys.stdout = sys.stderr
+    die_with_parent()
+    faulthandler.enable(all_threads=False)  # a crash of the interpreter names the line
+    faulthandler.register(signal.SIGUSR1, all_threads=False)
+    with contextlib.suppress(OSError):  # if memory runs out, Linux shall choose this process
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    from bench.execution.serving import serve
+
+    serve(connection, preload)
+
+
+def die_with_parent() -> None:
+    """Let this process be killed as soon as its parent has ended.
+
+    On Linux the kernel does it, even if this process hangs in C code. Elsewhere a thread waits for the end.
+    """
+    if sys.platform == "linux":
+        server = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+        if server is not None:  # without this, the process that forks workers would not end before they do
+            os.close(server)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    watched = multiprocessing.parent_process()
+    assert watched is not None
+
+    def wait_for_the_end() -> None:
+        watched.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()

@@ -1,0 +1,96 @@
+"""A rehearsal: users' code is loaded in a worker process first, which it may end or hang without harm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.execution.pool import Pool
+from bench.execution.progress import Progress, Silent
+from bench.execution.worker import Crashed
+from bench.planning import plugins
+from bench.planning.catalogue import Kind
+from bench.planning.loading import expand
+from bench.planning.selectors import Named, Selector, Unloadable, UsageError
+from bench.planning.spec import Spec
+from bench.planning.user_code import contained
+
+Broken = dict[tuple[str, Kind], UsageError]
+"""What is wrong with selectors, by their text and kind."""
+
+
+def selectors(spec: Spec) -> Named:
+    """Return the selectors of a spec, each with its kind."""
+    found: list[tuple[Selector, Kind]] = [(each, "estimator") for each in spec.estimators]
+    return [*found, *((each, "objective") for each in spec.objectives)]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The work of a rehearsal: to load the classes that selectors name, and to read what they declare."""
+
+    selectors: Named
+
+    def record(self, progress: Progress | None = None, _pool: Any = None) -> Broken:
+        """Return what is wrong with the selectors. ``progress`` receives the number of each as its turn comes."""
+        broken = Broken()
+        for number, (selector, kind) in enumerate(self.selectors):
+            (progress or Silent()).cell(str(number))
+            try:
+                for instance in expand(selector, kind):
+                    _read_facts(instance)
+            except UsageError as error:
+                broken[str(selector), kind] = error
+        return broken
+
+
+def _read_facts(instance: Any) -> None:
+    """Read all that an instance declares. Exceptions do not matter: only what would end or hang a process does."""
+    for fact in dir(type(instance)):
+        declared = getattr(type(instance), fact, None)
+        if isinstance(declared, property) and not f"{declared.fget.__module__}".startswith(("bench.", "estimators.")):
+            try:
+                with contained():
+                    getattr(instance, fact)
+            except Exception:
+                continue
+
+
+class _Turn(Progress):
+    """Remembers which selector's turn it is."""
+
+    number = 0
+
+    def cell(self, label: str) -> None:
+        """Take in the number of the selector."""
+        self.number = int(label)
+
+
+def rehearse(pool: Pool, named: Named) -> Broken:
+    """Load the users' classes among ``named`` in a worker, and return what is wrong with the selectors.
+
+    From then on, every worker of the pool loads the classes that are sound. A file that ends or hangs its worker must
+    not be loaded in this process.
+    """
+    allowed = plugins.ALLOWED.get()  # if not, to load them here is refused, with the reason
+    waiting, broken, pool.preload = [each for each in named if each[0].is_own and allowed], Broken(), ()
+    while waiting:
+        turn = _Turn()
+        try:
+            broken |= pool.ask(Rehearsal(waiting), turn)
+            break
+        except Crashed as crash:
+            selector, kind = waiting.pop(turn.number)
+            said = f"{selector.name} cannot be loaded: its worker process {crash.how}."
+            broken[str(selector), kind] = Unloadable(said)
+    pool.preload = [(selector, kind) for selector, kind in named if (str(selector), kind) not in broken]
+    return broken
+
+
+def require_sound(pool: Pool, spec: Spec) -> None:
+    """Load the users' classes of a spec in a worker.
+
+    Raises:
+        UsageError: a class cannot be loaded. The message reports all that are broken.
+    """
+    if broken := rehearse(pool, selectors(spec)):
+        kind = Unloadable if any(isinstance(error, Unloadable) for error in broken.values()) else UsageError
+        raise kind(" ".join(map(str, broken.values())))

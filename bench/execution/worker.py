@@ -1,0 +1,310 @@
+"""A worker process: the code in it may crash, hang, exit or print, and this program goes on.
+
+This module imports no torch, so that a command can prepare its workers before it loads anything slow.
+"""
+
+import codecs
+import contextlib
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import sys
+import sysconfig
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from bench.execution.beginning import begin
+from bench.execution.progress import Event, NoWorker, Progress, Silent
+from bench.planning.selectors import Named
+from bench.records.lines import Lost
+from bench.records.text import printable
+
+PATIENCE = 1800.0
+"""Default of ``--cell-timeout``: seconds without progress after which a worker is killed."""
+GLANCE = 1.0
+"""Seconds after which a waiting parent looks whether its workers still live and are in time."""
+GRACE = 5.0
+"""Seconds for a process to end, or to say where it is, before it is killed."""
+LAST = 2**14
+"""Most characters of a worker's stderr that are kept, to quote its last lines."""
+QUOTED = 3
+"""Most lines that a reason quotes."""
+FORKED = sys.platform == "linux"
+"""Whether workers are forked from a process that has imported torch once for all of them."""
+PLACE = re.compile(r'^ *File "(.+)", line (\d+) in ', re.MULTILINE)
+DUMP = re.compile(
+    r"^(?:Fatal Python error: .*|(?:Stack|(?:Current t|T)hread 0x\w+) \(most recent call first\):)$", re.MULTILINE
+)
+"""The lines of a traceback that Python prints when it crashes or when it is asked where it is, and its first line."""
+
+
+class Crashed(Lost):
+    """A worker process died at its work, or made no progress for too long. ``how`` says how, without a full stop."""
+
+    def __init__(self, how: str, words: str) -> None:
+        self.how = f"{how}{f': {words}' if words else ''}"
+        super().__init__(f"The worker process {how}. No other cell is affected.{f' It said: {words}' if words else ''}")
+
+
+def prepare() -> None:
+    """Begin to prepare for workers, and return at once: on Linux, a process imports torch, and workers fork from it."""
+    if FORKED:
+        multiprocessing.set_forkserver_preload(["bench.execution.serving", "bench.execution.run"])
+        # It shall find the modules that this process finds, and none that lie in the working folder by chance.
+        with _uninterrupted(), _variables({"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}):
+            forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have child processes ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set signals, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Worker:
+    """A worker process, and the pipes to it.
+
+    What the process prints goes to stderr of this program, also what C code prints.
+
+    Args:
+        preload: the classes that the process loads first, by selector and kind, such as ``mine.py::Mine`` and
+            "estimator".
+        patience: seconds without progress after which the process is killed.
+        fresh: whether the process is new, also on Linux, and not forked from one that has imported torch already.
+        environment: more environment variables of the process; if it is fresh, it has them before it imports torch.
+
+    Raises:
+        NoWorker: the process cannot be started.
+    """
+
+    def __init__(
+        self,
+        preload: Named = (),
+        patience: float = PATIENCE,
+        *,
+        fresh: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.patience, self.progress = patience, Silent()
+        self._answers = deque[Any]()
+        self.is_lost = False
+        """Whether ``answer`` has found that the process is dead or late; it has then been ended."""
+        self._asked, self._heard, self._dead, self._ready, self._said = 0, time.monotonic(), False, False, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        context: Any = multiprocessing.get_context("forkserver" if FORKED and not fresh else "spawn")
+        self.connection, theirs = context.Pipe()
+        self._errors: Connection | None
+        self._errors, printed = context.Pipe(duplex=False)
+        variables = {**os.environ, **(environment or {})}
+        arguments = (theirs, printed, variables, list(preload))
+        self.process = context.Process(target=begin, args=arguments, daemon=True)
+        try:
+            if not fresh:
+                prepare()
+            with _uninterrupted(), _variables(variables):
+                self.process.start()
+        except (OSError, EOFError) as error:
+            why = printable(getattr(error, "strerror", None) or type(error).__name__)
+            raise NoWorker(f"No worker process can be started: {why}. Use fewer, as by --workers 1.") from None
+        finally:
+            theirs.close()
+            printed.close()
+
+    def ask(self, task: object, progress: Progress | None = None) -> None:
+        """Send a task to the process, and return at once; ``answer`` later gives the answer.
+
+        If the process has died, ``answer`` will raise ``Lost``. ``progress`` receives the events of the work.
+
+        Raises:
+            Lost: the task cannot be sent to another process.
+        """
+        if not self._asked:
+            self._heard, self._said = time.monotonic(), ""
+        self.progress = progress or Silent()
+        try:
+            message = pickle.dumps(task)
+        except Exception as error:
+            raise Lost(f"The cell cannot be sent to a worker process: {type(error).__name__}: {error}.") from error
+        self._asked += 1
+        self.send(message)
+
+    def send(self, message: bytes) -> None:
+        """Send pickled bytes to the process; nothing is raised if the process has died."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(message)
+
+    def again(self, message: bytes) -> None:
+        """Send pickled bytes that the process waits for in the middle of its work, and wait for its answer anew."""
+        self._asked, self._heard = self._asked + 1, time.monotonic()
+        self.send(message)
+
+    def answer(self) -> Any:
+        """Wait for the answer of the process, and return it. Tasks are answered in the order in which they were sent.
+
+        Raises:
+            Crashed: the process has died, or made no progress for too long.
+            Lost: the work raised an exception.
+            NoWorker: the process has died before it began to work.
+            UsageError, Refusal: the work raised it.
+        """
+        answering([self])
+        if not self._answers:
+            raise self._lost()
+        self._asked -= 1
+        found = self._answers.popleft()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    @property
+    def is_due(self) -> bool:
+        """Whether ``answer`` would return or raise at once."""
+        return bool(self._answers) or self._dead or self._left < 0
+
+    @property
+    def handles(self) -> list[Any]:
+        """What to wait for: the process has sent or printed something, or has ended, if one of these is ready."""
+        return [self.connection, self.process.sentinel, *([self._errors] if self._errors else [])]
+
+    @property
+    def _left(self) -> float:
+        return self._heard + self.patience - time.monotonic()
+
+    def listen(self) -> None:
+        """Take in what the process has sent and printed so far; do not wait."""
+        while self._errors and self._errors.poll():
+            self._read_errors(self._errors)
+        try:
+            while self.connection.poll():
+                self._take(pickle.loads(self.connection.recv_bytes()))
+        except (EOFError, OSError):
+            self._dead = True
+        if not self._dead and self.process.exitcode is not None:
+            self._dead = True
+            self.listen()
+
+    def _take(self, message: object) -> None:
+        self._heard, self._ready = time.monotonic(), True
+        match message:
+            case Event(name="" | "ready"):
+                pass
+            case Event():
+                getattr(self.progress, message.name)(*message.arguments)
+            case _:
+                self._answers.append(message)
+
+    def _read_errors(self, errors: Connection) -> None:
+        """Pass on what the process has printed, and keep the end of it."""
+        data = os.read(errors.fileno(), 2**16)
+        if not data:
+            errors.close()
+            self._errors = None
+        text = self._decoder.decode(data, final=not data)
+        self._said = (self._said + text)[-LAST:]
+        with contextlib.suppress(OSError, ValueError):  # the stream may be closed, or its disk full
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def _lost(self) -> Crashed | NoWorker:
+        """Return why there is no answer, after the end of the process."""
+        if not self._dead:
+            how = f"made no progress for {self.patience:g} s, the limit of --cell-timeout, and was ended"
+            with contextlib.suppress(OSError):
+                os.kill(int(self.process.pid or 0), signal.SIGUSR1)  # it prints where it is
+            end = time.monotonic() + GRACE
+            while not PLACE.search(self._said) and time.monotonic() < end:
+                wait(self.handles, GLANCE)
+                self.listen()
+        else:
+            self.process.join(GRACE)
+            code = self.process.exitcode
+            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+            how = "closed its pipe" if code is None else how
+            how += ", as happens when memory runs out" if code == -signal.SIGKILL else ""
+        self.listen()
+        self.kill()
+        self.is_lost = True
+        words = last_words(self._said)
+        if not self._ready:
+            return NoWorker(f"A worker process {how} before it began{f': {words}' if words else ''}.")
+        return Crashed(how, words)
+
+    def kill(self) -> None:
+        """End the process and the processes that it has started; do not wait."""
+        if self.process.exitcode is None and self.process.pid is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
+
+    def stop(self) -> None:
+        """End the process."""
+        self.kill()
+        self.connection.close()
+        if self._errors:
+            self._errors.close()
+            self._errors = None
+        self.process.join()
+
+
+def answering(busy: Collection[Worker]) -> list[Worker]:
+    """Wait until workers have answered, have died or made no progress for too long, and return them."""
+    while True:
+        for worker in busy:
+            worker.listen()
+        if due := [worker for worker in busy if worker.is_due]:
+            return due
+        wait([handle for worker in busy for handle in worker.handles], GLANCE)
+
+
+def last_words(said: str) -> str:
+    """Return the end of what a worker printed to stderr as one line: its last lines, and where it was.
+
+    The place comes from the traceback that Python prints when it crashes, or when it is asked where it is. It is the
+    innermost line of the user's own code or, if there is none, the innermost line.
+    """
+    found = DUMP.search(said)
+    before, dump = (said, "") if found is None else (said[: found.start()], said[found.start() :])
+    lines = [printable(line) for line in before.splitlines()]
+    words = [line for line in lines if line][-QUOTED:]
+    if dump.startswith("Fatal"):
+        words.append(printable(dump.partition("\n")[0]))
+    places = PLACE.findall(dump)
+    own = [place for place in places if not _is_library(place[0])]
+    if places:
+        file, line = (own or places)[0]
+        words.append(f"({printable(Path(file).name)}, line {line})")
+    return " ".join(words)
+
+
+def _is_library(file: str) -> bool:
+    """Return whether a file belongs to Python, to an installed package or to this program."""
+    ours = Path(__file__).parents[2]
+    places = (sysconfig.get_path("stdlib"), ours / "bench", ours / "estimators")
+    return "site-packages" in file or file.startswith("<") or any(Path(file).is_relative_to(place) for place in places)
+
+
+@contextlib.contextmanager
+def _variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set the environment variables inside the block."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,77 @@
+"""Signals: a command ends with the right code and words, and its workers end with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.baselines import write_own
+
+WORKER = """
+import time
+from bench.execution.worker import Worker
+
+class Loop:
+    def __reduce__(self):  # runs when the worker reads it, and holds the lock of the interpreter
+        return eval, ("sum(__import__('itertools').repeat(0))",)
+
+if __name__ == "__main__":
+    worker = Worker()
+    worker.ask(Loop())
+    print(worker.process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def started(*words, folder):
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a thread ends the worker, unless C code keeps it waiting"
+)
+def test_a_worker_that_hangs_in_c_ends_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(WORKER)
+    with started("parent.py", folder=tmp_path) as parent:
+        pid = int(parent.stdout.readline())
+        assert lives(pid)
+        parent.kill()
+    wait_for(lambda: not lives(pid))
+
+
+def test_a_scheduler_ends_a_command_as_ctrl_c_does(tmp_path):
+    write_own(tmp_path, "import os, pathlib, time; pathlib.Path('begun').write_text(str(os.getpid())); time.sleep(600)")
+    words = ("run", "-e", "rloo", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--no-timing", "--out", "here")
+    with started("-m", "bench", *words, folder=tmp_path) as command:
+        wait_for(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text())
+        pid = int((tmp_path / "begun").read_text())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            command.send_signal(number)
+            time.sleep(0.02)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 143
+    assert said.splitlines()[-1] == f"Interrupted; what was measured is safe. Go on with: bench {' '.join(words)}"
+    assert "Traceback" not in said
+    assert not lives(pid)
+    assert len((tmp_path / "here" / "records.jsonl").read_text().splitlines()) == 1
