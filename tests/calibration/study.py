@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.calibration import accusations, adaptive, coverage, gate, levels, long
+from tests.calibration import accusations, adaptive, coverage, direction, gate, levels, long
 from tests.calibration.laws import LAWS
 
 
@@ -31,6 +31,7 @@ class Plan:
     sums: int
     adaptive: int
     long: int
+    direction: int
     suites: int
     trials: int
     blocks: int
@@ -50,13 +51,14 @@ class Plan:
             part(self.sums, 100),
             part(self.adaptive, 3),
             part(self.long, 3),
+            part(self.direction, 3),
             part(self.suites, 2),
             part(self.trials, 2),
             part(self.blocks, 64),
         )
 
 
-WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200, 200_000, 50_000, 2_000, 100_000, 200, 1_000, 200, 60, 1_024)
+WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200, 200_000, 50_000, 2_000, 100_000, 200, 1_000, 400, 200, 60, 1_024)
 
 Task = tuple[tuple[Any, ...], Callable[[], Any]]
 
@@ -95,6 +97,9 @@ def tasks(plan: Plan) -> Iterator[Task]:
     for law in long.LAWS:
         for numbers in pieces(plan.long, 250):
             yield ("long", law.name), partial(_long, law.name, numbers)
+    for law in direction.LAWS:
+        for numbers in pieces(plan.direction, 50):
+            yield ("direction", law.name), partial(_direction, law.name, numbers)
 
 
 def _named(name: str, laws: tuple[Any, ...]) -> Any:
@@ -119,6 +124,10 @@ def _adaptive(name: str, numbers: range) -> dict[str, list[float]]:
 
 def _long(name: str, numbers: range) -> dict[str, list[float]]:
     return long.runs(_named(name, long.LAWS), numbers)
+
+
+def _direction(name: str, numbers: range) -> dict[str, list[float]]:
+    return direction.runs(_named(name, direction.LAWS), numbers)
 
 
 def _work(numbered: tuple[int, Task]) -> tuple[int, tuple[Any, ...], Any]:

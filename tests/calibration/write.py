@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from bench.stats.summary import Status
 from bench.stats.variance import TAIL_REPLICATES
-from tests.calibration import accusations, adaptive, coverage, expected, gate, levels, long
+from tests.calibration import accusations, adaptive, coverage, direction, expected, gate, levels, long
 from tests.calibration.laws import LAWS
 
 Results = dict[tuple[Any, ...], Any]
@@ -101,6 +101,12 @@ def long_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame([long.summary(law, results["long", law.name]) for law in long.LAWS])
 
 
+def direction_frame(results: Results) -> pd.DataFrame:
+    return pd.DataFrame(
+        [row for law in direction.LAWS for row in direction.summary(law, results["direction", law.name])]
+    )
+
+
 def null_frame(results: Results) -> tuple[pd.DataFrame, list[list[Any]]]:
     cases = [found for key, found in results.items() if key[0] == "null"]
     suites = gate.suites_of(cases)
@@ -124,7 +130,7 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
     """Write ``*.csv``, ``table.md`` and the figure; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
     covered, level, adapted = coverage_frame(results), levels_frame(results), adaptive_frame(results)
-    accused, lengthy = accusations_frame(results), long_frame(results)
+    accused, lengthy, directed = accusations_frame(results), long_frame(results), direction_frame(results)
     null, suites = null_frame(results)
     power = pd.DataFrame([row for key, rows in results.items() if key[0] == "power" for row in rows])
     overhead = pd.DataFrame(time_taken)
@@ -134,6 +140,7 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
         "levels": level,
         "adaptive": adapted,
         "long": lengthy,
+        "direction": directed,
         "gate-null": null,
         "gate-power": power,
         "overhead": overhead,
@@ -147,6 +154,7 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
             *tail_text(covered),
             *accusations_text(accused),
             *bias_text(covered, level),
+            *direction_text(directed),
             *adaptive_text(adapted),
             *long_text(lengthy),
             *gate_text(null, suites, power),
@@ -158,7 +166,7 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
     return text
 
 
-PARTS = ("coverage", "accusations", "long")
+PARTS = ("coverage", "accusations", "long", "direction")
 """Parts of the study that can be made alone."""
 
 
@@ -176,6 +184,9 @@ def parts(folder: Path, results: Results, chosen: Sequence[str]) -> str:
     if "long" in chosen:
         frames["long"] = long_frame(results)
         texts.append(long_text(frames["long"]))
+    if "direction" in chosen:
+        frames["direction"] = direction_frame(results)
+        texts.append(direction_text(frames["direction"]))
     for name, frame in frames.items():
         to_csv(frame, folder, name)
     path = folder / "table.md"
@@ -189,8 +200,8 @@ def parts(folder: Path, results: Results, chosen: Sequence[str]) -> str:
 
 
 ORDER = (
-    "The 95 % interval of the variance", "The tail index", "Accusations", "The bias", "Replicates from a target",
-    "Long runs", "The gate", "What the statistics cost",
+    "The 95 % interval of the variance", "The tail index", "Accusations", "The bias", "Scale and direction",
+    "Replicates from a target", "Long runs", "The gate", "What the statistics cost",
 )  # fmt: skip
 """The sections of the table in their order."""
 
@@ -396,6 +407,33 @@ def long_text(lengthy: pd.DataFrame) -> list[str]:
         table(
             ["law", "variance covered", "V < L", "± % (median)", "mean squared error covered", "called biased"], rows
         ),
+    ]
+
+
+def direction_text(directed: pd.DataFrame) -> list[str]:
+    rows = [
+        [
+            r["law"],
+            r["case"],
+            r["against"],
+            *(percent(r[key], r["runs"]) for key in direction.RATES),
+            f"{r['median_upper']:.1f}°",
+        ]
+        for _, r in directed.iterrows()
+    ]
+    cases = ", ".join(f"{case}: scale {scale:g}, angle {angle:g}°" for case, (scale, angle) in direction.CASES.items())
+    header = [
+        "law", "case", "against", "scale covered", "p ≤ .05", "p ≤ .01", "wrong word", "upper limit holds",
+        "lower limit holds", "upper limit (median)",
+    ]  # fmt: skip
+    return [
+        "## Scale and direction",
+        f"Percent of {directed['runs'].iloc[0]:,} runs of {direction.REPLICATES:,} replicates, with a Monte Carlo "
+        "standard error. The exact gradient is a third as long as the standard deviation of one gradient. "
+        f"*case*: {cases}. *against*: the exact gradient, or a reference of {direction.REFERENCE:,} replicates of the "
+        "same law. *p*: the test of the direction. *wrong word*: a word that is false, such as *scaled* or *turned* "
+        "for an unbiased law. The limits are those of the angle.",
+        table(header, rows),
     ]
 
 
