@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from bench.execution.cluster.address import Dask
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
 from bench.planning.plugins import ALLOWED
@@ -151,13 +152,16 @@ def _restore_variable(before: str | None) -> None:
         os.environ[VARIABLE] = before
 
 
-def prepare_workers(named: Iterable[Selector], workers: int | None = None, cell_timeout: float | None = None) -> None:
+def prepare_workers(
+    named: Iterable[Selector], workers: int | Dask | None = None, cell_timeout: float | None = None
+) -> None:
     """Begin to prepare worker processes if the command will need them, before it loads anything slow itself.
 
     They are needed if one of the selectors ``named`` is the user's own, if there are several ``workers``, or if there
     is a ``cell_timeout``.
     """
-    if cell_timeout is not None or (workers or 1) > 1 or any(selector.is_own for selector in named):
+    several = isinstance(workers, int) and workers > 1
+    if several or cell_timeout is not None or any(selector.is_own for selector in named):
         from bench.execution.worker import prepare
 
         prepare()

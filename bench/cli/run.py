@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import cluster, options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import beside, finish, print_table
 from bench.cli.terminal import echo
+from bench.execution.cluster.address import Dask
 from bench.planning.catalogue import catalogue
 from bench.records.lines import LineKind, Outcome, Record
 
@@ -70,6 +71,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.seed(help="Seed of all noise [0].")
 @options.out(help="The study folder [results/NAME].")
 @options.workers(help="Processes that measure; auto is as many as there are cores and as pay off [auto].")
+@cluster.options
 @options.cell_timeout
 @click.option("--all", "every", is_flag=True, help="Measure every estimator of the catalogue, with its defaults.")
 @click.option("--no-timing", is_flag=True, help="Measure neither time nor memory.")
@@ -86,7 +88,7 @@ def command(
     samples: tuple[int, ...] | None,
     at: str | None,
     out: Path | None,
-    workers: int | None,
+    workers: int | Dask | None,
     cell_timeout: float | None,
     every: bool,
     no_timing: bool,

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import cluster, options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish
+from bench.execution.cluster.address import Dask
 from bench.training.settings import OPTIMIZERS
 
 
@@ -43,6 +44,7 @@ from bench.training.settings import OPTIMIZERS
     help="Write the final weights of every run to FOLDER/weights; FOLDER/weights.csv lists them.",
 )
 @options.workers(help="Processes that train; auto is as many as there are cores and as pay off [auto].")
+@cluster.options
 @options.cell_timeout
 @options.rerun_option
 @options.fresh_option
@@ -54,7 +56,7 @@ def command(
     estimator: tuple[str, ...],
     out: Path | None,
     keep_weights: bool,
-    workers: int | None,
+    workers: int | Dask | None,
     cell_timeout: float | None,
     rerun: tuple[str, ...],
     fresh: bool,

@@ -63,6 +63,11 @@ class Pool:
         self._leader: Worker | None = None
         self.grow(count)
 
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return len(self._workers)
+
     def grow(self, count: int) -> None:
         """Start processes until there are at least ``count``.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from bench.execution.cluster.address import Dask
 from bench.execution.objectives import examine
 from bench.execution.progress import Progress
 from bench.execution.rehearsal import require_sound
@@ -45,7 +46,7 @@ def run(
     spec: Spec | Sequence[Spec],
     folder: Path,
     progress: Progress,
-    workers: int | None = 1,
+    workers: int | Dask | None = 1,
     *,
     rerun: Collection[Rerun] = USUAL,
 ) -> list[Record]:
@@ -60,7 +61,7 @@ def run_study(
     spec: Spec | Sequence[Spec],
     folder: Path,
     progress: Progress,
-    workers: int | None = 1,
+    workers: int | Dask | None = 1,
     *,
     rerun: Collection[Rerun] = USUAL,
     cell_timeout: float | None = None,
@@ -79,7 +80,7 @@ def run_study(
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
-            allow. The number changes no result. Timing always uses one process.
+            allow; or a Dask cluster. None of these changes a result. Timing always uses one process of this machine.
         rerun: which cells are measured again although the folder holds their records.
         cell_timeout: seconds without progress after which a worker process is ended, and its cell has failed; all cells
             then go to workers. If None, only cells with a user's code do, with a limit of half an hour.
@@ -90,6 +91,7 @@ def run_study(
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
+        Gone: the Dask cluster cannot go on.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     specs = [spec] if isinstance(spec, Spec) else spec

@@ -1,16 +1,20 @@
 """A study folder at work: which records it holds, which it lacks, and the loop that does the work and writes them."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
+from bench.execution.cluster.address import Dask
+from bench.execution.cluster.start import start
 from bench.execution.pool import Pool
 from bench.execution.progress import Progress
 from bench.execution.rehearsal import selectors
-from bench.execution.tasks import Task
+from bench.execution.tasks import Task, TimingTask
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Skip
@@ -18,6 +22,9 @@ from bench.planning.spec import Spec
 from bench.records import plan, store, unfinished
 from bench.records.environment import cores, gpus
 from bench.records.lines import USUAL, LineKind, Outcome, Record, Rerun
+
+if TYPE_CHECKING:
+    from bench.execution.cluster.coordinator import Cluster
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -32,7 +39,8 @@ class StudyWriter:
         spec: the spec of the study; workers load the classes of its estimators and objectives.
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
-        workers: number of processes, each with one thread; None for as many as the processors and the work allow.
+        workers: number of processes, each with one thread; None for as many as the processors and the work allow; or a
+            Dask cluster.
         rerun: which work is done again although the folder holds its records.
         cell_timeout: seconds without progress after which a worker process is ended, and its task has failed; all tasks
             then go to workers. If None, only tasks with a user's code do, with a limit of half an hour.
@@ -47,13 +55,14 @@ class StudyWriter:
         spec: Spec,
         folder: Path,
         progress: Progress,
-        workers: int | None,
+        workers: int | Dask | None,
         *,
         rerun: Collection[Rerun] = USUAL,
         cell_timeout: float | None = None,
     ) -> None:
         self.spec, self.folder, self.progress, self.workers, self.rerun = spec, folder, progress, workers, rerun
         self.pool = Pool(0, selectors(spec), cell_timeout)
+        self.cluster: Cluster | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -88,8 +97,13 @@ class StudyWriter:
         return [task for task, line in each if line is None or not task.is_settled_by(line, self.rerun)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report to ``progress`` the number of tasks; ``lacking`` are those that are still to be done."""
+        """Report to ``progress`` the number of tasks; ``lacking`` are those that are still to be done.
+
+        If a Dask cluster does them, it is started and checked.
+        """
         self.progress.start(len(tasks), len(tasks) - len(lacking))
+        if isinstance(self.workers, Dask) and not all(isinstance(task, TimingTask) for task in lacking):
+            self.cluster = self.cluster or start(self.workers, self.spec, self.pool.cell_timeout)
 
     @contextmanager
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
@@ -138,30 +152,35 @@ class StudyWriter:
         If ``one_by_one`` is True, nothing else runs beside a task. Tasks run in this process if one process is enough,
         unless they run a user's code, which may end or hang its process.
         """
-        for line in self._records(tasks, 1 if one_by_one else self._processes(tasks)):
+        processes = 1 if one_by_one else self._processes(tasks)
+        for line in self._records(tasks, processes, None if one_by_one else self.cluster):
             self.keep(line)
             self.progress.finish(line)
 
-    def _records(self, tasks: Sequence[Task], processes: int) -> Iterator[Record]:
+    def _records(self, tasks: Sequence[Task], processes: int, cluster: Cluster | None) -> Iterator[Record]:
         """Yield every task's record. A small task goes to one worker; then the draws of each large one go to all."""
-        if processes > 1:
+        helpers = cluster or (self.pool if processes > 1 else None)
+        if helpers is self.pool:
             self.pool.grow(processes)  # an earlier stage with fewer tasks needed fewer
+        if helpers is not None:
             whole = [task for task in tasks if not task.is_spread]
             if whole:
-                self.progress.cell(f"{len(whole)} {whole[0].noun} on {processes} workers")
-            yield from self.pool.records(whole)
+                self.progress.cell(f"{len(whole)} {whole[0].noun} on {helpers.size} workers")
+            yield from helpers.records(whole)
             tasks = [task for task in tasks if task.is_spread]
-        helpers = self.pool if processes > 1 else None
         for task in tasks:
             self.progress.cell(task.label)
             if self.pool.guards(task.cell):
-                self.pool.grow(processes + 1 if helpers else 1)  # one more, which waits for the sums of the others
+                # One more than the helpers, which waits for their sums.
+                self.pool.grow(processes + 1 if helpers is self.pool else 1)
                 yield self.pool.record(task, self.progress, helpers)
             else:
                 yield task.record(self.progress, helpers)
 
     def _processes(self, tasks: Sequence[Task]) -> int:
         """Return the number of processes to use: starting them must be worth it, and one drives each GPU."""
+        if isinstance(self.workers, Dask):
+            return 1
         if any(task.settings.device != "cpu" for task in tasks):
             devices = gpus()
             count = min(len(devices), len(tasks), self.workers or len(devices))
@@ -174,6 +193,9 @@ class StudyWriter:
     def stop(self) -> None:
         """End the worker processes, if there are any."""
         self.pool.stop()
+        if self.cluster is not None:
+            self.cluster.stop()
+            self.cluster = None
 
     def records(self, runs: Collection[str] | None = None) -> list[Record]:
         """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.

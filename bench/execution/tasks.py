@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.execution.pool import Pool
 from bench.execution.progress import Progress, Silent
+from bench.execution.serving import Spreader
 from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.lines import failed, head, replicates_of, run_of, safely
@@ -87,7 +87,7 @@ class Task(ABC):
             return False
         return not (Rerun.FAILED in rerun and line["outcome"] == Outcome.FAILED)
 
-    def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
+    def record(self, progress: Progress | None = None, pool: Spreader | None = None) -> Record:
         """Do the work and return its record.
 
         If the work raises, return a record of the failure. ``progress`` receives the events of the work. If there is a
@@ -97,7 +97,7 @@ class Task(ABC):
             return safely(lambda: self.work(progress or Silent(), pool), self.head())
 
     @abstractmethod
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Do the work and return its record, or raise."""
 
     def failed(self, reason: str) -> Record:
@@ -128,13 +128,13 @@ class MomentsTask(Task):
         """Whether the measurement is so large that its draws (batches of replicates) are spread over all workers."""
         return self.effort > 1
 
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Measure the estimator on the objective and return its moments record, or raise."""
         spread = in_process if pool is None else pool.spread
         keep = None if self.folder is None else unfinished.path_of(self.folder, self.run_id)
         return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference, keep)
 
-    def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
+    def record(self, progress: Progress | None = None, pool: Spreader | None = None) -> Record:
         """Measure the estimator on the objective and return the moments record.
 
         If the work raises, return a record of the failure.
@@ -180,7 +180,7 @@ class PilotTask(Task):
         """Return the start of the pilot record: the keys that are known before the work."""
         return pilot_head(self.cell, self.settings, self.target)
 
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Run the pilot and return its record."""
         return run_pilot(self.cell, self.settings, self.target, progress.block, progress.look)
 
@@ -195,7 +195,7 @@ class ReferenceTask(Task):
     kind = LineKind.REFERENCE
     title = "reference of {objective}"
 
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Measure the mean gradient that is used in place of an exact one, and return the reference record."""
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
@@ -214,6 +214,6 @@ class TimingTask(Task):
     kind = LineKind.TIMING
     title = "timing {cell}"
 
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Time the estimator on the objective and return its timing record."""
         return measure_timing(self.cell, self.settings, self.seconds)

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench.execution.cluster.address import Dask
 from bench.execution.objectives import examine
-from bench.execution.pool import Pool
 from bench.execution.progress import Progress
 from bench.execution.rehearsal import require_sound
+from bench.execution.serving import Spreader
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import Task
 from bench.measurement.lines import head
@@ -99,7 +100,7 @@ class TrainingRun(Task):
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line, rerun) and kept
 
-    def work(self, progress: Progress, pool: Pool | None) -> Record:
+    def work(self, progress: Progress, pool: Spreader | None) -> Record:
         """Train, and return the training record.
 
         ``progress`` receives the number of steps done. ``pool`` is not used.
@@ -116,7 +117,7 @@ def train(
     how: Training,
     folder: Path,
     progress: Progress,
-    workers: int | None = 1,
+    workers: int | Dask | None = 1,
     *,
     keep_weights: bool = False,
     rerun: Collection[Rerun] = USUAL,
@@ -133,7 +134,7 @@ def train(
         folder: the study folder, created if it does not exist.
         progress: receives the events of the runs.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
-            allow. The number changes no result except the seconds.
+            allow; or a Dask cluster. None of these changes a result except the seconds.
         keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
             digest, and a table of files and runs to ``weights.csv``.
         rerun: which runs are made again although the folder holds their records.
@@ -145,6 +146,7 @@ def train(
         Damaged: the folder's records cannot be read.
         OSError: the folder cannot be written.
         Busy: another process writes to the folder.
+        Gone: the Dask cluster cannot go on.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     study = StudyWriter(spec, folder, progress, workers, rerun=rerun, cell_timeout=cell_timeout)

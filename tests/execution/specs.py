@@ -1,7 +1,22 @@
 """Specs of small studies."""
 
 from bench.planning.spec import Spec
+from bench.records.lines import dumps
 from tests.measurement.objectives import SELECTOR
+
+CLOCKS = ("wall_seconds", "adapt_seconds", "training_seconds", "environment", "written")
+"""Keys of a record that no two runs have in common."""
+
+
+def without_clocks(records):
+    """Return the records as text in a fixed order, without what no two runs have in common."""
+    return sorted(dumps(_plain(record)) for record in records)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items() if key not in CLOCKS}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def spec_of(*estimators, objective="gaussian-quadratic:dim=2", **given):

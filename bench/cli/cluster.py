@@ -1,0 +1,60 @@
+"""The options that name a Dask cluster."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from bench.execution.cluster.address import Dask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(command: F) -> F:
+    """Add the options to a command that name a Dask cluster, which then takes the place of its argument ``workers``.
+
+    The command must have the option ``--workers``.
+    """
+
+    @functools.wraps(command)
+    def run(executor: str | None, scheduler: str | None, scheduler_file: Path | None, **given: Any) -> Any:
+        given["workers"] = _where(given["workers"], executor, scheduler, scheduler_file)
+        return command(**given)
+
+    for option in (
+        click.option(
+            "--scheduler-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Use the Dask cluster whose scheduler wrote this file.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Use the Dask cluster of this scheduler, such as tcp://10.0.0.1:8786. Times are measured here, "
+            "when nothing else runs.",
+        ),
+        click.option(
+            "--executor",
+            type=click.Choice(["local", "dask"]),
+            help="Where the workers run: under this command, or in a Dask cluster on this machine [local].",
+        ),
+    ):
+        run = option(run)
+    return cast(F, run)
+
+
+def _where(workers: int | None, executor: str | None, scheduler: str | None, file: Path | None) -> int | Dask | None:
+    """Return where the work is done, or end the command with a message if options contradict each other."""
+    if scheduler is not None and file is not None:
+        raise click.UsageError("--scheduler and --scheduler-file both name a Dask cluster: choose one.")
+    if scheduler is None and file is None:
+        return Dask(workers=workers) if executor == "dask" else workers
+    option = "--scheduler" if file is None else "--scheduler-file"
+    if executor == "local":
+        raise click.UsageError(f"{option} names a Dask cluster, and --executor local wants none: choose one.")
+    if workers is not None:
+        raise click.UsageError(f"{option} names a cluster with workers of its own. Leave --workers out.")
+    return Dask(scheduler, file)

@@ -1,0 +1,185 @@
+"""What has to be alike on all machines of a cluster, so that each computes the same bits; and what is not."""
+
+import functools
+import hashlib
+import os
+import pickle
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.planning.selectors import Named
+from bench.records.code import ROOT, code_digest
+from bench.records.environment import version
+
+VARIABLE = "BENCH_DATA_DIR"
+"""Environment variable for the folder of images, which workers get from the coordinator."""
+SHOWN = 3
+"""Workers that a message names; it only counts the others."""
+Facts = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to know of the coordinator before it measures.
+
+    Args:
+        facts: versions that have to be equal on the worker (``facts_here``).
+        files: the SHA-256 of every file of the user that a selector names, by its absolute path.
+        folder: the working folder, where relative paths start.
+        data: the folder of images, or None.
+        preload: selectors with their kinds, whose classes are loaded first.
+        patience: seconds without progress after which a measuring process is ended.
+        comparison: the pickled question that compares the measuring process with the coordinator (``Comparison``).
+    """
+
+    facts: Facts
+    files: Facts
+    folder: str
+    data: str | None
+    preload: Named
+    patience: float
+    comparison: bytes
+
+
+@functools.cache
+def facts_here() -> Facts:
+    """Return the versions that decide the bits of a measurement in this process, by name. This imports no torch."""
+    packages = ("torch", "numpy", "scipy", "dask", "distributed")
+    return {
+        "Python": platform.python_version(),
+        **{name: version(name) or "none" for name in packages},
+        "stochgrad-bench's code": _digest_of_code(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": "1",
+    }
+
+
+def arithmetic_here() -> Facts:
+    """Return what else decides the bits of a measurement in this process, by name.
+
+    The digest of a short computation is there because libraries choose their code by the model of the processor, which
+    torch's CPU capability does not name.
+    """
+    import torch
+
+    return {"torch's CPU capability": torch.backends.cpu.get_cpu_capability(), "arithmetic": _arithmetic()}
+
+
+def differing(here: Facts, wanted: Facts) -> list[str]:
+    """Return which facts are not as wanted, each as a part of a sentence."""
+    return [f"{name} is {here.get(name)}, not {fact}" for name, fact in wanted.items() if here.get(name) != fact]
+
+
+def _digest_of_code() -> str:
+    """Return a digest of the files of ``bench`` and ``estimators``, as they are installed on this machine."""
+    sha = hashlib.sha256()
+    for package in ("bench", "estimators"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            sha.update(f"{path.relative_to(ROOT)}\0".encode())
+            sha.update(path.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def _arithmetic() -> str:
+    """Return a digest of a short computation."""
+    import torch
+
+    from bench.measurement.threads import single_thread
+
+    sha = hashlib.sha256()
+    with single_thread(), torch.no_grad():
+        for dtype in (torch.float32, torch.float64):
+            x = torch.rand(64, 257, generator=torch.Generator().manual_seed(0), dtype=dtype) + 0.5
+            for t in (x @ x.T, x.exp(), x.log(), x.tanh(), x.sin(), x.lgamma(), x.sum(0), x.std(1), x.softmax(1)):
+                sha.update(t.numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def digest_of_file(path: str) -> str:
+    """Return the SHA-256 of a file, or "none" if there is no such file that can be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "none"
+
+
+def file_differences(files: Facts) -> list[str]:
+    """Return which files are not here or differ, each as a part of a sentence. ``files`` has digests by path."""
+    held = {path: digest_of_file(path) for path in files}
+    return [
+        f"{path} {'is missing' if held[path] == 'none' else 'has another content'}"
+        for path, digest in files.items()
+        if held[path] != digest
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compares the measuring process of a worker with the coordinator.
+
+    Args:
+        facts: what has to be equal (``arithmetic_here``).
+        own: pickled estimators and objectives, each with its label and the digest of its code (``code_of``).
+    """
+
+    facts: Facts
+    own: bytes
+
+    def record(self, _progress: object = None, _pool: object = None) -> list[str]:
+        """Return the differences, each as a part of a sentence."""
+        if found := differing(arithmetic_here(), self.facts):
+            return found
+        each = pickle.loads(self.own)
+        return [
+            f"the code of {label}, or a file that it uses, differs" for label, x, code in each if code_of(x) != code
+        ]
+
+
+def code_of(instance: Any) -> str:
+    """Return a digest of an estimator's or an objective's code, with those of the files that its fields name."""
+    try:
+        return code_digest(instance) + "".join(map(str, getattr(instance, "contents", {}).values()))
+    except (OSError, ValueError) as error:  # a file that a field names cannot be read
+        return str(error)
+
+
+def data_folder() -> str | None:
+    """Return the absolute path of the folder of images that the environment names; None if it names none."""
+    named = os.environ.get(VARIABLE)
+    return named and str(Path(named).resolve())
+
+
+def set_data_folder(folder: str | None) -> None:
+    """Have this process and its children find images in a folder; None for no folder."""
+    if folder is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = folder
+
+
+def sentence(found: Mapping[str, Sequence[str]]) -> str:
+    """Return the sentences that refuse workers, of which each has differences, by its address."""
+    each = [f"On {address}, {_joined(differences)}." for address, differences in found.items()]
+    rest = f" And {len(each) - SHOWN} more workers differ." if len(each) > SHOWN else ""
+    hints = [
+        " Start workers with --nthreads 1." if _any(found, "threads is") else "",
+        " Put your files where every worker finds them under one path, as on a shared file system."
+        if _any(found, "is missing", "has another content", "cannot be")
+        else "",
+    ]
+    return f"The workers must be like this machine, or numbers would differ. {' '.join(each[:SHOWN])}{rest}" + "".join(
+        hints
+    )
+
+
+def _any(found: Mapping[str, Sequence[str]], *words: str) -> bool:
+    return any(word in text for texts in found.values() for text in texts for word in words)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
