@@ -204,8 +204,10 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
         unfinished.remove(study.folder, task.run_id)
     place = study.folder.resolve()
     study.execute([replace(t, reference=found.get(_served(t.cell, t.settings)), folder=place) for t in measuring])
-    # a record in the folder may come from a run without this pilot
-    changed = [task for task in tasks if task.with_pilot(study.line(task)) != study.line(task)]
+    # A record in the folder may come from a run without this pilot. The record of two pilots has the finer precision.
+    coarse_first = sorted(tasks, key=lambda task: -task.pilot["precision"] if task.pilot else 0.0)
+    finest = {task.run_id: task for task in coarse_first if task.pilot}
+    changed = [task for task in finest.values() if task.with_pilot(study.line(task)) != study.line(task)]
     for task, line in zip(changed, study.whole(changed), strict=True):
         study.keep(task.with_pilot(line))
     study.stop()  # nothing may run beside the timing

@@ -13,7 +13,7 @@ from dataclasses import replace
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.draws import ladder, take_until
 from bench.measurement.engine import Engine
-from bench.measurement.lines import head
+from bench.measurement.lines import head, run_of
 from bench.measurement.summaries import OnProgress, ignore, summarise_draws
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
@@ -61,6 +61,7 @@ def run_pilot(
         enough = is_precise(last, target.half_width)
         planned = min(most, planned_replicates(last, target.half_width)) if enough else most
     found = {"pilot_replicates": done, "planned_replicates": planned, "looks": looks}
+    found["leads_to"] = run_of(cell, replace(settings, replicates=planned))
     return {**line, **found, "wall_seconds": time.perf_counter() - begin}
 
 

@@ -230,7 +230,7 @@ def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "c
     for pilot in pilots:
         if pilot["outcome"] == Outcome.FAILED:
             ends.setdefault(pilot["run"], Outcome.FAILED)
-        elif found := reached.get(_wanted(pilot)):
+        elif found := pilot.get("leads_to") or reached.get(_wanted(pilot)):  # early records lack the first
             run_of[pilot["run"]] = found
     held = {run: ends[end] for run in runs if (end := run_of.get(run, run)) in ends}
     here = frozenset(run for run, outcome in held.items() if outcome != Outcome.FAILED)

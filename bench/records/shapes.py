@@ -279,6 +279,7 @@ class MeasuredPilot(Head):
 
     pilot_replicates: Count
     planned_replicates: Count
+    leads_to: NotRequired[str]
 
 
 @with_config(Config)

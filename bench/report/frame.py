@@ -112,7 +112,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
     table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
     rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains(Flag.AT_FLOAT_RESOLUTION)
-    digits = ROUNDINGS * table["dtype"].map({"float32": 2.0**-23, "float64": 2.0**-52})
+    digits = ROUNDINGS * table["dtype"].map({"float32": 2.0**-23, "float64": 2.0**-52}).astype(float)
     rounding |= table["variance"] < (digits * table["exact_norm"]) ** 2
     table["exact"] = measured & table["verdict"].isin(UNBIASED) & rounding
     table["problem"] = _problems(table)

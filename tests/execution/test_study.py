@@ -15,7 +15,7 @@ from bench.execution.tasks import MomentsTask
 from bench.objectives import GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.records import store
+from bench.records import plan, store
 from bench.records.lines import LineKind, Rerun
 from estimators import RLOO, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
@@ -54,6 +54,18 @@ def test_two_targets_live_in_one_folder(tmp_path):
     fine = run(with_pilots("reparameterization", precision=0.04), tmp_path, Silent())
     assert fine[0]["replicates"] > coarse[0]["replicates"]
     assert run(with_pilots("reparameterization"), tmp_path, Silent()) == coarse
+
+
+def test_two_targets_with_one_measurement_are_settled_by_it(tmp_path):
+    specs = [with_pilots("reparameterization", precision=h, max_replicates=2_048) for h in (0.01, 0.02)]
+    recorder = Recorder()
+    records = run(specs, tmp_path, recorder)
+    assert [(r["kind"], r.get("precision")) for r in records] == [("moments", 0.01)]
+    before = (tmp_path / store.LINES).read_bytes()
+    run(specs[::-1], tmp_path, Silent())
+    assert (tmp_path / store.LINES).read_bytes() == before
+    found = plan.standing(plan.planned(plan.read(tmp_path)), store.read(tmp_path))
+    assert str(found) == "2 of 2 cells are here"
 
 
 def test_a_run_that_is_on_record_already_is_not_measured_again(tmp_path):

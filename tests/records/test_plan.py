@@ -115,3 +115,10 @@ def test_a_pilot_alone_is_not_the_measurement_that_it_leads_to():
     assert standing(runs, [*pilots, of("7", precision=0.2)]).here == frozenset()
     assert standing(runs, [*pilots, of("7", precision=0.1)]) == Standing(3, frozenset("1"), failed=1, untimed=1)
     assert standing(runs, [*pilots, of("7", precision=0.1), of("7", "timing")]).untimed == 0
+
+
+def test_a_pilot_that_names_its_measurement_needs_no_precision_in_its_record():
+    runs = planned([line_of(A, ["1", "2"])])
+    pilots = [of("1", "pilot", precision=0.1, leads_to="7"), of("2", "pilot", precision=0.05, leads_to="7")]
+    assert len(standing(runs, [*pilots, of("7", precision=0.05)]).here) == 2
+    assert len(standing(runs, [*pilots, of("8", precision=0.05)]).here) == 0
