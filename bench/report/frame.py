@@ -94,6 +94,9 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
         row["shared"] = shared_note(record)
+        row["n"] = (
+            row["n"] if isinstance(row["n"], int) and abs(row["n"]) < 2**53 else None
+        )  # of others, it may be anything
         rows.append(row | {"files": files(record), "flags": " ".join(summary.get("flags") or ())})
     table = pd.DataFrame(rows, columns=[*IDENTITY, "files", "shared", *FACTS, *SUMMARY, *TIMING])
     numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS + WHOLE]
