@@ -26,7 +26,8 @@ Numbers = list[float]
 
 
 def _moment(text: str) -> str:
-    datetime.fromisoformat(text)
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("it names no time zone")
     return text
 
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from bench.cli.progress import describe_reuse
+from bench.cli.progress import describe_standing
 from bench.execution.progress import Silent
 from bench.gate import baseline, changes, stages
 from bench.gate.select import select
@@ -131,7 +131,7 @@ def use_records(folder: Path, original: list, chance: random.Random) -> None:
         training.show(records, Console(file=io.StringIO(), width=160))
     json.dumps(plain([{k: v for k, v in record.items() if k != "sums"} for record in records]), allow_nan=False)
     compare.table(compare.of_studies(records, original)[0])
-    describe_reuse(records)
+    describe_standing("", records)
     if not chance.randrange(8):
         target = folder / "target"
         merge([folder, folder.parent / "original"], target, keep=chance.choice(("first", "last")))
