@@ -65,6 +65,18 @@ def test_the_training_step_reaches_encoder_and_decoder_and_one_line_changes_it()
             assert gradient.abs().sum() > 0
 
 
+def test_the_same_step_trains_two_layers():
+    step, change, two = blocks(README, "python")[:3]
+    (before,) = [line for line in step.splitlines() if line.startswith("latent, estimator =")]
+    names = {}
+    exec(step.replace(before, change.strip()), names)
+    for part in ("encoder", "decoder"):
+        names[part].zero_grad()
+    exec(two, names)
+    for part in ("encoder", "decoder", "up", "down"):
+        assert names[part].weight.grad.abs().sum() > 0
+
+
 def test_quick_start_is_two_blocks_of_one_command():
     section = README.read_text(encoding="utf-8").split("## Quick start")[1].split("\n## ")[0]
     found = re.findall(r"(?ms)^```bash\n(.*?)^```", section)

@@ -19,7 +19,7 @@ from bench.objectives.log_sigmoid import sum_log_sigmoid
 from estimators import RLOO, Layers, Return
 
 ENUMERABLE = 15
-"""Largest number of bits in all layers for which the exact value is computed, as a sum over all their states."""
+"""Largest number of bits in all layers together for which the exact value is computed."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class SigmoidBeliefNetwork(Objective):
     q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its range, else 0. The gradient is
     taken in theta: ``weight1``, ``bias1`` and so on, the weights of q. ``extra`` holds the weights of p, which are
     constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
-    0. The objective is maximised. f is defined for all real z. Exact value: the sum over all states if there are at
-    most 15 bits in all layers together, else a Monte Carlo reference, the mean of a long run. Bad arguments and
-    unreadable data raise ``ValueError``.
+    0. The objective is maximised. f is defined for all real z. Exact value: sums over the states of neighbouring layers
+    if there are at most 15 bits in all layers together, else a Monte Carlo reference, the mean of a long run. Bad
+    arguments and unreadable data raise ``ValueError``.
 
     Args:
         layers: number of layers of bits, at least 2.
@@ -153,24 +153,23 @@ class SigmoidBeliefNetwork(Objective):
         return trainable(on, held, seen, self.batch, self.seed)
 
     def _bounds(self, x: Tensor, theta: Theta, decoder: Theta) -> Tensor:
-        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states."""
-        states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.dim)), dtype=x.dtype, device=x.device)
-        each = torch.split(states, self.width, -1)
-        up = [linear(x, theta["weight1"], theta["bias1"]).unsqueeze(1)]  # [batch or 1, states or 1, bits]
-        up += [linear(z, theta[f"weight{k}"], theta[f"bias{k}"]).unsqueeze(0) for k, z in enumerate(each[:-1], 2)]
-        log_q = torch.zeros_like(states[:, 0])
-        for logits, z in zip(up, each, strict=True):
-            log_q = log_q + _log_mass(logits, z)
-        down = [linear(z, decoder[f"weight{k}"], decoder[f"bias{k}"]) for k, z in enumerate(each, 1)]
-        log_p = x @ down[0].T + logsigmoid(-down[0]).sum(-1) - self.width * math.log(2)
-        for logits, z in zip(down[1:], each, strict=False):
-            log_p = log_p + _log_mass(logits, z)
-        return (log_q.exp() * (log_p - log_q)).sum(-1)
+        """Return the evidence lower bound of every image, ``[batch]``: sums over the states of neighbouring layers."""
+        states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.width)), dtype=x.dtype, device=x.device)
 
+        def log_mass(logits: Tensor) -> Tensor:
+            """Return the log-probability of every state, ``[..., states]``, from logits ``[..., width]``."""
+            return logits @ states.T + logsigmoid(-logits).sum(-1, keepdim=True)
 
-def _log_mass(logits: Tensor, z: Tensor) -> Tensor:
-    """Return the log-probability of bits z, summed over the last axis."""
-    return (logits * z + logsigmoid(-logits)).sum(-1)
+        pixels = linear(states, decoder["weight1"], decoder["bias1"])
+        log_q = log_mass(linear(x, theta["weight1"], theta["bias1"]))
+        mass = log_q.exp()  # of the states of a layer, [batch, states]
+        total = (mass * (x @ pixels.T + logsigmoid(-pixels).sum(-1) - log_q)).sum(-1)
+        for k in range(2, self.layers + 1):
+            log_q = log_mass(linear(states, theta[f"weight{k}"], theta[f"bias{k}"]))  # [states below, states]
+            log_p = log_mass(linear(states, decoder[f"weight{k}"], decoder[f"bias{k}"])).T
+            total = total + mass @ (log_q.exp() * (log_p - log_q)).sum(-1)
+            mass = mass @ log_q.exp()
+        return total - self.width * math.log(2)
 
 
 def _first(w: Theta) -> Distribution:
