@@ -95,7 +95,7 @@ class Asks:
     expression: str
 
     def record(self, progress=None, pool=None):
-        return eval(self.expression)
+        return eval(self.expression, {"progress": progress})
 
     def failed(self, reason):
         return reason
