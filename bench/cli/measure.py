@@ -58,6 +58,7 @@ def command(
     from bench.measurement.given import Given, measure_given, read
     from bench.measurement.threads import single_thread
     from bench.records.store import Store
+    from bench.report import Report
 
     target = None if exact is None else read(exact)
     with single_thread():
@@ -73,5 +74,5 @@ def command(
     if json:
         print_json(records, None, ())
     else:
-        print_table(records)
+        print_table(Report(records))
     return ExitCode.FINE

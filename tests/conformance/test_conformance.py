@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 from unittest import SkipTest
@@ -59,6 +60,25 @@ ESTIMATORS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _samples_are_drawn_once():
+    """Several checks look at the same 32,768 estimates of a problem, and come one after the other: keep them."""
+    made, patch = Trial.replicates, pytest.MonkeyPatch()
+
+    @functools.lru_cache(len(CASES))
+    def kept(estimator, case):
+        trial = Trial(estimator, case)
+        return made(trial, trial.integrand)
+
+    def replicates(trial, integrand):
+        own = integrand == trial.integrand and trial.learned is None
+        return kept(trial.estimator, trial.case) if own else made(trial, integrand)
+
+    patch.setattr(Trial, "replicates", replicates)
+    yield
+    patch.undo()
+
+
 PLAIN = """
 from bench.conformance import Conformance
 from estimators import RLOO
@@ -69,14 +89,6 @@ class Plain(RLOO):
 class TestPlain(Conformance):
     estimator = Plain()
 """
-
-
-def test_an_estimator_that_is_no_dataclass_fails_one_check_and_skips_the_others(tmp_path):
-    (tmp_path / "test_plain.py").write_text(PLAIN)
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_plain.py"]
-    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False).stdout
-    assert "is not a frozen dataclass. Write @dataclass(frozen=True) above Plain." in said
-    assert f"1 failed, {len(checks()) - 1} skipped" in said
 
 
 @pytest.mark.parametrize("check", checks())
@@ -174,26 +186,30 @@ class TestOurs(Conformance):
 """
 
 
-def run_own(folder, guard):
-    """Return what pytest prints about the one-sample check of a user's estimator with this guard."""
-    (folder / "test_own.py").write_text(OWN.format(guard=guard))
-    words = ["-q", "-p", "no:cacheprovider", "-k", "one_sample", "test_own.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
-    return done.stdout
+def one_sample(guard):
+    """Make a user's estimator with this guard, and call its one-sample check."""
+    names = {}
+    exec(OWN.format(guard=guard), names)
+    names["TestOurs"]().test_one_sample()
 
 
 @pytest.mark.parametrize("advice", ["Use OurLOO(n=2).", "Please use RLOO."])
-def test_a_refusal_may_name_an_estimator_of_ones_own(tmp_path, advice):
+def test_a_refusal_may_name_an_estimator_of_ones_own(advice):
     guard = f"if self.n < 2: raise ValueError(f'OurLOO needs n >= 2 (got {{self.n}}). {advice}')"
-    assert "1 passed" in run_own(tmp_path, guard)
-    silent = guard.replace(advice, "")
-    assert "refuses without saying what to use instead: OurLOO needs n >= 2" in run_own(tmp_path, silent)
+    one_sample(guard)
+    with pytest.raises(AssertionError, match="refuses without saying what to use instead: OurLOO needs n >= 2"):
+        one_sample(guard.replace(advice, ""))
 
 
-def test_a_failed_check_prints_its_sentence_and_no_tensors(tmp_path):
-    said = run_own(tmp_path, "pass")
-    assert "1 failed" in said
-    (error,) = [line for line in said.splitlines() if line.startswith("E ")]
-    assert error.endswith("n=1, in torch.float32: loss or gradient is not finite.")
+def test_what_pytest_prints_of_a_users_failed_checks(tmp_path):
+    """An estimator that is no dataclass fails one check and skips the others; a failure is a sentence, not tensors."""
+    (tmp_path / "test_plain.py").write_text(PLAIN)
+    (tmp_path / "test_own.py").write_text(OWN.format(guard="pass"))
+    words = ["-q", "-p", "no:cacheprovider", "test_plain.py", "test_own.py::TestOurs::test_one_sample"]
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    ).stdout
+    assert f"2 failed, {len(checks()) - 1} skipped" in said
+    plain, own = (line for line in said.splitlines() if line.startswith("E "))
+    assert plain.endswith("is not a frozen dataclass. Write @dataclass(frozen=True) above Plain.")
+    assert own.endswith("n=1, in torch.float32: loss or gradient is not finite.")

@@ -64,19 +64,24 @@ def check_words(command):
                     expand(parse(text), kind)
 
 
+def forget(file):
+    """Have the next command load a user's file again, as a new process would."""
+    loaded = {name for name, module in sys.modules.items() if getattr(module, "__file__", None) == str(file)}
+    for name in loaded | {file.stem}:
+        sys.modules.pop(name, None)
+
+
 class Follower:
     """Somebody who follows a page from an empty folder."""
 
     def __init__(self, page, folder, call):
         self.page, self.folder, self.call, self.names = page, folder, call, {"__name__": "__main__"}
-        self.edited = False  # bench loads a file once, so a change of it needs a new process
 
     def follow(self, block):
         if block.file:
             file = self.folder / block.file
-            self.edited |= file.exists()
             file.write_text(block.text)
-            sys.modules.pop(file.stem, None)
+            forget(file)
         if block.language == PYTHON:
             exec(compile("\n" * block.line + block.text, str(self.page), "exec"), self.names)
         elif block.language == PARSED:
@@ -100,14 +105,14 @@ class Follower:
         if program == "bench":
             given = {*words}
             words += [option for name, others, option in SHORT if command[6:].startswith(name) and not others & given]
-        if program == "bench" and not self.edited:
+        if program == "bench":
             done = self.call(*words)
             assert done.code == code, f"{command}: {done.err}"
             return
-        assert program in ("bench", "python3"), f"{command}: say in NOT_RUN why it is not run"
-        words = ["-m", "bench", *words] if program == "bench" else [*words, "-p", "no:cacheprovider"]
+        assert program == "python3", f"{command}: say in NOT_RUN why it is not run"
+        words = [sys.executable, *words, "-p", "no:cacheprovider"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT)])}
-        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
 
 

@@ -67,15 +67,17 @@ def taught(estimator, f, steps=30, optimizer=torch.optim.Adam):
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop])
-@pytest.mark.parametrize("power", [-20, 30])
 @pytest.mark.parametrize("estimator", LEARNED, ids=repr)
-def test_what_is_learned_does_not_depend_on_the_scale_of_f(estimator, power, optimizer):
+def test_what_is_learned_does_not_depend_on_the_scale_of_f(estimator, optimizer):
     """For c f, with c a power of two, every bit of the gradient is that of f, times c."""
-    c = 2.0**power
-    plain, raised = (taught(estimator, f, optimizer=optimizer) for f in (curved, lambda x: c * curved(x)))
-    own = gradients(estimator, curved, problem(estimator), 64, state=plain)
-    got = gradients(estimator, lambda x: c * curved(x), problem(estimator), 64, state=raised)
-    assert torch.equal(got, c * own)
+    own = gradients(estimator, curved, problem(estimator), 64, state=taught(estimator, curved, optimizer=optimizer))
+    for c in (2.0**-20, 2.0**30):
+
+        def f(x, c=c):
+            return c * curved(x)
+
+        got = gradients(estimator, f, problem(estimator), 64, state=taught(estimator, f, optimizer=optimizer))
+        assert torch.equal(got, c * own)
     fresh = gradients(estimator, curved, problem(estimator), 64, state=estimator.init(problem(estimator), seeded(1)))
     assert not torch.equal(own, fresh), "it learned"
 

@@ -139,27 +139,30 @@ def test_the_standard_library_is_not_hidden_by_a_folder_without_modules(tmp_path
     assert scale(load(parse(f"{tmp_path}/est.py::Mine"), "estimator")) == 2
 
 
-@pytest.mark.parametrize("where", ["est.py::Mine", "est:Mine", "pkg.est:Mine", "pkg/est.py::Mine"])
-def test_a_changed_helper_is_changed_code(tmp_path, where):
-    """Each load in a process of its own, as two commands are."""
+def test_a_changed_helper_is_changed_code(tmp_path):
+    """All are loaded in a process of their own after every change, as by another command."""
+    selectors = ["est.py::Mine", "est:Mine", "pkg.est:Mine", "pkg/est.py::Mine"]
 
-    def digest():
+    def digests():
         code = (
             "from bench.planning.loading import expand; from bench.planning.selectors import parse;"
             "from bench.records.code import code_digest;"
-            f"print(code_digest(*expand(parse({where!r}), 'estimator')))"
+            f"[print(code_digest(*expand(parse(selector), 'estimator'))) for selector in {selectors}]"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-        return done.stdout
+        return done.stdout.split()
 
-    helper = "from pkg import utils" if "pkg" in where else "import utils"
-    for folder in (tmp_path, tmp_path / "pkg"):
-        write(folder, f"{helper}\ndef scale(): return utils.SCALE", 1, "Mine")
+    write(tmp_path, "import utils\ndef scale(): return utils.SCALE", 1, "Mine")
+    write(tmp_path / "pkg", "from pkg import utils\ndef scale(): return utils.SCALE", 1, "Mine")
     (tmp_path / "pkg" / "__init__.py").write_text("")
-    before = digest()
-    changed = tmp_path / ("pkg/utils.py" if "pkg" in where else "utils.py")
-    changed.write_text("SCALE = 3")
-    assert digest() != before == (changed.write_text("SCALE = 1"), digest())[1]
+    before = digests()
+    (tmp_path / "pkg" / "utils.py").write_text("SCALE = 3")
+    now = digests()
+    assert [a == b for a, b in zip(before, now, strict=True)] == [True, True, False, False]
+    (tmp_path / "utils.py").write_text("SCALE = 3")
+    (tmp_path / "pkg" / "utils.py").write_text("SCALE = 1")
+    now = digests()
+    assert [a == b for a, b in zip(before, now, strict=True)] == [False, False, True, True]
 
 
 def test_the_digest_reads_the_file_of_the_class(tmp_path):

@@ -108,22 +108,6 @@ def test_importing_the_report_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_whole_report_needs_no_torch(tmp_path):
-    code = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'torch': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-        "from pathlib import Path; from bench.report import Report; from rich.console import Console\n"
-        "from tests.report.records import moments\n"
-        "records = [moments('a', 'o', 1.0)]\n"
-        f"report = Report(records); report.write(Path({str(tmp_path)!r})); report.show(Console())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "the only unbiased estimator here" in done.stdout
-
-
 def test_a_folder_of_training_has_its_own_files_and_no_empty_table(tmp_path):
     shape, grey = [2, 2, 8, 8], base64.b64encode(bytes(range(256))).decode()
     records = training_records.study()

@@ -1,5 +1,6 @@
 """Blocks of gradients to partial sums."""
 
+import functools
 import math
 import pickle
 
@@ -362,6 +363,27 @@ def test_cosines_of_rows_that_are_short_beside_the_mean():
     assert float(by_hand[:32].max()) == approx(0.6)
 
 
+def forty_blocks(size, exact):
+    """Return 40 blocks, some of whose rows are zero, the accumulator of their partial sums, and what all share."""
+    blocks = [draw(96, size, seed=seed) for seed in range(40)]
+    for block in blocks[::5]:
+        block[7] = 0
+    target = torch.ones(size).double() if exact else None
+    groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
+    centre = torch.full((size,), 0.3).double()
+    given = {"groups": groups, "centre": centre, "exact": target, "replicates": 40 * 96, "truncate_at": size + 1.0}
+    known = None if target is None else target.numpy()
+    return blocks, Accumulator(groups, replicates=40 * 96, centre=centre.numpy(), exact=known), given
+
+
+@functools.cache
+def forty_blocks_alone(size, exact):
+    blocks, acc, given = forty_blocks(size, exact)
+    for i, block in enumerate(blocks):
+        acc.add(block_partial(block, index=i, **given))
+    return acc.sums()
+
+
 @pytest.mark.parametrize("size", [1, 5, 40, 300])
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("away", [None, 0.0, 30.0])
@@ -374,32 +396,17 @@ def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away,
 
     Draws are joined or cut between blocks on the way, and a table holds more or fewer series.
     """
+    b = forty_blocks_alone(size, exact)
     monkeypatch.setattr("bench.measurement.reduction.blocks.PASS", one_pass * size)
     monkeypatch.setattr("bench.measurement.reduction.blocks.TABLE", table)
-    blocks = [draw(96, size, seed=seed) for seed in range(40)]
-    for block in blocks[::5]:
-        block[7] = 0
-    target = torch.ones(size).double() if exact else None
-    groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
-    centre = torch.full((size,), 0.3).double()
-    given = {"groups": groups, "centre": centre, "exact": target, "replicates": 40 * 96, "truncate_at": size + 1.0}
+    blocks, acc, given = forty_blocks(size, exact)
+    groups = given["groups"]
     draws = [torch.cat(blocks[k : k + cut]).split(list(groups.values()), 1) for k in range(0, 40, cut)]
     origin = Origin([None if away is None else g[:96].mean(0) + away for g in draws[0]], [2.0, 64.0][: len(groups)])
-    sums = []
-    for together in (True, False):
-        known = None if target is None else target.numpy()
-        acc = Accumulator(groups, replicates=40 * 96, centre=centre.numpy(), exact=known)
-        for k in range(0, 40, 8):
-            if together:
-                some = range(k // cut, (k + 8) // cut)
-                acc.add(
-                    draws_partial(lambda i: draws[i], some, index=k, blocks=[cut] * len(some), origin=origin, **given)
-                )
-            else:
-                for i in range(k, k + 8):
-                    acc.add(block_partial(blocks[i], index=i, **given))
-        sums.append(acc.sums())
-    a, b = sums
+    for k in range(0, 40, 8):
+        some = range(k // cut, (k + 8) // cut)
+        acc.add(draws_partial(lambda i: draws[i], some, index=k, blocks=[cut] * len(some), origin=origin, **given))
+    a = acc.sums()
     for name in ("coordinate", "shape", "w", "error", "projection", "cosine", "truncated"):
         mine, other = getattr(a, name), getattr(b, name)
         assert (mine is None) == (other is None)
