@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from bench.stats import Partial
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
 """A fingerprint hashes the gradients of the first 8 draws: at most 256 rows and 2^17 numbers of each draw."""
 Vector = NDArray[np.float64]
+Remember = Callable[[int, Callable[[int], list[Tensor]]], list[Tensor]]
+"""A function from the number of a draw, and from the function that computes its gradients, to the gradients."""
 
 
 class Source(ABC):
@@ -30,6 +32,9 @@ class Source(ABC):
         device: the device that holds the gradients.
         truncate_at: the cut for the truncated variance: squared norms of centred gradients above the cut count as the
             cut. None to compute no truncated variance.
+
+    ``remember`` is called for the gradients of every draw that is summed. A function put in its place can return those
+    that it has kept.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Source(ABC):
         self.size = sum(self.groups.values())
         self.workspace = Workspace()
         self._first = 0
+        self.remember: Remember = lambda draw, parts: parts(draw)
 
     @abstractmethod
     def parts(self, draw: int) -> list[Tensor]:
@@ -95,7 +101,7 @@ class Source(ABC):
         digests: dict[int, str] = {}
 
         def digested(draw: int) -> list[Tensor]:
-            parts = self.parts(draw)
+            parts = self.remember(draw, self.parts)
             if draw < FINGERPRINT_DRAWS:
                 digests[draw] = digest(parts)
             return parts

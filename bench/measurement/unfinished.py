@@ -3,10 +3,15 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from bench.measurement.engine import Engine
+import torch
+from torch import Tensor
+
+from bench.measurement.engine import DTYPES, Engine
 from bench.measurement.source import Vector
 from bench.records import unfinished
 from bench.records.identity import digest
@@ -14,12 +19,17 @@ from bench.stats import Accumulator, Partial
 
 SECONDS = 30.0
 """Time from the start of a measurement to the first writing of its sums, and from one writing to the next."""
+SLOW = 0.1
+"""Fewest seconds for a draw (a batch) whose gradients are kept until they are part of a sum."""
+MOST = 2**23
+"""Most numbers in gradients that are kept: 64 MiB in the file."""
 
 
 class Unfinished:
     """The file with the sums of a measurement under way.
 
-    A measurement that ends within half a minute never writes the file.
+    A measurement that ends within half a minute never writes the file. Besides the sums, the file has the gradients of
+    slow draws (batches) that are not part of a sum yet.
 
     Args:
         path: the file; None for a measurement that begins anew after an interruption. If the study folder does not
@@ -30,6 +40,7 @@ class Unfinished:
     def __init__(self, path: Path | None, *facts: object) -> None:
         self.path, self.facts, self.digests = path, facts, ""
         self.seconds, self._begin = 0.0, time.monotonic()
+        self._drawn = dict[int, list[Tensor]]()
         self._next = self._begin + SECONDS
 
     def resume(self, engine: Engine, accumulator: Accumulator, centre: Vector, target: Vector | None) -> None:
@@ -52,7 +63,21 @@ class Unfinished:
         if held is not None:
             accumulator.restore(held["accumulator"])
             self.digests, self.seconds = held["digests"], held["seconds"]
+            self._drawn = {int(draw): _tensors(table, engine.device) for draw, table in held["drawn"].items()}
             engine.skip(accumulator.rows)
+        engine.remember = partial(self._remember, accumulator)
+
+    def _remember(self, accumulator: Accumulator, draw: int, parts: Callable[[int], list[Tensor]]) -> list[Tensor]:
+        """Return the gradients of a draw, and keep them if they took long and are not too many."""
+        if draw in self._drawn:
+            return self._drawn[draw]
+        begin, gradients = time.monotonic(), parts(draw)
+        if (now := time.monotonic()) - begin >= SLOW:
+            if sum(part.numel() for kept in (gradients, *self._drawn.values()) for part in kept) <= MOST:
+                self._drawn[draw] = [part.detach().clone() for part in gradients]
+            if now >= self._next:
+                self._save(accumulator)
+        return gradients
 
     def followed(self, partials: Iterator[tuple[Partial, str]], accumulator: Accumulator) -> Iterator[Partial]:
         """Yield the partial sums of ``partials``, which the caller adds to the accumulator, and write the file in time.
@@ -60,17 +85,31 @@ class Unfinished:
         The text beside each of the partial sums identifies the gradients, and is added to ``digests``. No file is
         written after the last of the partial sums, since the caller asks for no more.
         """
-        for partial, digests in partials:
+        for sums, digests in partials:
             self.digests += digests
-            yield partial
-            if self.path is not None and time.monotonic() >= self._next:
-                self._save(self.path, accumulator)
+            yield sums
+            self._drawn.clear()
+            if time.monotonic() >= self._next:
+                self._save(accumulator)
 
-    def _save(self, path: Path, accumulator: Accumulator) -> None:
+    def _save(self, accumulator: Accumulator) -> None:
         """Write the file. If it cannot be written, only the time for a repetition is lost."""
         seconds = self.seconds + time.monotonic() - self._begin
-        held = {"accumulator": accumulator.state(), "digests": self.digests, "seconds": seconds}
-        if path.parent.parent.is_dir():
+        drawn = {str(draw): _table(gradients) for draw, gradients in self._drawn.items()}
+        held = {"accumulator": accumulator.state(), "digests": self.digests, "seconds": seconds, "drawn": drawn}
+        if self.path is not None and self.path.parent.parent.is_dir():
             with contextlib.suppress(OSError):
-                unfinished.save(path, self.key, held)
+                unfinished.save(self.path, self.key, held)
         self._next = time.monotonic() + SECONDS
+
+
+def _table(gradients: list[Tensor]) -> dict[str, Any]:
+    """Return gradients as a dictionary for the file, in float64, which holds every float32."""
+    dtype = str(gradients[0].dtype).removeprefix("torch.")
+    return {"dtype": dtype, **{str(number): part.double().cpu().numpy() for number, part in enumerate(gradients)}}
+
+
+def _tensors(table: dict[str, Any], device: torch.device) -> list[Tensor]:
+    """Return the gradients in a dictionary that ``_table`` has made."""
+    dtype = DTYPES[table["dtype"]]
+    return [torch.as_tensor(table[name], dtype=dtype, device=device) for name in table if name != "dtype"]

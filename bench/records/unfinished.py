@@ -62,8 +62,8 @@ def load(path: Path, key: str) -> dict[str, Any] | None:
     head, _, numbers = content.partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != given:
         return None
-    table, start = json.loads(head), 0
-    if table["key"] != key:
+    table, start = _table(head), 0
+    if table.get("key") != key:
         return None
 
     def unpacked(value: Any) -> Any:
@@ -77,6 +77,14 @@ def load(path: Path, key: str) -> dict[str, Any] | None:
         return np.frombuffer(numbers, np.float64, count, begin).reshape(value["array"]).copy()
 
     return dict(unpacked(table["sums"]))
+
+
+def _table(head: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(head)
+    except (ValueError, RecursionError):
+        return {}
+    return table if isinstance(table, dict) else {}
 
 
 def remove(folder: Path, run: str) -> None:

@@ -76,6 +76,43 @@ def test_an_interrupted_measurement_goes_on_and_ends_with_the_same_record(name, 
     assert rest["calls"] == calls["calls"] - 4, "only what was lacking"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_of_slow_draws_are_kept_until_they_are_summed(dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "SLOW", 0.0)
+    task, path, drawn = CELLS["two tensors"], unfinished.path_of(tmp_path, "run"), []
+    parts = Engine.parts
+
+    def measure(keep, stop=-1):
+        def counted(engine, draw, *stage):
+            if len(drawn) == stop:
+                raise KeyboardInterrupt
+            drawn.append(draw)
+            return parts(engine, draw, *stage)
+
+        drawn.clear()
+        monkeypatch.setattr(Engine, "parts", counted)
+        return content(measure_moments(Engine(task.cell, replace(task.settings, dtype=dtype)), keep=keep))
+
+    whole, every = measure(None), [*drawn]
+    for stop in (6, 5):
+        with pytest.raises(KeyboardInterrupt):
+            measure(path, stop)
+    assert measure(path) == whole
+    assert len(drawn) < len(every) - 5
+    assert set(range(1, 5)).isdisjoint(drawn), "only the first draw, on which units are based, is made again"
+
+
+def test_only_so_many_gradients_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "SLOW", 0.0)
+    monkeypatch.setattr(keeping, "MOST", 3 * 256)
+    saved = []
+    monkeypatch.setattr(unfinished, "save", lambda path, key, sums: saved.append(set(sums["drawn"])))
+    task = CELLS["plain"]
+    measure_moments(Engine(task.cell, replace(task.settings, replicates=2_048)), keep=tmp_path / "a" / "b")
+    assert saved == [{"0"}] * len(saved)
+    assert len(saved) >= 8
+
+
 @pytest.mark.usefixtures("fine")
 def test_sums_of_other_code_settings_or_exact_gradients_are_not_used(tmp_path, monkeypatch):
     task, path = CELLS["plain"], unfinished.path_of(tmp_path, "run")
@@ -145,9 +182,9 @@ def test_a_study_that_is_killed_in_a_cell_goes_on_in_the_cell(tmp_path):
         def block(self, done, total):
             seen.append(done / total)
 
-    records = run(spec, folder, Watch())
+    run(spec, folder, Watch())
     assert len(seen) == 2, "the first of three spans is not drawn again"
-    assert [*map(content, records)] == [*map(content, store.read(tmp_path / "whole"))]
+    assert [*map(content, store.read(folder))] == [*map(content, store.read(tmp_path / "whole"))]
     assert not file.parent.exists()
 
 

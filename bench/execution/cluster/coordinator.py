@@ -39,8 +39,8 @@ from bench.execution.pool import AHEAD, Work, chunks_of
 from bench.execution.rehearsal import selectors
 from bench.execution.serving import Drawable, Draws, Job
 from bench.execution.worker import PATIENCE
-from bench.measurement.engine import Vector
 from bench.measurement.moments import Partials
+from bench.measurement.source import Vector
 from bench.planning.selectors import UsageError, label
 from bench.planning.spec import Spec
 from bench.records.environment import cores
@@ -239,7 +239,8 @@ class Cluster:
         key, workers = uuid.uuid4().hex, self.size
         draws = Draws(engine.cell, engine.settings, engine.state_bytes(), centre, exact, range(0))
         chunks, done = deque(chunks_of(engine.spans, engine.sizes, workers)), queue.SimpleQueue[Future[Any]]()
-        under_way, ready, following = dict[Future[Any], range](), dict[int, tuple[int, Any]](), 0
+        under_way, ready = dict[Future[Any], range](), dict[int, tuple[int, Any]]()
+        following = engine.spans[0].start
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}), self._connected():
             packed = self._client.submit(bytes, pickle.dumps(draws), pure=False)
         try:
