@@ -1,6 +1,8 @@
 """The plan of a folder: it only grows, a repeat adds nothing, and a broken line is named."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -24,6 +26,23 @@ def test_a_plan_only_grows_and_a_repeat_adds_nothing(tmp_path):
     plan.extend(tmp_path, [line_of(B, [OTHER]), line_of(A, [RUN])])
     assert (tmp_path / plan.FILE).read_bytes().startswith(before)
     assert [line["spec"] for line in plan.read(tmp_path)] == [A, B]
+
+
+def test_a_plan_is_written_whole_or_not_at_all_and_never_through_a_link(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    plan.extend(tmp_path, [line_of(A, [RUN])])
+    before = (tmp_path / plan.FILE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            plan.extend(tmp_path, [line_of(B, [OTHER])])
+    assert (tmp_path / plan.FILE).read_bytes() == before
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / plan.FILE).symlink_to(tmp_path / plan.FILE)
+    with pytest.raises(OSError, match="Is a link"):
+        plan.read(tmp_path / "link")
 
 
 def test_the_last_line_of_a_spec_says_which_runs_it_asks_for(tmp_path):

@@ -96,6 +96,26 @@ def test_damage_is_one_sentence(tmp_path, text, says):
         store.read(tmp_path)
 
 
+@pytest.mark.parametrize("before", ["", WHOLE[:50], WHOLE])
+def test_zeros_of_a_power_cut_are_removed(tmp_path, before):
+    path = tmp_path / store.LINES
+    path.write_bytes(f"{dumps(line('first'))}\n{before}".encode() + bytes(4096))
+    with store.Store(tmp_path) as writer:
+        writer.append(line("after"))
+    runs = ["first", "torn", "after"] if before == WHOLE else ["first", "after"]
+    assert [json.loads(text)["run"] for text in path.read_text().splitlines()] == runs
+
+
+def test_a_vector_whose_file_was_damaged_is_written_again(tmp_path):
+    with store.Store(tmp_path) as writer:
+        writer.append(line("a", long=np.arange(arrays.LONG + 1) / 3))
+        (file,) = (tmp_path / "arrays").iterdir()
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-8])
+        writer.append(line("b", long=np.arange(arrays.LONG + 1) / 3))
+    assert file.read_bytes() == whole
+
+
 def test_long_vectors_go_to_files_named_by_their_content(tmp_path):
     long, short = np.arange(arrays.LONG + 1) / 3, np.arange(arrays.LONG) / 3
     with store.Store(tmp_path) as writer:
