@@ -25,7 +25,8 @@ from bench.records.environment import environment
 ROOT = Path(__file__).parents[2]
 SPEC = Path(__file__).with_suffix(".toml")
 THREE = ("-e", "rloo:n=2,4", "-e", "reparameterization", "-o", "gaussian-quadratic:dim=10")
-STUDIES: dict[str, tuple[str, ...]] = {"118 cells": (str(SPEC),), "three cells": THREE}
+OWN = ("-e", f"{Path(__file__).with_name('own.py')}::Own", "-e", "rloo:n=2", "-o", "gaussian-quadratic:dim=10")
+STUDIES: dict[str, tuple[str, ...]] = {"118 cells": (str(SPEC),), "three cells": THREE, "an own estimator": OWN}
 """The studies that two versions are compared on, with the words of ``bench run`` for each."""
 DEFAULT = "default study"
 

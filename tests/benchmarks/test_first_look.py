@@ -4,7 +4,7 @@ import pytest
 
 from bench.planning.spec import Spec
 from tests.benchmarks import first_look
-from tests.benchmarks.first_look import ROOT, SPEC, THREE, Times, page
+from tests.benchmarks.first_look import OWN, ROOT, SPEC, THREE, Times, page
 
 
 def test_two_versions_are_timed_in_turn_and_compared(monkeypatch, capsys, tmp_path):
@@ -18,8 +18,8 @@ def test_two_versions_are_timed_in_turn_and_compared(monkeypatch, capsys, tmp_pa
 
     monkeypatch.setattr(first_look, "run", run)
     first_look.main(["--before", str(tmp_path), "--laps", "2", "--out", str(tmp_path / "page.md")])
-    assert [code == ROOT for code, _ in order] == [True, False, False, True] * 2 + [True, True]
-    assert [words for _, words in order] == [(str(SPEC),)] * 4 + [THREE] * 4 + [()] * 2
+    assert [code == ROOT for code, _ in order] == [True, False, False, True] * 3 + [True, True]
+    assert [words for _, words in order] == [(str(SPEC),)] * 4 + [THREE] * 4 + [OWN] * 4 + [()] * 2
     said = capsys.readouterr().out
     assert "118 cells, lap 2: before table 12.0 s, all 24.0 s" in said
     assert (tmp_path / "page.md").read_text().endswith(said[said.index("| study") :].rstrip("\n") + "\n")
