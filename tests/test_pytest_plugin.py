@@ -151,7 +151,7 @@ def test_biased(gradient_check):
 """
 
 
-@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["alone", "under xdist"])
+@pytest.mark.parametrize("words", [(), ("-n", "1")], ids=["alone", "under xdist"])
 @pytest.mark.usefixtures("saved")
 def test_the_fixture_is_there_and_writes_nothing(tmp_path, words):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

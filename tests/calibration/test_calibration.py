@@ -80,7 +80,7 @@ ACCUSED = {law.name: law for law in (*accusations.FINITE, *accusations.INFINITE)
 """Laws by name."""
 
 
-@pytest.mark.parametrize("replicates", accusations.SIZES)
+@pytest.mark.parametrize("replicates", [1_000, 4_000])
 @pytest.mark.parametrize("law", accusations.FINITE, ids=lambda law: law.name)
 def test_a_finite_variance_is_called_infinite_no_more_often_than_the_level_says(law, replicates):
     columns = accusations.runs(law, replicates, range(ACCUSATIONS))
