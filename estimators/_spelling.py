@@ -6,6 +6,7 @@ import types
 import typing
 from typing import Any
 
+from estimators._catalogue import catalogue
 from estimators._protocol import Estimator, InvalidParameter, command_line_name
 
 
@@ -29,15 +30,15 @@ def _text(value: object) -> str:
 
 
 def estimator_of(text: str, owner: str) -> Estimator:
-    """Return the estimator that a text such as ``rloo:n=4`` names, of the catalogue or another class that is loaded.
+    """Return the estimator that a text such as ``rloo:n=4`` names.
 
-    ``owner`` says whose field it is, for messages.
+    The name is one of the catalogue or, if that has none, of another class of estimators that is loaded. ``owner`` says whose field it is, for messages.
 
     Raises:
         InvalidParameter: there is no such estimator, field or value.
     """
     name, *given = text.split(":")
-    found = {known: cls for cls in _derived(Estimator) for known in (command_line_name(cls), *cls.aliases)}
+    found = {known: cls for cls in (*_derived(Estimator), *catalogue().values()) for known in _names(cls)}
     cls = found.get(name.lower().replace("_", "-"))
     if cls is None:
         raise InvalidParameter(
@@ -55,6 +56,10 @@ def estimator_of(text: str, owner: str) -> Estimator:
         return cls(**fields)
     except ValueError as error:
         raise InvalidParameter(f"{owner}: {error}") from error
+
+
+def _names(cls: type[Estimator]) -> tuple[str, ...]:
+    return (command_line_name(cls), *cls.aliases)
 
 
 def _derived(cls: type[Any]) -> typing.Iterator[type[Estimator]]:

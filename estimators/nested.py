@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from estimators._fields import named_type
 from estimators._learned import checked_state
 from estimators._protocol import (
     Estimator,
@@ -93,7 +94,8 @@ class Nested(Estimator):
                 object.__setattr__(self, name, spelled(value))
             elif not isinstance(value, str):
                 raise InvalidParameter(
-                    f"Nested needs an estimator, or its text such as 'rloo:n=4' (got {name}={value!r}). Use RLOO()."
+                    f"Nested needs an estimator, or its text such as 'rloo:n=4' (got {name}={value!r}"
+                    f"{named_type(value, str)}). Use RLOO()."
                 )
         for name, node in zip(("outer", "inner"), self.nodes, strict=True):
             object.__setattr__(self, name, spelled(node))

@@ -28,7 +28,17 @@ from bench.objectives import BernoulliQuadratic
 from bench.planning.cells import Cell
 from bench.training.settings import Training
 from bench.training.trainee import Trainee
-from estimators import RLOO, Enumeration, Refusal, Reparameterization, StraightThrough, draw
+from estimators import (
+    RLOO,
+    Enumeration,
+    Layers,
+    Nested,
+    Refusal,
+    Reparameterization,
+    Return,
+    StraightThrough,
+    draw,
+)
 
 FAILURE_RATE = 1e-6
 LOGITS = torch.tensor([0.3, -0.5, 0.2])
@@ -592,3 +602,33 @@ def test_a_distribution_whose_tensors_meet_only_in_its_samples_is_converted(part
         built = problem.build(dtype)
         assert draw(built.q(built.theta), 2, torch.Generator().manual_seed(0)).dtype == dtype
     assert measure(Reparameterization(n=2), problem, replicates=200, dtype="float64").status != "DEGENERATE"
+
+
+# Several choices in a row ---------------------------------------------------------------------------------------------
+
+
+def ahead(x):
+    return (x * x.cumsum(-1)).flip(-1)
+
+
+def test_costs_serve_downstream_credit_and_one_that_looks_ahead_is_found():
+    f = Return(lambda x: x * x.cumsum(-1))
+    e = Expectation(bits, f, theta={"logits": LOGITS})
+    assert (e.costs, e.has_exact, e.layer_families) == (True, True, ())
+    assert measure(RLOO(credit="downstream"), e, replicates=256).verdict != "BIASED"
+    with pytest.raises(Fault, match=r"cost 0 .* changes with choice 1: it looks at later choices"):
+        measure(RLOO(), Expectation(bits, Return(ahead), theta={"logits": LOGITS}), replicates=64)
+    with pytest.raises(Refusal, match="needs a Return"):
+        measure(RLOO(credit="downstream"), Expectation(bits, quadratic, theta={"logits": LOGITS}), replicates=64)
+
+
+def test_layers_are_measured_with_an_estimator_for_each():
+    def second(w, z):
+        return Independent(Bernoulli(logits=(z.unsqueeze(-2) @ w["weight"]).squeeze(-2)), 1)
+
+    theta = {"logits": LOGITS, "weight": torch.eye(3)}
+    e = Expectation(lambda theta: Layers(theta, [bits, second]), quadratic, theta=theta)
+    assert e.layer_families == (Bernoulli, Bernoulli)
+    assert measure(Nested("disarm", "rloo"), e, replicates=256).verdict != "BIASED"
+    with pytest.raises(Refusal, match="Layer 1 of Nested: Reparameterization"):
+        measure(Nested("reparameterization", "rloo"), e, replicates=64)

@@ -6,7 +6,7 @@ from torch.distributions import Bernoulli, Gamma, Independent, Normal, OneHotCat
 
 from bench import Expectation
 from bench.advice.paste import Loop, learning, lines_for, spelled
-from estimators import NVIL, RLOO, DisARM, Enumeration, GumbelSoftmax, ScoreFunction, Subset, catalogue
+from estimators import NVIL, RLOO, DisARM, Enumeration, GumbelSoftmax, Layers, ScoreFunction, Subset, catalogue
 
 CATALOGUE = catalogue()
 FAMILIES = {
@@ -19,6 +19,16 @@ FAMILIES = {
         (torch.ones(3), torch.ones(3)),
     ),
     Subset: (lambda theta: Subset(logits=theta[0], k=2), (torch.zeros(3),)),
+    Layers: (
+        lambda theta: Layers(
+            {"first": theta[0], "second": theta[1]},
+            [
+                lambda w: Independent(Bernoulli(logits=w["first"]), 1),
+                lambda w, z: Independent(Bernoulli(logits=z[..., :1] + w["second"]), 1),
+            ],
+        ),
+        (torch.zeros(2), torch.zeros(1)),
+    ),
 }
 
 

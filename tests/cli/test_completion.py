@@ -68,7 +68,7 @@ def test_a_tab_in_bash_completes_commands_and_selectors(bash):
     for line, expected in [
         ("bench adv\t", "advise"),
         ("bench run -e rl\t", "run|-e|rloo"),
-        ("bench run -e rloo:\t4", "run|-e|rloo:n=4"),
+        ("bench run -e disarm:\t4", "run|-e|disarm:n=4"),
         ("bench run -e gumbel-softmax:te\t0.5,1,\t2", "run|-e|gumbel-softmax:temperature=0.5,1,n=2"),
         ("bench run -e vimco:n=2,mean=a\t-o gaussian-c\t", "run|-e|vimco:n=2,mean=arithmetic|-o|gaussian-cosine"),
         ("bench run --estimator=vimco:mean=g\t", "run|--estimator=vimco:mean=geometric"),

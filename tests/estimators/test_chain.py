@@ -14,6 +14,7 @@ from estimators import (
     Chain,
     InvalidIntegrand,
     InvalidParameter,
+    Nested,
     Refusal,
     Return,
     ScoreFunction,
@@ -22,6 +23,7 @@ from estimators import (
     rows,
     widths,
 )
+from tests.benchmarks import chains
 from tests.problems import bits, leaf, outcomes, seeded, t
 
 BITS, SAMPLES = 4, 2
@@ -215,23 +217,15 @@ def test_log_probs_and_costs_of_the_objectives_sum_to_log_q_and_f(objective):
     torch.testing.assert_close(f.each(x, q).sum(-1), f(x), rtol=1e-10, atol=1e-10)
 
 
-def test_the_exact_value_of_the_corridor_is_the_sum_over_all_walks():
-    for cells, horizon, slip in ((3, 3, 0.1), (4, 4, 0.3), (3, 2, 0.0)):
-        problem = Corridor(cells=cells, horizon=horizon, slip=slip).build(torch.float64)
-        theta = {"logits": leaf(0.3, -0.8, 1.1)}
-        q = problem.q(theta)
-        x = outcomes(2 * horizon).reshape(-1, horizon, 2)
-        mass = q.log_prob(x).exp()
-        assert mass.sum().item() == pytest.approx(1, rel=1e-12)
-        summed, exact = (mass * problem.integrand(q)(x)).sum(), problem.exact(theta)
-        one, other = (torch.autograd.grad(v, theta["logits"], retain_graph=True)[0] for v in (summed, exact))
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(summed, exact, rtol=1e-12, atol=1e-12)
+def test_a_tree_doubles_with_every_layer_and_a_chain_does_not():
+    for layers in (2, 3, 4):
+        problem = SigmoidBeliefNetwork(layers=layers, width=2, batch=1).build()
+        q = problem.q(problem.theta)
+        assert Nested("rloo", "rloo").points(q) == 2**layers
+        assert RLOO(credit="downstream").points(q) == 2
 
 
-def test_the_exact_value_of_a_belief_network_is_the_mean_over_all_states():
-    problem = SigmoidBeliefNetwork(layers=3, width=2, batch=3).build(torch.float64)
-    q = problem.q(problem.theta)
-    x = outcomes(6).unsqueeze(1).expand(-1, 3, 6)
-    summed = (q.log_prob(x).exp() * problem.integrand(q)(x)).sum(0).mean()
-    torch.testing.assert_close(summed, problem.exact(problem.theta), rtol=1e-12, atol=1e-12)
+def test_the_command_that_shows_the_cost_runs():
+    found = list(chains.measured(1, (3,), (2,)))
+    assert [name for name, _, _ in found] == [*chains.CHAINS, *chains.TREES]
+    assert all(seconds > 0 for _, _, seconds in found)

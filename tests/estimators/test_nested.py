@@ -139,7 +139,7 @@ def test_an_estimator_of_ones_own_may_stand_at_a_node():
         (("rlo", "rloo"), r"outer names an estimator, .* \(got 'rlo'\)"),
         (("rloo", "rloo:m=3"), r"inner: rloo has no field 'm' \(it has n"),
         (("rloo:n=1", "rloo"), r"outer: RLOO needs n >= 2"),
-        (("rloo", 3), r"\(got inner=3\)"),
+        (("rloo", 3), r"\(got inner=3, of type int\)"),
         ((Nested(), "rloo"), "takes the estimators of single layers"),
         (("rloo", "vimco"), "needs a Bound"),
     ],

@@ -26,6 +26,7 @@ from bench.objectives import (
     CategoricalLinearQuadratic,
     CategoricalPolynomial,
     CategoricalVAE,
+    Corridor,
     DirichletMultinomial,
     Discontinuous,
     ExponentialMoment,
@@ -34,6 +35,7 @@ from bench.objectives import (
     GaussianExponential,
     GaussianMixture,
     GaussianQuadratic,
+    GaussianThenCategorical,
     GaussianVAE,
     HierarchicalPoisson,
     ImportanceWeighted,
@@ -46,6 +48,7 @@ from bench.objectives import (
     Qubo,
     RandomWalk,
     SharedBernoulli,
+    SigmoidBeliefNetwork,
     SubsetQuadratic,
     VonMisesMean,
     catalogue,
@@ -114,7 +117,15 @@ POINTS = [
     Discontinuous(dim=3, target=1.0, jump=-2.0, threshold=0.3, mean=-0.2, scale=0.6),
 ]
 SMALL = [o for o in POINTS if o.family in (Bernoulli, OneHotCategorical) and o.dim <= 10]
-ELSEWHERE = {BernoulliVAE, CategoricalVAE, GaussianVAE, ImportanceWeighted}  # tested in other files
+ELSEWHERE = {  # tested in other files
+    BernoulliVAE,
+    CategoricalVAE,
+    Corridor,
+    GaussianThenCategorical,
+    GaussianVAE,
+    ImportanceWeighted,
+    SigmoidBeliefNetwork,
+}
 LOGISTICS = [o for o in POINTS if type(o) is LogisticRegression]
 over_points = pytest.mark.parametrize("objective", POINTS, ids=repr)
 LOGISTIC = LogisticRegression()

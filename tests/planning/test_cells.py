@@ -12,6 +12,7 @@ from estimators import (
     VIMCO,
     DoublyReparameterized,
     GumbelSoftmax,
+    Nested,
     Reparameterization,
     ScoreFunction,
     StickingTheLanding,
@@ -61,6 +62,18 @@ def test_an_estimator_of_bounds_is_refused_elsewhere_with_one_that_fits(estimato
     reason = mismatch(estimator, objective)
     assert reason.endswith(f"gaussian-quadratic is not one. Use {type(instead).__name__}.")
     assert mismatch(instead, objective) is None
+
+
+def test_layers_that_an_estimator_does_not_serve_and_costs_that_f_lacks_are_skips():
+    cells, skips = plan(
+        [Nested("reparameterization", "rloo"), Nested("rloo", "disarm"), RLOO(credit="downstream")],
+        [objectives.GaussianThenCategorical()],
+    )
+    assert [cell.estimator.outer for cell in cells] == ["reparameterization"]
+    layer, costs = (skip.reason for skip in skips)
+    assert layer.startswith("Layer 2 of Nested: DisARM")
+    assert costs.startswith("RLOO(n=2, credit='downstream') needs a Return")
+    assert mismatch(RLOO(credit="downstream"), objectives.Corridor()) is None
 
 
 def test_identity_leaves_defaults_out():

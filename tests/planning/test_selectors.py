@@ -5,7 +5,7 @@ import pytest
 from bench.objectives import GaussianQuadratic
 from bench.planning import catalogue as names
 from bench.planning.selectors import Selector, UsageError, from_table, label, parse
-from estimators import RLOO, GumbelSoftmax, ScoreFunction
+from estimators import RLOO, GumbelSoftmax, Nested, ScoreFunction
 from tests.planning.instances import one
 
 # text to selector
@@ -22,12 +22,23 @@ from tests.planning.instances import one
         ("a/mine.py::Mine:n=1,2", "a/mine.py::Mine", {"n": ("1", "2")}),
         ("package.module:Mine", "package.module:Mine", {}),
         ("package.module:Mine:scale=0.5", "package.module:Mine", {"scale": ("0.5",)}),
+        ("nested:outer=rloo:n=4,inner=disarm", "nested", {"outer": ("rloo:n=4",), "inner": ("disarm",)}),
+        (
+            "nested:outer=arm,rloo:n=4,inner=score-function:n=2:baseline=0.5",
+            "nested",
+            {"outer": ("arm", "rloo:n=4"), "inner": ("score-function:n=2:baseline=0.5",)},
+        ),
     ],
 )
 def test_parse_reads_every_form_and_str_writes_it_back(text, name, params):
     selector = parse(text)
     assert selector == Selector(name, params)
     assert str(selector) == text
+
+
+def test_a_table_holds_estimators_with_fields():
+    table = {"name": "nested", "outer": ["rloo:n=4", "arm"]}
+    assert str(from_table(table)) == "nested:outer=rloo:n=4,arm"
 
 
 def test_parse_forgives_spaces():
@@ -75,6 +86,7 @@ def test_a_malformed_table_is_refused(table, message):
     [
         (RLOO(), "rloo"),
         (RLOO(n=4), "rloo:n=4"),
+        (Nested(RLOO(n=4), ScoreFunction()), "nested:outer=rloo:n=4,inner=score-function"),
         (ScoreFunction(baseline="moving-average"), "score-function:baseline=moving-average"),
         (GumbelSoftmax(n=2, temperature=0.5), "gumbel-softmax:n=2,temperature=0.5"),
         (GaussianQuadratic(target=2.0), "gaussian-quadratic:target=2"),
