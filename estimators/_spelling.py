@@ -32,7 +32,8 @@ def _text(value: object) -> str:
 def estimator_of(text: str, owner: str) -> Estimator:
     """Return the estimator that a text such as ``rloo:n=4`` names.
 
-    The name is one of the catalogue or, if that has none, of another class of estimators that is loaded. ``owner`` says whose field it is, for messages.
+    The name is one of the catalogue or, if that has none, of another class of estimators that is loaded. ``owner`` says
+    whose field it is, for messages.
 
     Raises:
         InvalidParameter: there is no such estimator, field or value.

@@ -34,7 +34,7 @@ class Steps(Chain):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
-    support = constraints.independent(constraints.boolean, 2)
+    support = constraints.independent(constraints.boolean, 2)  # type: ignore[no-untyped-call]
 
     def __init__(self, logits: Tensor, cells: int, steps: int, slip: float, validate_args: bool | None = None) -> None:
         self.logits, self.cells, self.steps, self.slip = logits, cells, steps, slip
