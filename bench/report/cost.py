@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
 PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cost_high")
 """Columns for variance times cost: its value and the limits of its interval."""
+FACTORS = ("variance", "variance_low", "variance_high", "price", "price_low", "price_high")
 
 
 def priced(table: pd.DataFrame, cost: str = "evaluations") -> pd.DataFrame:
@@ -41,7 +42,7 @@ def priced(table: pd.DataFrame, cost: str = "evaluations") -> pd.DataFrame:
     table["unit"] = np.where(partly, "evaluations", "seconds")
     for suffix in ("", "_low", "_high"):
         table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
-    table[list(PRODUCT)] = [_product(row) for row in each(table)] or np.empty((0, 3))
+    table[list(PRODUCT)] = [_product(row) for row in each(table[list(FACTORS)])] or np.empty((0, 3))
     rivals = table[PRODUCT[0]].where(table["fair"] & ~table["exact"] & (table["variance"] > 0))
     table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
     return table

@@ -176,7 +176,7 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
     contents = runs.groupby("objective")["files"].nunique()
     names = []
-    for row in each(table):
+    for row in each(table[["objective", "outcome", "replicates", "files", *varying]]):
         parts = [setting_text(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         parts += [row.files] if contents.get(row.objective, 1) > 1 else []

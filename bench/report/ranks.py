@@ -28,10 +28,13 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     ranks: dict[Any, tuple[int, int] | None] = {}
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
     varied = table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)]
-    for _, group in varied.groupby("problem", sort=False):
-        lines = [by_run[run] for run in group["run"]]
+    groups: dict[str, dict[Any, Mapping[str, Any]]] = {}
+    for index, problem, run in zip(varied.index, varied["problem"], varied["run"], strict=True):
+        groups.setdefault(problem, {})[index] = by_run[run]
+    for group in groups.values():
+        lines = list(group.values())
         common = all(line["common_noise"] for line in lines)
         comparisons, allowed = log_ratio_rows([ComparedRun.of(line) for line in lines], common=common)
-        ranks |= dict(zip(group.index, rank_intervals(comparisons, ranked=allowed), strict=True))
+        ranks |= dict(zip(group, rank_intervals(comparisons, ranked=allowed), strict=True))
     ends = [ranks.get(index) or (float("nan"), float("nan")) for index in table.index]
     return table.assign(rank_low=[float(low) for low, _ in ends], rank_high=[float(high) for _, high in ends])

@@ -220,8 +220,8 @@ class Summary:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
         """Return the summary from the data of `to_json`, ignoring names that are not fields."""
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in renamed(data).items() if name in known})
+        known, data = cls.__dataclass_fields__, renamed(data)
+        return cls(**data if data.keys() <= known.keys() else {name: data[name] for name in data if name in known})
 
 
 RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
@@ -230,6 +230,8 @@ RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return data of a summary or of a baseline's entry, which may be early ones, with the present names of fields."""
+    if RENAMED.keys().isdisjoint(data):
+        return dict(data)
     return {RENAMED.get(name, name): value for name, value in data.items()}
 
 
