@@ -2,6 +2,9 @@
 
 import json
 import multiprocessing
+import os
+import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,9 @@ import pytest
 from bench.records import arrays, store
 from bench.records.lines import SCHEMA, Damaged, dumps
 from bench.records.lock import Busy
+from bench.report import study
+from tests.docs.pages import ROOT
+from tests.records import fuzz
 from tests.report import records
 
 
@@ -153,3 +159,45 @@ def test_one_writer_at_a_time(tmp_path):
         process.join()
     with store.Store(tmp_path) as writer:
         writer.append(line())
+
+
+def test_the_fast_parser_and_that_of_python_agree_on_edited_lines(tmp_path, monkeypatch):
+    chance, base = random.Random(5), fuzz.base()
+    lines = [
+        *base,
+        *(chance.choice((fuzz.edited_bytes, fuzz.edited_keys))(chance.choice(base), chance) for _ in range(300)),
+    ]
+
+    def outcomes():
+        for text in lines:
+            try:
+                yield repr(store.parsed(text, tmp_path, 7))
+            except Damaged as error:
+                yield str(error)
+
+    def refused(*_, **__):
+        raise ValueError
+
+    fast = list(outcomes())
+    monkeypatch.setattr(store, "from_json", refused)
+    assert fast == list(outcomes())
+    assert len(set(fast)) > 100
+
+
+def test_a_lean_reading_lacks_only_sums_that_no_table_needs(tmp_path):
+    shutil.copy(ROOT / "results" / "catalogue" / store.LINES, tmp_path)
+    whole, lean = store.read(tmp_path), store.read(tmp_path, lean=True)
+    assert [{**r, "sums": {k: r["sums"][k] for k in store.COMPARED}} if "sums" in r else r for r in whole] == lean
+    assert repr(study.prepared(lean).to_dict()) == repr(study.prepared(whole).to_dict())
+
+
+def test_an_appended_record_comes_back_as_it_is_read(tmp_path):
+    with store.Store(tmp_path) as writer:
+        back = writer.append(line("a", value=float("inf"), long=np.arange(arrays.LONG + 1.0), short=np.arange(3.0)))
+        writer.check()
+        assert repr(store.read(tmp_path)) == repr([back])
+        assert back["value"] is None
+    with store.Store(tmp_path) as writer:
+        os.truncate(tmp_path / store.LINES, 10)
+        with pytest.raises(Damaged, match="was removed or replaced meanwhile"):
+            writer.check()

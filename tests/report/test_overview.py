@@ -91,3 +91,17 @@ def test_the_table_fits_and_says_what_it_left_out(width):
     assert "power=2" in text
     assert ("too narrow for" in text) == (width < 160)
     assert ("runner-up" in text.splitlines()[2]) == (width >= 100)
+
+
+def test_of_many_objectives_the_first_are_printed_and_the_others_counted(monkeypatch):
+    monkeypatch.setattr("bench.report.tables.TABLES_SHOWN", 1)
+    monkeypatch.setattr("bench.report.tables.ROWS_SHOWN", 2)
+    monkeypatch.setattr("bench.report.tables.FAILURES_SHOWN", 1)
+    records = [moments("a", f"o{i}", 1.0) for i in range(1234)]
+    records += [line("b", "o0", outcome="failed", reason=f"ValueError: {i}") for i in range(3)]
+    text = printed(records, brief=False)
+    assert text.count("replicates, ") == 1
+    assert [f"o{i}" in text for i in range(4)] == [True, True, False, False]
+    assert "and 1,233 more objectives; table.md has all their tables\n" in text
+    assert "and 1,232 more objectives; table.md has a table of each\n" in text
+    assert "and 2 more failures; table.md has them all\n" in text

@@ -148,3 +148,19 @@ def test_both_kinds_of_records_have_their_files(tmp_path):
 )
 def test_incomplete_studies_are_drawn(tmp_path, records):
     assert "training.md" in {path.name for path in write(tmp_path, records)}
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_the_tables(tmp_path, monkeypatch):
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    write(tmp_path, records)
+    (tmp_path / "figures" / "variance-cost.svg").write_bytes(b"old")
+
+    def broken(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("bench.report.figures.variance_cost.variance_cost", broken)
+    report = Report(records)
+    written = {path.name for path in report.write(tmp_path)}
+    assert report.undrawn == [f"{tmp_path / 'figures' / 'variance-cost'} cannot be drawn: MemoryError: no room."]
+    assert not list(tmp_path.glob("figures/variance-cost.*"))
+    assert {"table.md", "table.csv", "table.tex", "bias-variance.svg"} == {*written} - {"bias-variance.png"}

@@ -41,7 +41,7 @@ LOOK: Any = {  # some releases of matplotlib type every key of its settings, oth
 }
 GRID = "#d5d5d5"
 UNFOUND = "0.72"
-MOST_PANELS, FEW_PANELS = 24, 8
+MOST_PANELS, FEW_PANELS = 24, 4
 """Most objectives of a figure in which each has a panel, and the panels of a figure of a study that has more."""
 MOST_RUNS = 200
 """Most estimators in a panel."""
@@ -93,7 +93,7 @@ def _wrapped(problem: str, width: int) -> list[str]:
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
 
-    If there are more than 24, the 8 on which the most estimators were measured are drawn. The note is empty if none is
+    If there are more than 24, the 4 on which the most estimators were measured are drawn. The note is empty if none is
     left out. ``table`` is the frame that ``bench.report.study.prepared`` returns.
     """
     counts = table["problem"].value_counts(sort=False)

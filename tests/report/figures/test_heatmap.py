@@ -62,3 +62,11 @@ def luminance(colour):
     """Relative luminance, as WCAG 2 defines it."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_heatmap_of_many_estimators_shows_those_that_were_measured_most(monkeypatch):
+    monkeypatch.setattr("bench.report.figures.heatmap.MOST_ROWS", 2)
+    records = [moments(e, o, 1.0) for e, of in (("a", "o"), ("b", "op"), ("c", "op")) for o in of]
+    drawn = figure("heatmap", records)
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["b", "c"]
+    assert "The 2 of 3 estimators measured most often." in " ".join(drawn.get_suptitle().split())

@@ -77,3 +77,12 @@ def test_two_points_make_no_line():
     two = [moments("a", f"o:dim={d}", 1.0, dim=d) for d in (1, 10)]
     assert figure("variance-dim", two) is None
     assert figure("variance-n", [moments(f"a:n={n}", "o", 1.0, n=n) for n in (1, 4)]) is None
+
+
+def test_of_many_lines_in_a_panel_the_first_are_drawn(monkeypatch):
+    monkeypatch.setattr("bench.report.figures.scaling.MOST_LINES", 2)
+    records = [moments(f"{name}:n={n}", "o", 1 / n, n=n) for name in ("a", "b", "c") for n in (1, 2, 4)]
+    drawn = figure("variance-n", records)
+    named = [text.get_text().split()[0] for text in drawn.axes[0].get_legend().get_texts()]
+    assert named == ["a", "b"]
+    assert "The first 2 lines of a panel." in " ".join(drawn.get_suptitle().split())
