@@ -8,12 +8,13 @@ study of one objective with N settings of one estimator instead.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,19 +95,23 @@ def _varied(record: Record, chance: random.Random) -> Record:
     return {**record, "summary": summary, "sums": sums, "mean": mean, "fingerprint": print_of}
 
 
+METER = """
+import json, os, sys, time
+start = time.perf_counter()
+silent = [(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_WRONLY, 0) for n in (1, 2)]
+child = os.posix_spawn(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], os.environ, file_actions=silent)
+_, status, used = os.wait4(child, 0)
+wall = time.perf_counter() - start
+print(json.dumps([used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1e3, os.waitstatus_to_exitcode(status)]))
+"""
+"""Runs a command, from a process of its own that is small: the highest memory of a process counts that of its parent."""
+
+
 def cost(name: str, *words: str) -> None:
-    """Run a command in a process of its own, and print its seconds and its highest memory."""
-    start = time.perf_counter()
-    child = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "bench", *words],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_WRONLY, 0) for n in (1, 2)],
-    )
-    _, status, used = os.wait4(child, 0)
-    wall, memory = time.perf_counter() - start, used.ru_maxrss * 1024 / 1e6
-    code = os.waitstatus_to_exitcode(status)
-    print(f"| {name} | {used.ru_utime + used.ru_stime:.1f} | {wall:.1f} | {memory:,.0f} | {code} |", flush=True)
+    """Run a command, and print its seconds and its highest memory."""
+    done = subprocess.run([sys.executable, "-c", METER, *words], capture_output=True, check=True)
+    seconds, wall, memory, code = json.loads(done.stdout)
+    print(f"| {name} | {seconds:.1f} | {wall:.1f} | {memory:,.0f} | {code} |", flush=True)
 
 
 def without_last(path: Path) -> None:

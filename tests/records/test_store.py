@@ -162,7 +162,7 @@ def test_one_writer_at_a_time(tmp_path):
 
 
 def test_the_fast_parser_and_that_of_python_agree_on_edited_lines(tmp_path, monkeypatch):
-    chance, base = random.Random(5), fuzz.base()
+    chance, base = random.Random(5), fuzz.record_lines()
     lines = [
         *base,
         *(chance.choice((fuzz.edited_bytes, fuzz.edited_keys))(chance.choice(base), chance) for _ in range(300)),

@@ -98,7 +98,7 @@ def test_of_many_objectives_the_first_are_printed_and_the_others_counted(monkeyp
     monkeypatch.setattr("bench.report.tables.ROWS_SHOWN", 2)
     monkeypatch.setattr("bench.report.tables.FAILURES_SHOWN", 1)
     records = [moments("a", f"o{i}", 1.0) for i in range(1234)]
-    records += [line("b", "o0", outcome="failed", reason=f"ValueError: {i}") for i in range(3)]
+    records += [line(f"b{i}", "o0", outcome="failed", reason=f"ValueError: {i}") for i in range(3)]
     text = printed(records, brief=False)
     assert text.count("replicates, ") == 1
     assert [f"o{i}" in text for i in range(4)] == [True, True, False, False]
