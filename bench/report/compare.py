@@ -171,7 +171,10 @@ def _settings(record: Record) -> tuple[Any, ...]:
 
 def _told_apart(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs; where several have one label, each is named with the settings that differ between them."""
-    return [(_apart(label, x, [a for other, a, _ in pairs if other == label]), x, y) for label, x, y in pairs]
+    alike: dict[str, list[Record]] = {}
+    for label, x, _ in pairs:
+        alike.setdefault(label, []).append(x)
+    return [(_apart(label, x, alike[label]), x, y) for label, x, y in pairs]
 
 
 def _apart(label: str, record: Record, alike: Sequence[Record]) -> str:

@@ -24,6 +24,8 @@ def fitting(
     """
     columns = dict(zip(header, zip(header, *rows, strict=True), strict=True))
     whole = {name: max(map(len, cells)) for name, cells in columns.items()}
+    if _length(whole) <= width:
+        return whole
     kept = dict(whole)
     for name in kept.keys() & broken_up.keys():
         longest = max(len(piece) for cell in columns[name] for _, piece in _pieces(cell))
@@ -47,6 +49,8 @@ def broken(cell: str, width: int) -> str:
     A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
     ``score-function:n=1,baseline=moving-average``. A piece that is longer than ``width`` stays whole.
     """
+    if len(cell) <= width:
+        return cell
     lines = [""]
     for joint, piece in _pieces(cell):
         if lines[-1] and len(lines[-1] + joint + piece) > width:

@@ -104,7 +104,7 @@ _, status, used = os.wait4(child, 0)
 wall = time.perf_counter() - start
 print(json.dumps([used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1e3, os.waitstatus_to_exitcode(status)]))
 """
-"""Runs a command, from a process of its own that is small: the highest memory of a process counts that of its parent."""
+"""Runs a command from a small process: the highest memory of a process counts that of its parent too."""
 
 
 def cost(name: str, *words: str) -> None:
