@@ -274,11 +274,11 @@ def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
     """Return a table as text, in a style of the package tabulate such as ``github`` or ``latex_booktabs``."""
     from tabulate import tabulate
 
-    written = [in_markdown if name in FOREIGN else _barred for name in header]
-    cells = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
-    cells = cells if style == "github" else body
+    if style == "github":
+        written = [in_markdown if name in FOREIGN else _barred for name in header]
+        body = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
     align = ["left" if name in LEFT else "right" for name in header]
-    return tabulate(cells, header, tablefmt=style, disable_numparse=True, colalign=align)
+    return tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=align)
 
 
 def _barred(cell: str) -> str:

@@ -237,12 +237,12 @@ def log_ratio_rows(
 def _rows(runs: Sequence[ComparedRun], ranked: NDArray[np.bool_], *, common: bool) -> Iterator[tuple[Array, Array]]:
     n = len(runs)
     V, se, nu = (np.ones(n) for _ in range(3))
-    for k in np.flatnonzero(ranked):
+    for k in map(int, np.flatnonzero(ranked)):
         V[k], se[k], nu[k] = _known(runs[k].summary), runs[k].summary.se_log, runs[k].summary.nu
         _check_positive(V[k], V[k])
     open_ended = np.array([run.summary.status in OPEN for run in runs], dtype=np.bool_)
     alike: dict[bytes, list[int]] = {}
-    for k, run in enumerate(runs if common else ()):
+    for k, run in enumerate(runs if common else []):
         if ranked[k] and run.block_rows.size >= FEWEST_BLOCKS:
             alike.setdefault(run.block_rows.tobytes(), []).append(k)
     groups = [(np.array(group), np.stack([runs[k].block_w / V[k] for k in group])) for group in alike.values()]
@@ -288,7 +288,8 @@ def _two_sided(value: Array, se: Array, nu: Array, A: Array) -> Array:
         t = value / se
         transformed = np.where(np.abs(A) < 1e-9, t, ((1 + A * t / 3) ** 3 - 1) / A + A / 6)
         p = np.minimum(1.0, 2 * stdtr(nu, -np.minimum(np.abs(t), np.abs(transformed))))
-    return np.where(se == 0, (value == 0).astype(float), p)
+    found: Array = np.where(se == 0, (value == 0).astype(float), p)
+    return found
 
 
 def rank_intervals(

@@ -111,10 +111,10 @@ def _without(key: str) -> Callable[[dict[str, Any]], str]:
 def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -> Figure | None:
     """Draw a panel per value of ``panel``, and a line per ``series`` with estimates at three or more values of x."""
     lines = table[table["variance"] > 0].groupby(["panel", "series"], sort=False)[x].nunique()
-    long = lines[lines >= FEWEST].groupby("panel", sort=False)
-    if not long.size().le(MOST_LINES).all():
+    by_panel = lines[lines >= FEWEST].groupby("panel", sort=False)
+    if not by_panel.size().le(MOST_LINES).all():
         title += f" The first {MOST_LINES} lines of a panel."
-    long = set(long.head(MOST_LINES).index)
+    long = set(by_panel.head(MOST_LINES).index)
     table = table[[key in long for key in zip(table["panel"], table["series"], strict=True)]]
     if table.empty:
         return None
