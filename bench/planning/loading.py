@@ -17,7 +17,7 @@ from typing import Any
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, check_name
-from bench.planning.user_code import Ended, contained, set_apart
+from bench.planning.user_code import Ended, contained, printing_to_stderr, set_apart
 from bench.records.identity import fields_of
 from bench.records.labels import value_text
 from bench.records.text import described, message
@@ -61,7 +61,7 @@ def _parameters(cls: type) -> list[str]:
 
 def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
     try:
-        with contained():
+        with contained(), printing_to_stderr():
             instance = cls(**params)
             getattr(instance, "contents", None)  # reads the files that fields name
     except (ValueError, TypeError) as error:
@@ -176,7 +176,7 @@ def _module(source: str, *, is_file: bool) -> types.ModuleType:
         raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine.")
     words, sys.argv = sys.argv, [source]  # the user's code may parse arguments, and ours are not for it
     try:
-        with set_apart():
+        with set_apart(), printing_to_stderr():
             return plugins.from_file(Path(source)) if is_file else plugins.from_name(source)
     except UsageError:
         raise

@@ -1,11 +1,12 @@
 """Code that users name: it runs in the same process as the program, and must not end it."""
 
+import ctypes
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 from bench.planning.plugins import PREFIX
@@ -71,6 +72,28 @@ def set_apart(*, stdout: bool = False) -> Iterator[None]:
 
     with contained(), nullcontext() if stdout else redirect_stdout(cast(Any, _Unclosed(sys.stderr))), switches_kept():
         yield
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Inside the block, let descriptor 1 lead to stderr, so that what C code prints is not in a command's results.
+
+    It holds for the whole process: use it only where nothing else prints, as while a user's file is imported.
+    """
+    try:
+        held = os.dup(1)
+    except OSError:  # there is no stdout
+        yield
+        return
+    sys.stdout.flush()
+    with suppress(OSError):
+        os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(held, 1)
+        os.close(held)
 
 
 class _Unclosed:

@@ -111,11 +111,12 @@ def test_a_class_that_cannot_be_made_is_one_sentence(call, tmp_path):
 def test_what_a_users_code_prints_is_not_in_a_document(start, tmp_path, workers):
     write_own(tmp_path, "print('called'); " + GOOD)
     with (tmp_path / "mine.py").open("a") as file:
-        file.write("\nprint('loaded')\n")
+        file.write("\nimport ctypes\nprint('loaded')\nctypes.CDLL(None).puts(b'from C')\n")
     done = start("run", *CELL, "-e", "rloo", *QUICK, "--workers", workers, "--json")
     assert done.code == 0
     json.loads(done.out)
     assert "loaded" in done.err
+    assert "from C" in done.err
     assert "called" in done.err
 
 
