@@ -13,7 +13,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
@@ -128,11 +128,6 @@ class Entry(_Plain):
     scale: float | None = None
     scale_low: float | None = None
     scale_high: float | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, data: Any) -> Any:
-        return renamed(data) if isinstance(data, dict) else data
 
     @property
     def label(self) -> str:
@@ -355,6 +350,8 @@ def _checked(data: Any, path: Path) -> Baseline:
     if schema > SCHEMA:
         known = f"this version reads schemas up to {SCHEMA}. Install a newer stochgrad-bench."
         raise Damaged(f"{path} has schema {schema}, but {known}")
+    if isinstance(data.get("cells"), list):
+        data["cells"] = [renamed(cell) if isinstance(cell, dict) else cell for cell in data["cells"]]
     try:  # strictly, as JSON: there a tuple is written as a list
         found = Baseline.model_validate_json(json.dumps(data))
     except ValidationError as error:

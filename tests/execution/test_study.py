@@ -178,6 +178,7 @@ class PoolOfNone:
     stops: ClassVar[list[bool]] = []
 
     preload = ()
+    size = 0
 
     def __init__(self, *given):
         self.sizes.clear(), self.stops.clear()
