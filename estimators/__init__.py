@@ -45,6 +45,7 @@ from estimators.forward_gradient import ForwardGradient
 from estimators.gapped_straight_through import GappedStraightThrough
 from estimators.generalized_reparameterization import GeneralizedReparameterization
 from estimators.go import GO
+from estimators.grpo import GRPO
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
 from estimators.hessian_control_variate import HessianControlVariate
@@ -77,8 +78,8 @@ from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
-    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA", "VIMCO",
-    "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM", "DoubleControlVariate",
+    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "GRPO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA",
+    "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM", "DoubleControlVariate",
     "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival",
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
     "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers",
@@ -86,8 +87,8 @@ __all__ = [
     "QuadraticControlVariate", "Refusal", "ReinMax", "RejectionReparameterization", "Reparameterization",
     "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction", "SelfCritical", "State",
     "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample",
-    "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue", "checked_state", "command_line_name",
-    "draw", "grad_only", "gumbel", "harden", "inject", "inject_at", "inner", "log_prob", "log_probs", "logistic",
-    "logits", "normal", "one", "parameters", "perturbed", "probs", "rdraw", "rows", "score", "spread", "squash",
-    "through", "totals", "uniform", "widths",
+    "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue", "checked_state",
+    "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject", "inject_at", "inner", "log_prob",
+    "log_probs", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs", "rdraw", "rows", "score",
+    "spread", "squash", "through", "totals", "uniform", "widths",
 ]  # fmt: skip

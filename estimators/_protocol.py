@@ -114,6 +114,10 @@ class Estimator(PlainFields, abc.ABC):
 
     unbiased: bool = True
     """Whether the expected gradient is exactly the gradient of E_q[f]."""
+    gradient_scale: float | None = None
+    """The expected gradient, as a multiple of the gradient of E_q[f]; None if it is no known multiple, or 1."""
+    linear_in_f: bool = True
+    """Whether a multiple of f has that multiple of the gradient, also if the estimator has learned from it."""
     value_unbiased: bool = True
     """Whether the value that a call returns is an unbiased estimate of E_q[f]."""
     deterministic: bool = False

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
-from estimators._checks import at_least
+from estimators._checks import at_least, true_or_false
 from estimators._densities import score
 from estimators._draws import draw
 from estimators._learned import checked_state
@@ -44,24 +44,30 @@ class LearnedBaseline(State):
 class NVIL(Estimator):
     """NVIL: score function with a baseline for each batch element, a learned function of q's parameters.
 
-    ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
+    ``g = (1/n) sum_k (f(x_k) - c - C(u)) / d grad log q(x_k)``,  x_k ~ q,  d = 1
 
     c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
     x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C, which has 32 hidden
     units (tanh); both start at 0. If a call gets a fresh state or none, NVIL is ScoreFunction.
 
+    ``normalise=True`` divides by ``d = max(1, s)``, where s is a moving average in the state: of the distance of the
+    value from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. In
+    training d changes slowly, so that the size of the gradients stays near that of f with deviation 1.
+
     There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
     data; an estimator knows nothing else about a batch element. ``adapt`` trains C to lower the variance; in the paper,
-    C regresses on f. The difference f(x_k) - c - C(u) is not divided by its running standard deviation: that would
-    scale the gradient.
+    C regresses on f. The division is optional, and s averages absolute distances of the value from c, not squares of
+    f(x_k) - c - C(u).
 
     Args:
         n: number of samples.
+        normalise: whether the gradient is divided by d.
 
-    Reference: Mnih & Gregor 2014, section 2.3.
+    Reference: Mnih & Gregor 2014, sections 2.3 and 2.4.
     """
 
     n: int = 1
+    normalise: bool = False
 
     families = (Normal, Bernoulli, OneHotCategorical, Categorical)
     needs_state = True
@@ -69,6 +75,17 @@ class NVIL(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
+        true_or_false(self, "normalise")
+
+    @property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Whether the expected gradient is exact: only without the division."""
+        return not self.normalise
+
+    @property
+    def linear_in_f(self) -> bool:  # type: ignore[override]
+        """Whether a multiple of f has that multiple of the gradient after learning: only without the division."""
+        return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:
         """Return a state whose baseline is 0, with random hidden weights."""
@@ -83,7 +100,10 @@ class NVIL(Estimator):
         context = None if state is None else _context(q)
         own = checked_state(self, state, LearnedBaseline, q, None if context is None else context.shape[-1])
         b = 0.0 if own is None else own(context)
-        return joined(fx.mean(0), score(q, x, (fx.detach() - b) / self.n, self), self)
+        weight = (fx.detach() - b) / self.n
+        if self.normalise and own is not None:
+            weight = weight / own.deviation.clamp(min=1)
+        return joined(fx.mean(0), score(q, x, weight, self), self)
 
 
 def _context(q: Distribution) -> Tensor:

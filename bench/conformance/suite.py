@@ -97,6 +97,17 @@ class Conformance:
         """
         self._assert_mean("gradient", 1, "unbiased")
 
+    def test_gradient_scale(self) -> None:
+        """If the estimator declares a ``gradient_scale``, the mean gradient is that multiple of the exact one."""
+        scale = self.estimator.gradient_scale
+        _skip_if(scale is None, "gradient_scale is declared None")
+        assert not self.estimator.unbiased or scale == 1, (
+            f"{self.estimator!r} declares unbiased = True and gradient_scale = {scale}: only one of the two can hold."
+        )
+        for trial in self.trials():
+            samples, exact = (f(trial.integrand)[1] for f in (trial.replicates, trial.case.exact))
+            trial.bias(f"gradient over its gradient_scale {scale:g}", samples / scale, exact.flatten(), unbiased=True)
+
     def test_gradient_where_f_depends_on_q(self) -> None:
         """The gradient is unbiased even if f itself depends on q and passes gradients to q, as in an ELBO."""
         _skip_if(not self.estimator.unbiased, "unbiased is declared False")
@@ -129,13 +140,31 @@ class Conformance:
             trial.close("a tensor that f closes over does not get the gradient of the value", got, slope)
 
     def test_gradient_is_linear_in_f(self) -> None:
-        """Multiplying f by c multiplies the gradient by c, once the gradient for f = 0 is subtracted from both."""
+        """Multiplying f by c multiplies the gradient by c, once the gradient for f = 0 is subtracted from both.
+
+        An estimator that declares ``linear_in_f = False`` and learns nothing must fail this.
+        """
+        if not self.estimator.linear_in_f:
+            _skip_if(self.estimator.needs_state, "linear_in_f is declared False")
+            assert not self._is_linear(), (
+                f"{self.estimator!r} declares linear_in_f = False, but is linear. Declare True."
+            )
+            return
         _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
         for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
             for g0, g1, g4 in zip(zero, once, four, strict=True):
                 trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
+
+    def _is_linear(self) -> bool:
+        """Return whether 4 f has 4 times the gradient of f in every case."""
+        for trial in self.trials():
+            f = trial.case.f
+            once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (1.0, 4.0))
+            if not all(torch.allclose(b, 4 * a) for a, b in zip(once, four, strict=True)):
+                return False
+        return True
 
     def test_loss_can_be_weighted(self) -> None:
         """The gradient of ``(c * loss).sum()`` is c times the gradient of ``loss.sum()``, for one number c per element.
@@ -471,6 +500,7 @@ class Conformance:
     def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
         """If f is multiplied by 2^10 before learning, the gradients after learning are 2^10 times as large."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
+        _skip_if(not self.estimator.linear_in_f, "linear_in_f is declared False")
         for trial in self.trials():
             if trial.case.particles:
                 continue  # the bound of a multiple is no multiple of the bound

@@ -82,6 +82,7 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
             "cost": cost(cls),
             "unbiased": instance.unbiased,
             "value_unbiased": instance.value_unbiased,
+            "gradient_scale": instance.gradient_scale,
             "deterministic": instance.deterministic,
             "families": None if families is None else [family.__name__ for family in families],
             "reparameterized": families is None and instance.refuses(Bernoulli) is not None,

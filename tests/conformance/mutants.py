@@ -8,6 +8,7 @@ from torch import Generator, Size
 from torch.distributions import Bernoulli, Categorical, Normal, OneHotCategorical
 
 from estimators import (
+    GRPO,
     RLOO,
     Enumeration,
     Estimator,
@@ -732,3 +733,34 @@ class RelaxedUndeclared(GumbelSoftmax):
 @dataclass(frozen=True)
 class RelaxedDeclaredByHabit(StraightThrough):
     needs_relaxed_f = True
+
+
+# Scale --------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_gradient_scale", "the gradient over its gradient_scale 0.75 is biased", n=4)
+@dataclass(frozen=True)
+class DividesTwice(GRPO):
+    normalise: bool = False
+
+    def __call__(self, f, q, generator=None, state=None):
+        return scaled(super().__call__(f, q, generator, state), 0.75)
+
+
+@dies("test_gradient_scale", "only one of the two can hold")
+@dataclass(frozen=True)
+class ScaledAndUnbiased(GRPO):
+    normalise: bool = False
+    unbiased = True
+
+
+@dies("test_gradient_is_linear_in_f", "declares linear_in_f = False, but is linear")
+@dataclass(frozen=True)
+class LinearAfterAll(RLOO):
+    linear_in_f = False
+
+
+@dies("test_gradient_is_linear_in_f", "4 f does not have 4 times the gradient of f")
+@dataclass(frozen=True)
+class NotLinear(GRPO):
+    linear_in_f = True

@@ -13,6 +13,7 @@ from bench.conformance.trial import Trial
 from estimators import (
     ARMS,
     DARN,
+    GRPO,
     RELAX,
     RLOO,
     VIMCO,
@@ -43,6 +44,7 @@ ESTIMATORS = [
     ScoreFunction(n=3, baseline="optimal"),
     RLOO(n=4),
     RLOO(n=3, credit="downstream"),
+    GRPO(n=3, normalise=False),
     ScoreFunction(n=3, baseline=0.5, credit="downstream"),
     ARMS(n=3),
     DoubleControlVariate(n=3, coefficient=0.7),

@@ -1,9 +1,12 @@
 """NVIL: its formula on the same samples, what it is at the start, that each batch element has a baseline of its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical, Poisson
 
+from bench.conformance import CASES, checks, suite
 from estimators import NVIL, InvalidParameter, ScoreFunction, UnsupportedFamily, adapt, draw, rows
 from tests.problems import gradients, seeded
 
@@ -37,6 +40,26 @@ def test_the_formula_on_the_same_samples(n):
     expected = ((far(x) - b) * (x - LOC) / 0.49).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     assert len(set(b.tolist())) == 3
+
+
+def test_the_running_deviation_divides_the_gradient():
+    state = trained(5)
+    assert state.deviation > 2
+    plain, divided = (gradients(NVIL(2, normalise), far, q(), 6, seed=3, state=state) for normalise in (False, True))
+    torch.testing.assert_close(divided, plain / state.deviation, rtol=1e-12, atol=1e-12)
+    state.deviation.fill_(0.9)  # it never makes a gradient longer
+    assert torch.equal(gradients(NVIL(2, True), far, q(), 6, seed=3, state=state), plain)
+    assert torch.equal(gradients(NVIL(2, True), far, q(), 6, seed=3), gradients(NVIL(2), far, q(), 6, seed=3))
+
+
+LARGE = tuple(replace(case, f=lambda x, f=case.f: 10 * f(x)) for case in CASES if case.particles is None)
+
+
+@pytest.mark.parametrize("check", checks())
+def test_with_the_division_it_conforms_on_large_values(check):
+    """On values with a deviation above 1, by which the gradient is divided."""
+    case = type("Large", (suite(NVIL(normalise=True)),), {"cases": LARGE})
+    getattr(case(), check)()
 
 
 def test_at_the_start_it_is_the_score_function():
