@@ -26,7 +26,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "#ca9161": ("disarm", "arm", "arms", "carms", "arsm", "bit-flip"),
     "#5f5f5f": (
         "enumeration", "local-expectation", "sum-and-sample", "unordered-set", "", "evolution-strategies", "spsa",
-        "forward-gradient",
+        "forward-gradient", "nested",
     ),
 }  # fmt: skip
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.report.curves import Problem
 
-NAMES = ("heatmap", "bias-variance", "variance-cost", "variance-n", "variance-dim")
+NAMES = ("heatmap", "bias-variance", "direction", "variance-cost", "variance-n", "variance-dim")
 TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
 HEAD = 2048
@@ -111,11 +111,14 @@ def draw(name: str, table: pd.DataFrame) -> Figure | None:
     rounding and is drawn as 0.
     """
     from bench.report.figures.bias_variance import bias_variance
+    from bench.report.figures.direction import direction
     from bench.report.figures.heatmap import heatmap
     from bench.report.figures.scaling import variance_dim, variance_n
     from bench.report.figures.variance_cost import variance_cost
 
-    drawings = dict(zip(NAMES, (heatmap, bias_variance, variance_cost, variance_n, variance_dim), strict=True))
+    drawings = dict(
+        zip(NAMES, (heatmap, bias_variance, direction, variance_cost, variance_n, variance_dim), strict=True)
+    )
     table = table.copy()
     table.loc[table["exact"], ["variance", "variance_low", "variance_high"]] = 0.0
     return drawings[name](table)

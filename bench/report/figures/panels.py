@@ -306,6 +306,7 @@ SIGNS: dict[str, dict[str, Any]] = {
     "larger: more samples n": {"marker": "o", "markersize": 9},
     "arrow: no upper limit": {"marker": "^", "markersize": 5},
     "at the edge: variance 0, with an arrow: unknown": {"marker": "_", "markersize": 9},
+    "grey bar: no turn was found up to its end": {"marker": "|", "markersize": 9, "color": UNFOUND},
 }
 
 

@@ -1,0 +1,82 @@
+"""The bias in two parts: the scale of the mean gradient, and its angle to the exact gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bench.report.figures import notes, panels
+from bench.report.frame import each
+from bench.report.style import styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = """Scale and angle of the biased mean gradients
+Dotted line: the scale is right. Lower edge: the direction is right. Bars: 95 % intervals."""
+SIGNS = ("larger: more samples n", "grey bar: no turn was found up to its end")
+MARGIN = 0.08
+"""Free space at each end of an axis, as a fraction of its range."""
+WIDE = 10.0
+"""Scales that differ by a larger factor are on a logarithmic axis."""
+
+
+def direction(table: pd.DataFrame) -> Figure | None:
+    """Draw the angle against the scale, with a panel for each objective on which a bias was found.
+
+    Only estimators with a bias are drawn. The bar of an angle is grey if the test found no wrong direction. Return None
+    if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    """
+    table, thinned = panels.thinned(table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()])
+    if table.empty:
+        return None
+    problems, note = panels.chosen(table)
+    figure, axes = panels.panels(problems, TITLE + note + thinned)
+    look = styles(list(table["estimator_name"]))
+    texts: dict[Axes, list[notes.Point]] = {}
+    bars: dict[Axes, list[tuple[float, float]]] = {}
+    for problem, ax in axes.items():
+        for row in each(table[table["problem"] == problem]):
+            style, at = look[row.estimator_name], (row.scale, row.angle)
+            panels.mark(ax, *at, row, style)
+            if not math.isnan(row.scale_low):
+                panels.whisker(ax, (row.scale_low, row.angle), (row.scale_high, row.angle), style.colour)
+            if not math.isnan(row.angle_high):
+                colour = style.colour if row.angle_low > 0 else panels.UNFOUND
+                panels.whisker(ax, (row.scale, row.angle_low), (row.scale, row.angle_high), colour)
+                bars.setdefault(ax, []).append((row.scale, row.angle_high))
+            texts.setdefault(ax, []).append(notes.Point(*at, row.parameters, style.colour))
+        _limits(ax)
+    panels.label(axes, "scale", "angle, degrees")
+    panels.legend(figure, table, *SIGNS)
+    panels.settle(figure)
+    notes.annotate(figure, texts, {ax: _around(own) for ax, own in bars.items()})
+    return figure
+
+
+def _around(bars: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return a line that runs along the lower edge, and up and down each bar, of which the upper ends are given."""
+    return [corner for x, y in sorted(bars) for corner in ((x, 0.0), (x, y), (x, 0.0))]
+
+
+def _limits(ax: Axes) -> None:
+    """Show all bars, the scale 1 with a dotted line, and the angle 0 at the lower edge.
+
+    Scales of one sign that differ by more than a factor of ten are on a logarithmic axis.
+    """
+    low, high = ax.dataLim.intervalx
+    low, high = min(low, 1.0), max(high, 1.0)
+    ax.axvline(1.0, color="#888888", linewidth=0.8, linestyle=":", zorder=0)
+    if low > 0 and high > WIDE * low:
+        low, high = math.log10(low), math.log10(high)
+        room = MARGIN * (high - low)
+        ax.set_xscale("log")
+        ax.set_xlim(10 ** (low - room), 10 ** (high + room))
+        panels.ticks(ax.xaxis, panels.decades(low - room, high + room))
+    else:
+        room = MARGIN * max(high - low, 0.05)
+        ax.set_xlim(low - room, high + room)
+    ax.set_ylim(0, (1 + MARGIN) * max(ax.dataLim.intervaly[1], 1.0))
