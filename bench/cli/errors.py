@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
     - FAULT: the gate confirmed a fault, or a cell of a baseline is missing.
     - NOTHING: there is no result.
     - DAMAGED: a file is damaged, or of a newer version.
-    - HUNG_UP, INTERRUPTED, TERMINATED: the signal SIGHUP, SIGINT (Ctrl-C) or SIGTERM ended the command.
+    - HANGUP, INTERRUPTED, TERMINATED: the signal SIGHUP, SIGINT (Ctrl-C) or SIGTERM ended the command.
     """
 
     FINE = 0
@@ -32,12 +32,12 @@ class ExitCode(IntEnum):
     FAULT = 3
     NOTHING = 4
     DAMAGED = 5
-    HUNG_UP = 129
+    HANGUP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
 
-INTERRUPTS = (ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+INTERRUPTS = (ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 """The exit codes of commands that a signal has ended."""
 
 
