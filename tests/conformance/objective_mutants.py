@@ -22,13 +22,14 @@ from torch.distributions import (
 from bench.objectives import (
     BernoulliQuadratic,
     GaussianQuadratic,
+    GaussianThenCategorical,
     ImportanceWeighted,
     Objective,
     PoissonQuadratic,
     Problem,
     RandomWalk,
 )
-from estimators import Bound, Drawable, Enumeration, Reparameterization, Return, StraightThrough
+from estimators import Bound, Drawable, Enumeration, Layers, Reparameterization, Return, StraightThrough
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -963,6 +964,23 @@ RIGHT = [
     Simplex(),
     Counts(),
 ]
+
+
+@dies("test_q_can_be_split_into_rows", "log q depends on theta['slope'], and no parameter of q does")
+@dataclass(frozen=True)
+class HiddenWeights(GaussianThenCategorical):
+    """The second layer holds a tensor of theta, not of the weights that it gets."""
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+
+        def q(theta):
+            right = problem.q(theta)
+            second = lambda w, z: right.layers[1]({**w, "slope": theta["slope"]}, z)  # noqa: E731
+            own = {name: t for name, t in right.weights.items() if name != "slope"}
+            return Layers(own, (right.layers[0], second))
+
+        return replace(problem, q=q)
 
 
 class Costs(RandomWalk):

@@ -124,6 +124,20 @@ def rows_of_q(trial: ObjectiveTrial) -> None:
         raise trial.fault(f"log_prob of three rows of q raised {described(error)}; q has {own}. {advice}") from error
     if together.shape != x.shape[: together.dim()] or not mostly_equal(together, alone, EXACT):
         raise trial.fault(f"the log_prob of three rows of q is not the log_prob of q; q has {own}. {advice}")
+    _refuse_hidden(trial, alone, own)
+
+
+def _refuse_hidden(trial: ObjectiveTrial, log_q: Tensor, own: str) -> None:
+    """Raise a ``Fault`` if log q depends on a tensor of theta that no parameter of q depends on.
+
+    Such a tensor sits in a network or a function inside q, and the gradient in it would not be measured.
+    """
+    seen, known = (gradients_reached(t, trial.theta()) for t in ([log_q], parameters(trial.q).values()))
+    if hidden := [name for name, g in seen.items() if g.any() and name not in known]:
+        raise trial.fault(
+            f"log q depends on theta[{hidden[0]!r}], and no parameter of q does; q has {own}. Give it to the "
+            "constructor of q, in a mapping of weights, and not to a network or a function that q holds"
+        )
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
