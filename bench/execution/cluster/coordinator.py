@@ -45,6 +45,7 @@ from bench.planning.selectors import UsageError, label
 from bench.planning.spec import Spec
 from bench.records.environment import cores
 from bench.records.lines import Lost, Record
+from bench.records.text import described
 
 TRIES_AGAIN = 2
 """How often work is tried again whose measuring process was killed from outside."""
@@ -271,8 +272,9 @@ class Cluster:
                 pure=False,
                 retries=TRIES_AGAIN,
                 workers=self._workers() if self._unlike else None,
+                allow_other_workers=bool(self._unlike),  # those may all leave
             )
-        future.add_done_callback(done.put)
+        future.add_done_callback(done.put)  # type: ignore[no-untyped-call]
         return future
 
     def _done(self, done: queue.SimpleQueue[Future[Any]]) -> list[Future[Any]]:
@@ -306,15 +308,17 @@ class Cluster:
         except Unlike as unlike:
             self._unlike.add(unlike.args[0])
             if not self._workers():
-                raise Gone(
-                    f"No worker is left that is like this machine. {sentence({unlike.args[0]: unlike.args[1]})}"
-                ) from None
+                raise Gone(sentence({unlike.args[0]: unlike.args[1]})) from None
             raise
         except Killed as killed:
             raise Lost(f"{killed} It was tried {TRIES_AGAIN + 1} times.") from None
         except KilledWorker as killed:
             times = killed.allowed_failures + 1
             raise Lost(f"{times} workers of the cluster died, one after the other, that had this cell.") from None
+        except Gone:
+            raise
+        except Exception as error:  # as from a worker without this program, which came later
+            raise Gone(f"A worker of {self._address} cannot work: {described(error)}.") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
