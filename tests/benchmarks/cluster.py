@@ -1,7 +1,8 @@
-"""What a cell costs besides its measurement, in one process, with two workers and with Dask: ``python -m tests.benchmarks.cluster``.
+"""The cost of a cell besides its measurement, by executor: ``python -m tests.benchmarks.cluster``.
 
-A study of many tiny cells is measured with every executor in turn, on a machine that does nothing else. The result goes to
-``results/performance/cluster.csv``, and the table and the model of a large sweep to ``docs/cluster.md``.
+A study of many tiny cells is measured in one process, with two workers and with Dask, on a machine that does nothing
+else. The result goes to ``results/performance/cluster.csv``; the table and a model of a large sweep to
+``docs/cluster.md``.
 """
 
 import argparse
@@ -93,9 +94,9 @@ def text(measured: Sequence[dict[str, str]]) -> str:
     busy = last["coordinator_cpu_seconds_per_cell"]
     lines += [
         "",
-        f"The coordinator of the Dask run, with its scheduler, was busy for {1000 * busy:.1f} ms per cell. However many workers",
-        f"there are, it takes at most {1 / busy:.0f} records per second. A record has {last['bytes_per_record'] / 1000:.1f} kB on disk "
-        f"and {last['memory_per_record'] / 1000:.1f} kB in memory.",
+        f"The coordinator of the Dask run, with its scheduler, was busy for {1000 * busy:.1f} ms per cell: however",
+        f"many workers there are, it takes at most {1 / busy:.0f} records per second. A record has",
+        f"{last['bytes_per_record'] / 1000:.1f} kB on disk and {last['memory_per_record'] / 1000:.1f} kB in memory.",
         "",
         f"A sweep of {SWEEP:,} cells, of t seconds each on one core, with W workers:",
         "",

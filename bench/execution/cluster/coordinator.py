@@ -112,6 +112,7 @@ def local_cluster(workers: int) -> Iterator[str]:
             memory_limit=0,
             local_directory=folder,
             silence_logs=logging.CRITICAL,
+            preload=[worker.__name__],
         ) as cluster,
     ):
         yield str(cluster.scheduler_address)

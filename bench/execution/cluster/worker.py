@@ -132,6 +132,11 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
     return pickle.dumps(host.answer(indices))
 
 
+def dask_setup(_worker: DaskWorker) -> None:
+    """Leave interrupts to the coordinator. Dask calls this where a worker of a local cluster starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def end() -> None:
     """End the measuring process of this worker, whatever it does."""
     global _host
