@@ -30,6 +30,9 @@ NOT_RUN = {
     "python docs/picture.py": "draws the picture that test_docs.py compares",
     "python -m bench.planning.catalogue": "writes into the package; test_catalogue.py compares its output",
     "python -m tests.benchmarks": "takes minutes",
+    "dask ": "starts a cluster that stays",
+    "bench run study.toml --scheduler-file": "needs this cluster",
+    "--executor dask": "is run by test_cluster.py",
     "--data-dir ~/data": "needs images that nobody may pass on",
 }
 """Words of commands that are not run, and why. Commands of bench are parsed all the same."""
