@@ -8,13 +8,14 @@ from distributed import Client
 
 from bench.execution import tasks
 from bench.execution.cluster import coordinator, worker
-from bench.execution.cluster.address import Dask
+from bench.execution.cluster.address import Dask, Gone
 from bench.execution.cluster.alike import facts_here
 from bench.execution.cluster.start import start
 from bench.execution.progress import Progress
 from bench.execution.run import run
 from bench.planning.selectors import UsageError, parse
 from bench.planning.spec import Spec
+from bench.records import store
 from bench.training.settings import Training
 from bench.training.train import train
 from tests.execution.specs import without_clocks
@@ -183,3 +184,37 @@ def test_a_cluster_that_cannot_be_used_is_a_sentence(spec, tmp_path, monkeypatch
         pytest.raises(UsageError, match=r"has no workers\. Start some with `dask worker tcp://127"),
     ):
         start(Dask(empty), spec)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--scheduler tcp://1:2 --scheduler-file f", "both name a Dask cluster: choose one"),
+        ("--scheduler tcp://1:2 --executor local", "--executor local wants none: choose one"),
+        ("--scheduler-file f --workers 2", "Leave --workers out"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(words, said, call):
+    for command in ("run", "train"):
+        done = call(command, "-e", "rloo", "-o", "qubo", *words.split())
+        assert (done.code, said in " ".join(done.err.split())) == (2, True)
+
+
+class Cutter(Progress):
+    """Cuts the connections of all clients to the scheduler when the first record is there."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def finish(self, record):
+        def cut(dask_scheduler):
+            for each in dask_scheduler.client_comms.values():
+                each.comm.abort()
+
+        self.client.run_on_scheduler(cut)
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_and_the_records_stay(spec, dask, client, tmp_path):
+    with pytest.raises(Gone, match=r"The connection to tcp://127\..* was lost"):
+        run(spec, tmp_path, Cutter(client), dask)
+    assert {line["outcome"] for line in store.read(tmp_path)} == {"measured"}
