@@ -99,8 +99,8 @@ class Conformance:
 
     def test_gradient_scale(self) -> None:
         """If the estimator declares a ``gradient_scale``, the mean gradient is that multiple of the exact one."""
-        scale = self.estimator.gradient_scale
-        _skip_if(scale is None, "gradient_scale is declared None")
+        if (scale := self.estimator.gradient_scale) is None:
+            raise SkipTest("gradient_scale is declared None")
         assert not self.estimator.unbiased or scale == 1, (
             f"{self.estimator!r} declares unbiased = True and gradient_scale = {scale}: only one of the two can hold."
         )

@@ -77,8 +77,8 @@ def store_whole_number(settings: Any, name: str, least: int, most: int | None = 
         ValueError: the value is not a whole number, is below ``least``, or is above ``most``.
     """
     value = getattr(settings, name)
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
-    if most is not None and value > most:
+    if most is not None and int(value) > most:
         raise ValueError(f"{name} is at most {most:,} (got {str(value)[:30]}).")
     object.__setattr__(settings, name, int(value))
