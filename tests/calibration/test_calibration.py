@@ -12,7 +12,7 @@ from bench.gate.decide import Verdict
 from bench.measurement.reduction.kernels import Workspace
 from bench.stats import summarise
 from bench.stats.variance import TAIL_REPLICATES
-from tests.calibration import accusations, adaptive, coverage, expected, gate, levels, long
+from tests.calibration import accusations, adaptive, coverage, direction, expected, gate, levels, long
 from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponential, generator
 from tests.tolerances import FAILURE_RATE, z_limit
 
@@ -129,6 +129,27 @@ def test_the_sum_test_keeps_its_level(name):
     found = levels.sum_rejections(name, 20, range(10_000))
     for level in levels.NOMINAL:
         assert found[f"{level:g}"][0] <= binom.isf(FAILURE_RATE / 10, 10_000, level)
+
+
+def test_the_mean_gradients_have_the_scale_and_the_angle_of_their_case():
+    for law in direction.LAWS:
+        exact, means = direction.means(law)
+        assert np.linalg.norm(exact) == pytest.approx(direction.SIGNAL * sqrt(law.variance))
+        for case, (scale, angle) in direction.CASES.items():
+            along = means[case] @ exact / (exact @ exact)
+            across = np.linalg.norm(means[case] - along * exact) / np.linalg.norm(along * exact)
+            assert (along, math.degrees(math.atan(across))) == pytest.approx((scale, angle), abs=1e-7)
+
+
+def test_limits_of_scale_and_angle_hold_and_no_word_is_wrong():
+    """A few runs show that the study works; the rates are in its tables."""
+    runs, law = 12, next(law for law in direction.LAWS if law.name == "T5 D=2")
+    for row in direction.summary(law, direction.runs(law, range(runs))):
+        for key, rate in (("covered", 0.95), ("upper_holds", 0.95), ("lower_holds", 0.95)):
+            assert runs * row[key] >= binom.ppf(FAILURE_RATE, runs, rate)
+        assert runs * row["wrong_word"] <= binom.isf(FAILURE_RATE, runs, 0.003)
+        if row["case"] != "turned":
+            assert runs * row["p_05"] <= binom.isf(FAILURE_RATE, runs, 0.05)
 
 
 def test_a_planned_run_covers_and_is_precise():
