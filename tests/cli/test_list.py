@@ -60,7 +60,7 @@ def test_groups_are_kinds_of_method(call):
     assert "rloo" in titles["Estimators. Unbiased, and f may be a black box"]
     assert "reparameterization" in titles["Estimators. Unbiased, with the gradient of f"]
     assert "gumbel-softmax" in titles["Estimators. Biased, with the gradient of f"]
-    assert titles["Estimators. Biased, and f may be a black box"] == {"spsa", "evolution-strategies"}
+    assert titles["Estimators. Biased, and f may be a black box"] == {"spsa", "evolution-strategies", "grpo"}
 
 
 def test_facts_select(call):
