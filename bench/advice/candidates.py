@@ -15,6 +15,7 @@ VARIED: Mapping[str, tuple[Any, ...]] = {
     "temperature": (0.1, 0.5, 1.0),
     "baseline": (0.0, "moving-average"),
     "noise": ("iid", "antithetic"),
+    "credit": ("whole", "downstream"),
 }
 """Values that are tried for fields besides n. All other fields keep their defaults."""
 

@@ -23,7 +23,7 @@ def test_n_is_tried_at_powers_of_two():
 
 
 def test_values_that_a_class_refuses_are_left_out():
-    assert [e.n for e in grid(RLOO, 8, {})] == [2, 4, 8]
+    assert [e.n for e in grid(RLOO, 8, {"credit": "whole"})] == [2, 4, 8]
     assert [e.n for e in grid(ARM, 8, {})] == [2, 4, 8]
 
 
@@ -41,7 +41,16 @@ def test_the_catalogue_has_every_class():
 
 def test_a_selector_without_parameters_stands_for_every_n():
     found = of_selectors([parse("rloo"), parse("disarm:n=4"), parse("rloo:n=2"), parse("enumeration")], 8)
-    assert [full_label(e) for e in found] == ["rloo:n=2", "rloo:n=4", "rloo:n=8", "disarm:n=4", "enumeration"]
+    found = [full_label(e) for e in found if getattr(e, "credit", "whole") == "whole"]
+    assert found == ["rloo:n=2", "rloo:n=4", "rloo:n=8", "disarm:n=4", "enumeration"]
+
+
+def test_downstream_credit_is_a_candidate_where_f_shows_its_costs():
+    credit = RLOO(n=2, credit="downstream")
+    for objective, expected in ((objectives.Corridor(), True), (objectives.BernoulliQuadratic(), False)):
+        fitting, reasons = screened(of_catalogue(2), [objective])
+        assert (credit in fitting) == expected
+        assert "rloo" not in reasons
 
 
 def test_variants_differ_in_n_alone():
