@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
 
 
 def test_every_table_and_figure_is_written(folder):
-    figures = {f"figures/{name}.{suffix}" for name in NAMES for suffix in FORMATS}
+    drawn = [name for name in NAMES if name != "direction"]  # these records have no angles
+    figures = {f"figures/{name}.{suffix}" for name in drawn for suffix in FORMATS}
     assert {str(path) for path in files(folder)} == {"table.md", "table.csv", "table.tex"} | figures
 
 
