@@ -16,6 +16,7 @@ from estimators import (
     Enumeration,
     ForwardGradient,
     GumbelSoftmax,
+    Nested,
     Refusal,
     ReinMax,
     Reparameterization,
@@ -44,7 +45,7 @@ PATH = {
 }
 """Estimators whose only gradient is f's along a path, so that mixed derivatives in q and f are like first ones."""
 ESTIMATORS = [
-    *(cls() for cls in catalogue().values()),
+    *(cls() for cls in catalogue().values() if cls is not Nested),  # no case here has layers
     ScoreFunction(n=3, baseline="optimal"),
     ScoreFunction(n=2),
     Reparameterization(n=2, noise="antithetic"),
@@ -178,12 +179,12 @@ def test_hessians_of_torch_are_right_or_refused():
     for outer in (forward, torch.func.jacrev):
         for within in (forward, torch.func.jacrev):
             torch.testing.assert_close(outer(within(total(Reparameterization())))(t(0.5)).reshape(1), expected)
-            with pytest.raises(Refusal, match=r"^RLOO\(n=2\) has no second derivatives"):
+            with pytest.raises(Refusal, match=r"^RLOO\(n=2.*\) has no second derivatives"):
                 outer(within(total(RLOO())))(t(0.5))
     torch.testing.assert_close(
         torch.autograd.functional.hessian(total(Reparameterization()), t(0.5)).reshape(1), expected
     )
-    with pytest.raises(Refusal, match=r"^RLOO\(n=2\) has no second derivatives"):
+    with pytest.raises(Refusal, match=r"^RLOO\(n=2.*\) has no second derivatives"):
         torch.autograd.functional.hessian(total(RLOO()), t(0.5))
     theta, along = t(0.5).requires_grad_(), t(1.0)
     with forward_ad.dual_level():  # forward over reverse
@@ -355,7 +356,7 @@ def test_a_generator_under_vmap_is_refused():
     def loss(theta):
         return RLOO()(lambda x: x, Normal(theta, 1.0), seeded())
 
-    with pytest.raises(Refusal, match=r"^RLOO\(n=2\) got a generator, .* torch\.manual_seed\.$"):
+    with pytest.raises(Refusal, match=r"^RLOO\(n=2.*\) got a generator, .* torch\.manual_seed\.$"):
         torch.func.vmap(loss, randomness="different")(t(0.1, 0.2))
     same = torch.func.vmap(lambda p: Enumeration()(lambda x: x.sum(-1), bits(p), seeded()))(t([0.1, 0.2], [0.3, 0.4]))
     torch.testing.assert_close(same, t([0.1, 0.2], [0.3, 0.4]).sigmoid().sum(-1))

@@ -125,5 +125,5 @@ def test_a_second_derivative_of_an_injected_gradient_is_refused():
     (plain,) = torch.autograd.grad(loss, theta, retain_graph=True)
     (g,) = torch.autograd.grad(loss, theta, create_graph=True)
     assert torch.equal(g, plain)
-    with pytest.raises(Refusal, match=r"^RLOO\(n=4\) has no second derivatives: .* Use Reparameterization, "):
+    with pytest.raises(Refusal, match=r"^RLOO\(n=4.*\) has no second derivatives: .* Use Reparameterization, "):
         torch.autograd.grad(g, theta)
