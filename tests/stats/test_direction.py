@@ -144,6 +144,18 @@ def test_rounding_alone_turns_nothing():
     assert s.direction in ("unbiased", "undecided")
 
 
+def test_an_error_of_the_exact_gradient_is_allowed_for():
+    g = gradients(turn=1.0, noise=1e-3)
+    across_norm = np.linalg.norm(EXACT) * np.tan(np.radians(1))
+    sharp = summary(g, exact=EXACT)
+    blurred = summary(g, exact=EXACT, exact_error=2 * across_norm)
+    assert (sharp.direction, blurred.direction) == ("turned", "undecided")
+    assert sharp.angle_low > 0.9 > 0 == blurred.angle_low
+    assert blurred.angle_high > 2.9 > 1.1 > sharp.angle_high
+    scaled = summary(gradients(scale=0.99, noise=1e-3), exact=EXACT, exact_error=0.02 * np.linalg.norm(EXACT))
+    assert scaled.direction != "scaled"
+
+
 def reference(mean, *, replicates=1000, variance=0.0, trace_square=0.0):
     return Reference(np.asarray(mean), replicates, variance, trace_square)
 
