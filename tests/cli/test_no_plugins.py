@@ -99,6 +99,8 @@ def test_reading_somebody_elses_study_runs_no_code_and_opens_no_connection(folde
         ("compare", "mine.py::Mine", "rloo:n=2", "--study", "s"),
         ("verify", "s"),
         ("merge", "s", "t", "-o", "u"),
+        ("export", "s"),
+        ("export", "s", "--format", "json"),
         ("baseline", "show", "b.json"),
     ]
     done = subprocess.run(

@@ -5,6 +5,7 @@ process, `bench run` with two workers, and `bench train`. It prints what was fou
 has changed.
 """
 
+import importlib
 import os
 import random
 import signal
@@ -128,6 +129,15 @@ WORKS = {
 
 
 def main() -> None:
+    for name in (
+        "bench.execution.run",
+        "bench.training.train",
+        "bench.report.study",
+        "torch",
+        "pandas",
+        "rich.console",
+    ):
+        importlib.import_module(name)  # once, not in every child: a kill is to hit the work
     count, seed = int(sys.argv[1]) if len(sys.argv) > 1 else 20, int(sys.argv[2]) if len(sys.argv) > 2 else 0
     for name, work in WORKS.items():
         with tempfile.TemporaryDirectory() as folder:

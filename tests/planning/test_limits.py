@@ -97,7 +97,7 @@ def test_training_lists_no_more_than_memory_can_hold():
 
 
 def test_memory_that_runs_out_is_one_sentence(call, monkeypatch, tmp_path):
-    def full(_folder):
+    def full(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(store, "read", full)
