@@ -68,9 +68,9 @@ def test_bench_check_says_it_too(call, folder, monkeypatch):
     words = ("-o", "mine.py::Mine", "-e", "rloo", "--replicates", 64, "--quiet")
     assert call("baseline", "save", "own", *words).code == 0
 
-    def fail(objective):
+    def fail(objective, pool):
         raise stages.UsageError("The objective mine is at fault.")
 
-    monkeypatch.setattr(stages, "check_own", fail)
+    monkeypatch.setattr(stages, "check_apart", fail)
     result = call("check", "--baseline", "own", "--quiet")
     assert (result.code, result.err) == (2, "Error: The objective mine is at fault.\n")

@@ -38,15 +38,21 @@ def test_an_interruption_loses_the_run_under_way_and_failures_are_tried_again(tm
     switch = tmp_path / "switch"
     monkeypatch.setenv("MOODY", str(switch))
     mine = f"{runs.__file__}::Moody"
+
+    class Interrupting(Silent):
+        def cell(self, text):
+            if "score-function" in text:
+                raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        train(spec("rloo", f"{mine}:how=interrupt"), TINY, tmp_path / "a", Silent())
-    assert [r["estimator"] for r in store.read(tmp_path / "a")] == ["rloo"]
-    failed = train(spec(f"{mine}:how=fail", "rloo"), TINY, tmp_path / "b", Silent())
+        train(spec("rloo", "score-function"), TINY, tmp_path / "a", Interrupting())
+    assert {r["estimator"] for r in store.read(tmp_path / "a")} == {"rloo"}
+    failed = train(spec(mine, "rloo"), TINY, tmp_path / "b", Silent())
     assert sorted(r["outcome"] for r in failed) == ["failed", "failed", "measured", "measured"]
     assert any("RuntimeError: out of luck" in (r["reason"] or "") for r in failed)
     switch.touch()
-    for folder, how in (("a", "interrupt"), ("b", "fail")):
-        again = train(spec(f"{mine}:how={how}", "rloo"), TINY, tmp_path / folder, Silent())
+    for folder, other in (("a", "score-function"), ("b", mine)):
+        again = train(spec(other, "rloo"), TINY, tmp_path / folder, Silent())
         assert {r["outcome"] for r in again} == {"measured"}
         assert len(again) == 4
 

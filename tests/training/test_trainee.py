@@ -169,7 +169,7 @@ def test_an_explosion_is_recorded_as_divergence():
 
 
 def test_weights_that_are_not_finite_make_a_divergence_of_what_an_estimator_raises(monkeypatch):
-    trainee = Trainee(Cell(Moody("fail"), BernoulliQuadratic()), SHARP, 0)
+    trainee = Trainee(Cell(Moody(), BernoulliQuadratic()), SHARP, 0)
     monkeypatch.setenv("MOODY", "/nowhere")
     with pytest.raises(RuntimeError):
         trainee.step_or_nan(0)
