@@ -93,7 +93,7 @@ def _convert(text: str, hint: Any, where: str) -> Any:
     except ValueError:
         several = re.search(r"\.\.|[][(){}]", text)
         syntax = f" Several values are joined by commas, as in {where.partition(':')[2]}=2,4,8." if several else ""
-        syntax += " Its size is below 2^63." if text.lstrip("+-").isdecimal() and len(text) > 18 else ""
+        syntax += " The largest is 2^63 - 1." if text.lstrip("+-").isdecimal() and len(text) > 18 else ""
         raise UsageError(f"{where} needs {_expected(hint)} (got {text[:100]!r}).{syntax}") from None
 
 

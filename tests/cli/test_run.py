@@ -69,7 +69,7 @@ def mine(tmp_path, monkeypatch):
             ["run", "-o", "bernouli-quadratic"],
             "Unknown objective 'bernouli-quadratic'. Did you mean 'bernoulli-quadratic'?",
         ),
-        (["run", "-e", "rloo:m=3"], "rloo has no parameter 'm' (it has n)."),
+        (["run", "-e", "rloo:m=3"], "rloo has no parameter 'm' (it has n, credit)."),
         (["run", "-e", "rloo:n=x"], "rloo:n needs a whole number (got 'x')."),
         (["run", "-e", "rloo:n=1"], "RLOO needs n >= 2 (got n=1)"),
         (["run", "-e", "rloo", "--samples", "1"], "RLOO needs n >= 2 (got n=1)"),
