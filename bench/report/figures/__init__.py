@@ -126,7 +126,13 @@ def draw(name: str, table: pd.DataFrame) -> Figure | None:
 
 def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
     """Return the file with a key, and without date and library version, so that equal figures are equal files."""
-    target = io.BytesIO()
-    metadata = {"Identifier": key} | ({"Date": None, "Creator": None} if suffix == "svg" else {"Software": None})
-    figure.savefig(target, format=suffix, metadata=metadata)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    target, dpi = io.BytesIO(), figure.dpi
+    if suffix == "svg":  # Figure.savefig would draw the figure once more, to lay out what is settled
+        FigureCanvasSVG(figure).print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
+        figure.set_dpi(dpi)
+    else:
+        FigureCanvasAgg(figure).print_png(target, metadata={"Identifier": key, "Software": None})
     return target.getvalue()
