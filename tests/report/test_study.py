@@ -152,7 +152,7 @@ def test_incomplete_studies_are_drawn(tmp_path, records):
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_the_tables(tmp_path, monkeypatch):
-    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0, bias=0.5)]
     write(tmp_path, records)
     (tmp_path / "figures" / "variance-cost.svg").write_bytes(b"old")
 
