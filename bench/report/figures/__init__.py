@@ -130,9 +130,11 @@ def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     target, dpi = io.BytesIO(), figure.dpi
-    if suffix == "svg":  # Figure.savefig would draw the figure once more, to lay out what is settled
-        FigureCanvasSVG(figure).print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
+    canvas: Any = FigureCanvasSVG(figure) if suffix == "svg" else FigureCanvasAgg(figure)
+    # Figure.savefig would draw the figure once more, to lay out what is settled.
+    if suffix == "svg":
+        canvas.print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
         figure.set_dpi(dpi)
     else:
-        FigureCanvasAgg(figure).print_png(target, metadata={"Identifier": key, "Software": None})
+        canvas.print_png(target, metadata={"Identifier": key, "Software": None})
     return target.getvalue()
