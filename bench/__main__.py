@@ -3,8 +3,18 @@
 import atexit
 import faulthandler
 import gc
+import os
 import sys
 from pathlib import Path
+
+
+def open_what_is_closed() -> None:
+    """Let the streams that the caller has closed, as ``>&-`` does, lead to nowhere."""
+    # A file takes the lowest free descriptor, so in this order each gets its own one back, if no other file has it.
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open(encoding="utf-8")
+    sys.stdout = sys.stdout or nowhere.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nowhere.open("w", encoding="utf-8")
 
 
 def main() -> None:
@@ -18,6 +28,7 @@ def main() -> None:
             "overwritten it (frappe-bench has the same name). Install stochgrad-bench in an environment of its own."
         )
     interrupts.listen()
+    open_what_is_closed()
     try:
         from bench.cli import main as run
 

@@ -330,8 +330,8 @@ def measure_gradients(
 ) -> Measurement:
     """Measure the bias and the variance of gradients that were made elsewhere, such as in JAX or in a training run.
 
-    The gradients pass through the sums, the statistics and the words of every other measurement. Those of one of our
-    own estimators give the numbers of ``measure``.
+    The gradients pass through the sums, the statistics and the words of every other measurement. Gradients that an
+    estimator of this package made give the numbers that ``measure`` gives for that estimator.
 
     Args:
         gradients: independent gradients of one point, ``[replicates, size]``, as an array, a list or the path of a file

@@ -106,8 +106,8 @@ class GradientCheck:
         Args:
             estimator: the estimator to test.
             objective: the objective to test it on.
-            baseline: name of a baseline, a file of accepted statistics, in ``results/baselines`` under the root, or the
-                path of its file.
+            baseline: a baseline, which is a file of accepted statistics: its path, or its name in
+                ``results/baselines`` under the root.
             replicates: number of replicates in the first stage; if None, a tenth of the baseline's number.
             margin: relative growth of the variance that passes; if None, 5 or 10 %, depending on estimator and
                 objective.

@@ -187,7 +187,7 @@ class Race:
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
         """Return the candidates that go on to the next round, from best to worst.
 
-        These are the best ``most``, without those that are certainly worse than another candidate.
+        At most ``most`` candidates go on. A candidate that is certainly worse than another one never does.
         """
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)

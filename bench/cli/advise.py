@@ -38,7 +38,7 @@ from bench.cli.terminal import echo, echo_json
 @click.option(
     "--learning-rate",
     "--lr",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Positive(),
     metavar="RATE",
     help="Learning rate of this training [0.001].",
 )

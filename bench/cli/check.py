@@ -56,8 +56,8 @@ from bench.records.files import make_folder
 @click.option("--explain", metavar="CELL", help="Check only the cell with this label or id; print all evidence.")
 @options.cell_timeout
 @options.json_option
-@click.option("--markdown", type=options.PATH, metavar="FILE", help="Also write a report for a pull request.")
-@click.option("--junit", type=options.PATH, metavar="FILE", help="Also write a report in JUnit XML.")
+@click.option("--markdown", type=options.OUTPUT, metavar="FILE", help="Also write a report for a pull request.")
+@click.option("--junit", type=options.OUTPUT, metavar="FILE", help="Also write a report in JUnit XML.")
 @options.quiet_option
 @reported(UNWRITTEN)
 def command(

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bench.cli.errors import reported
-from bench.cli.options import PATH
+from bench.cli.options import OUTPUT, PATH
 from bench.cli.output import read_records
 from bench.cli.terminal import echo, echo_json
 
@@ -22,7 +22,7 @@ FORMATS = ("csv", "parquet", "json")
 )
 @click.argument("path", type=PATH, metavar="FOLDER")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format of the rows [that of --out, or csv].")
-@click.option("-o", "--out", type=PATH, metavar="FILE", help="Write the rows to this file [stdout].")
+@click.option("-o", "--out", type=OUTPUT, metavar="FILE", help="Write the rows to this file [stdout].")
 @click.option("--training", is_flag=True, help="Export checkpoints of training, if the study has measurements too.")
 @reported()
 def command(path: Path, form: str | None, out: Path | None, training: bool) -> None:
@@ -39,7 +39,9 @@ def command(path: Path, form: str | None, out: Path | None, training: bool) -> N
     from bench.report.export import Format, Unavailable, exported
 
     ending = out.suffix.removeprefix(".") if out else ""
-    chosen = Format(form or (ending if ending in FORMATS else "csv"))
+    if form is None and ending and ending not in FORMATS:
+        raise UsageError(f"{out} ends in .{ending}: give --format, one of {', '.join(FORMATS)}.")
+    chosen = Format(form or ending or "csv")
     if out is None and chosen == Format.PARQUET:
         raise UsageError("Parquet is not text: give a file, as in -o study.parquet.")
     folder = path.parent if path.name == LINES else path

@@ -28,7 +28,7 @@ from bench.cli.output import finish, print_json, print_table
 @click.option("--problem", default="given", metavar="NAME", help="Name of the problem [given].")
 @click.option(
     "--evaluations",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Positive(),
     default=1.0,
     metavar="N",
     help="Evaluations of f that one gradient took [1].",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -206,6 +207,39 @@ class Processes(Count):
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
+class Positive(click.FloatRange):
+    """A number above 0, and below ``end`` if that is given; "nan" is none."""
+
+    name = "number"
+
+    def __init__(self, end: float | None = None) -> None:
+        super().__init__(0, end, min_open=True, max_open=end is not None)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        found = super().convert(value, param, ctx)
+        if isnan(found):
+            self.fail("nan is not a number.", param, ctx)
+        return found
+
+
+class Output(click.Path):
+    """The path of a file to write, which is none of the files in which a study keeps its measurements."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        from bench.records.store import keeps
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if keeps(path):
+            self.fail(f"{str(path)!r} belongs to a study and would be overwritten. Give another file.", param, ctx)
+        return path
+
+
+OUTPUT = Output()
 number = partial(click.option, type=Count(), metavar="N")
 folder = partial(click.option, type=PATH, metavar="FOLDER")
 replicates = partial(number, "--replicates", metavar="R")
@@ -217,7 +251,7 @@ device_or_auto = partial(device, type=click.Choice(["cpu", "cuda", "auto"]))
 workers = partial(click.option, "--workers", type=Processes(), metavar="N|auto")
 cell_timeout = click.option(
     "--cell-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     metavar="SECONDS",
     help="Give up a cell without progress for so long; all cells then run in worker processes [1800, and only cells "
     "with code of your own run in one].",

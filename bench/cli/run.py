@@ -60,7 +60,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.replicates(help="Independent gradients per cell [10000].")
 @click.option(
     "--precision",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=options.Positive(1),
     metavar="H",
     help="Choose the replicates of each cell so that its variance is known to ±H, such as 0.05 for 5 %.",
 )
@@ -118,6 +118,8 @@ def command(
     named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
     specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
+    if "max_replicates" in overrides and not any(each.precision for each in specs):
+        raise click.UsageError("--max-replicates limits what --precision asks for: give --precision, too.")
     named_selectors = [selector for each in specs for selector in (*each.estimators, *each.objectives)]
     options.prepare_workers(named_selectors, workers, cell_timeout)
     chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]

@@ -32,8 +32,15 @@ class ImportanceWeighted(Objective):
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
-    The first line follows from log S = int (exp(-e^u) - exp(-S e^u)) du for the sum S of the v's, the second from
-    exp(-y) = (1/2 pi i) int Gamma(s) y^-s ds. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The
+    Let S be the sum of the v's. The first line follows from
+
+    ``log S = int (exp(-e^u) - exp(-S e^u)) du``
+
+    The expectation of exp(-S t) is the K-th power in it, with t = e^u. The second line follows from
+
+    ``exp(-y) = (1/2 pi i) int Gamma(s) y^-s ds``
+
+    with y = v t. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The
     trapezoidal rule gives both integrals to 1e-10 if the standard deviation of the log-weight is at most 10. A larger
     standard deviation raises ``ValueError``, as do bad arguments.
 

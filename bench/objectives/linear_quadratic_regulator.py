@@ -108,10 +108,10 @@ class LinearQuadraticRegulator(Objective):
             variance = (2 * theta["log_scale"]).exp()
             own = variance * b.outer(b) + self.noise**2 * torch.eye(STATES, dtype=b.dtype, device=b.device)
             second, total = start.outer(start), torch.zeros_like(variance)
-            for now, later in zip(discounts[:-1].tolist(), discounts[1:].tolist(), strict=True):
-                total = total + now * ACTION_COST * (theta["gain"] @ second @ theta["gain"] + variance)
+            for price_now, price_later in zip(discounts[:-1].tolist(), discounts[1:].tolist(), strict=True):
+                total = total + price_now * ACTION_COST * (theta["gain"] @ second @ theta["gain"] + variance)
                 second = closed @ second @ closed.T + own
-                total = total + later * second.trace()
+                total = total + price_later * second.trace()
             return total.squeeze(-1)
 
         theta = point(STATES, dtype, device, gain=self.gain) | point(1, dtype, device, log_scale=math.log(self.scale))

@@ -126,6 +126,14 @@ class Store:
         self._stack.close()
 
 
+def keeps(path: Path) -> bool:
+    """Return whether a path is that of a file in which a study keeps its records, its plan, its spec or its arrays."""
+    place = path.resolve()
+    if (place.parent / LINES).exists():
+        return place.suffix in (".jsonl", ".toml", ".lock")
+    return (place.parents[1] / LINES).exists() and place.parent.name in (arrays.FOLDER, unfinished.FOLDER, "weights")
+
+
 def read(folder: Path, *, lean: bool = False) -> list[Record]:
     """Return the records of a study folder, in the order in which their runs and kinds first appeared.
 

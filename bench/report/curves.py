@@ -74,8 +74,8 @@ class Curves:
     def at(self, evaluations: float) -> Array:
         """Return the value of the objective in each run after a number of evaluations of f, ``[seeds]``.
 
-        ``evaluations`` is that number for one batch element. Evaluations that adapt a learned state of the estimator
-        count. Between two checkpoints the value is interpolated linearly.
+        ``evaluations`` is that number for one batch element; it includes the evaluations that train the estimator's own
+        state. Between two checkpoints the value is interpolated linearly.
         """
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1

@@ -110,9 +110,10 @@ class Decision:
             its work relative to that of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest exact candidate; None if there is none.
-        biased: the biased candidate that certainly errs less than the first of ``best`` up to the largest budget; None
-            if there is none.
-        budget: that largest budget, in estimates of the first of ``best``; 0 if ``biased`` is None.
+        biased: a biased candidate that certainly errs less than the first of ``best`` as long as the budget is at most
+            ``budget``; of several, the one for which that limit is highest. None if there is none.
+        budget: the limit up to which ``biased`` errs less, in estimates of the first of ``best``; 0 if ``biased`` is
+            None.
         faster: the best candidate by seconds, if all of ``best`` certainly need more time; None if they do not, or if
             times are noisy or missing.
         least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.

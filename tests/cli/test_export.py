@@ -83,3 +83,28 @@ def test_a_study_of_training_has_a_row_for_each_checkpoint(call, tmp_path, study
         writer.append(STUDY[0])
     assert call("export", "there").out.startswith("problem,")
     assert call("export", "there", "--training").out == text
+
+
+@pytest.mark.parametrize(
+    "name", ["records.jsonl", "plan.jsonl", "spec.toml", "arrays/x.csv", "link.csv", "../there.csv"]
+)
+def test_no_file_of_a_study_is_overwritten(call, study, tmp_path, name):
+    (study / "arrays").mkdir(exist_ok=True)
+    (study / "link.csv").symlink_to(study / "records.jsonl")
+    (tmp_path / "there.csv").symlink_to(study / "records.jsonl")
+    before = (study / "records.jsonl").read_bytes()
+    for command in (("export", "here", "--format", "csv", "-o"), ("check", "--markdown"), ("check", "--junit")):
+        result = call(*command, f"here/{name}")
+        assert result.code == 2
+        assert "belongs to a study and would be overwritten. Give another file." in result.err
+    assert (study / "records.jsonl").read_bytes() == before
+    assert call("export", "here", "-o", "here/rows.csv").code == 0
+
+
+def test_an_ending_that_names_no_format_needs_one(call, study):
+    result = call("export", "here", "-o", "rows.xyz")
+    assert (result.code, result.err) == (
+        2,
+        "Error: rows.xyz ends in .xyz: give --format, one of csv, parquet, json.\n",
+    )
+    assert call("export", "here", "--format", "csv", "-o", "rows.txt").code == 0

@@ -124,3 +124,10 @@ def test_what_does_not_fit_is_said_once_and_makes_no_folder(call, tmp_path):
 def test_n_is_another_name_of_samples(call):
     words = ("-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing", "--quiet")
     assert call("run", *words, "--n", "4").out == call("run", *words, "--samples", "4").out
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_leads_to_nowhere(tmp_path, closed):
+    words = f"{sys.executable} -m bench run -e rloo -o qubo:dim=3 --replicates 64 --no-timing --out here {closed}"
+    assert subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert (tmp_path / "here" / "records.jsonl").read_text().count("\n") == 1

@@ -123,3 +123,22 @@ def test_words_of_rerun_that_contradict_each_other_are_refused(call, command, wo
 def test_fresh_is_rerun_all_and_the_usual_is_failed_and_stale():
     assert reruns((), fresh=True) == reruns(("all",), fresh=False) == reruns(("all",), fresh=True) == {"all"}
     assert reruns((), fresh=False) == reruns(("stale", "failed"), fresh=False) == {"failed", "stale"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--cell-timeout", "nan"),
+        ("run", "--precision", "nan"),
+        ("measure", "--gradients", "g.npy", "--evaluations", "nan"),
+        ("advise", "-o", "qubo", "--lr", "nan"),
+    ],
+)
+def test_nan_is_no_positive_number(call, words):
+    result = call(*words)
+    assert (result.code, "nan is not a number." in result.err) == (2, True)
+
+
+def test_a_limit_of_replicates_belongs_to_a_precision(call):
+    result = call("run", "-e", "rloo", "-o", "qubo", "--max-replicates", "100")
+    assert (result.code, "give --precision, too" in result.err) == (2, True)
