@@ -253,8 +253,8 @@ cell_timeout = click.option(
     "--cell-timeout",
     type=Positive(),
     metavar="SECONDS",
-    help="Give up a cell without progress for so long; all cells then run in worker processes [1800, and only cells "
-    "with code of your own run in one].",
+    help="Give up a cell that makes no progress for so many seconds [1800]. With this option every cell runs in a worker "
+    "process; without it, only cells with code of your own do.",
 )
 out = partial(folder, "--out")
 

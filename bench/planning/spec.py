@@ -116,7 +116,7 @@ class Spec(BaseModel):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
-            advice = "Give the path of a spec, a TOML file."
+            advice = "Give the path of a spec, which is a TOML file, or of a study folder."
             raise UsageError(f"{path} cannot be read: {error.strerror}. {advice}") from None
         except UnicodeDecodeError:
             raise UsageError(f"{path} is not text in UTF-8. Save it with this encoding.") from None

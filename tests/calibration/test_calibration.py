@@ -17,8 +17,8 @@ from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponen
 from tests.tolerances import FAILURE_RATE, z_limit
 
 QUICK = {law.name: law for law in LAWS if law.name in expected.COVERAGE}
-RUNS = 60
-ACCUSATIONS = 16
+RUNS = 120
+ACCUSATIONS = 40
 """Runs of each law: few, since `python -m tests.calibration` makes thousands, and these show that it works."""
 LIGHT = [
     law
@@ -80,7 +80,7 @@ ACCUSED = {law.name: law for law in (*accusations.FINITE, *accusations.INFINITE)
 """Laws by name."""
 
 
-@pytest.mark.parametrize("replicates", [1_000, 4_000])
+@pytest.mark.parametrize("replicates", accusations.SIZES)
 @pytest.mark.parametrize("law", accusations.FINITE, ids=lambda law: law.name)
 def test_a_finite_variance_is_called_infinite_no_more_often_than_the_level_says(law, replicates):
     columns = accusations.runs(law, replicates, range(ACCUSATIONS))
@@ -175,7 +175,7 @@ CELLS = (gate.CELLS[1], gate.CELLS[3], gate.CELLS[6])
 
 
 def test_resampled_suites_raise_no_alarm():
-    suites = gate.suites_of([gate.null_cases(cell, 10, blocks=64, firsts=40, baselines=4) for cell in CELLS])
+    suites = gate.suites_of([gate.null_cases(cell, 10, blocks=256, firsts=40, baselines=4) for cell in CELLS])
     assert len(suites) == 10
     assert [len(suite) for suite in suites] == [len(CELLS) * gate.EACH] * 10
     assert not any(finding.fails for suite in suites for finding in suite)
@@ -184,12 +184,12 @@ def test_resampled_suites_raise_no_alarm():
 
 
 def test_planted_faults_are_caught():
-    rows = {row["fault"]: row for row in gate.power(CELLS[0], None, trials=2, blocks=64)}
+    rows = {row["fault"]: row for row in gate.power(CELLS[0], None, trials=4, blocks=256)}
     assert [row["caught"] for row in rows.values()] == [1.0] * len(gate.FAULTS)
     assert rows["variance × 2"]["variance_ratio"] == pytest.approx(2, rel=0.1)
     assert rows["bias of 5 %"]["variance_ratio"] == pytest.approx(1, rel=0.1)
     name, sound, faulty = gate.PLANTED[-1]
-    (row,) = gate.power(sound, (name, faulty), trials=2, blocks=64)
+    (row,) = gate.power(sound, (name, faulty), trials=2, blocks=256)
     assert (row["caught"], row["variance_ratio"] > 2) == (1.0, True)
 
 

@@ -36,7 +36,7 @@ CELLS = (
     Cell(RLOO(n=2), BernoulliQuadratic(dim=10)),
     Cell(Enumeration(), BernoulliQuadratic(dim=10)),
 )
-SUITES = 10
+SUITES = 20
 
 
 def test_suites_without_a_fault_pass():
