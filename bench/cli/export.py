@@ -53,7 +53,9 @@ def command(path: Path, form: str | None, out: Path | None, training: bool) -> N
         content = exported(records, chosen, checkpoints=training or trained == {True})
     except Unavailable as error:
         raise UsageError(str(error)) from None
-    if out is not None:
+    if out is not None and out.exists() and (out.is_symlink() or not out.is_file()):
+        out.write_bytes(content)  # a device such as /dev/stdout, or a pipe
+    elif out is not None:
         files.write(out, content)
     elif chosen == Format.JSON:
         echo_json(content.decode())

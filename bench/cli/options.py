@@ -253,8 +253,8 @@ cell_timeout = click.option(
     "--cell-timeout",
     type=Positive(),
     metavar="SECONDS",
-    help="Give up a cell that makes no progress for so many seconds [1800]. With this option every cell runs in a worker "
-    "process; without it, only cells with code of your own do.",
+    help="Give up a cell that makes no progress for so many seconds [1800]. With this option every cell runs in a "
+    "worker process; without it, only cells with code of your own do.",
 )
 out = partial(folder, "--out")
 

@@ -25,9 +25,12 @@ def write(path: Path, content: str | bytes) -> None:
     temporary file beside ``path`` has a random name and must be new, so that nobody can place a link there.
 
     Raises:
-        OSError: the file cannot be written. ``filename`` is ``path``.
+        OSError: the file cannot be written, or ``path`` is a device, a pipe or a folder, which a file must not replace.
+            ``filename`` is ``path``.
     """
     make_folder(path.parent)
+    if path.exists() and not path.is_symlink() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is not a regular file", str(path))
     temporary = path.with_name(f".{secrets.token_hex(16)}.part")
     with naming(path):
         try:

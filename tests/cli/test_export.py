@@ -2,11 +2,12 @@
 
 import io
 import json
+import os
 
 import pandas as pd
 import pytest
 
-from bench.records import store
+from bench.records import files, store
 from bench.report.export import Format, exported
 from tests.report import records
 
@@ -108,3 +109,18 @@ def test_an_ending_that_names_no_format_needs_one(call, study):
         "Error: rows.xyz ends in .xyz: give --format, one of csv, parquet, json.\n",
     )
     assert call("export", "here", "--format", "csv", "-o", "rows.txt").code == 0
+
+
+def test_a_pipe_gets_the_rows_and_stays_a_pipe(call, study, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("pipe", "link"):
+        assert call("export", "here", "--format", "csv", "-o", name).code == 0
+        assert os.read(reader, 10**6).startswith(b"problem,estimator,")
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    with pytest.raises(OSError, match="not a regular file"):
+        files.write(tmp_path / "pipe", b"rows")
+    assert (tmp_path / "pipe").is_fifo()

@@ -137,8 +137,3 @@ def test_fresh_is_rerun_all_and_the_usual_is_failed_and_stale():
 def test_nan_is_no_positive_number(call, words):
     result = call(*words)
     assert (result.code, "nan is not a number." in result.err) == (2, True)
-
-
-def test_a_limit_of_replicates_belongs_to_a_precision(call):
-    result = call("run", "-e", "rloo", "-o", "qubo", "--max-replicates", "100")
-    assert (result.code, "give --precision, too" in result.err) == (2, True)
