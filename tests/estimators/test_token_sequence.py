@@ -1,0 +1,137 @@
+"""Token sequences: the law of a policy's sequences against products of conditional probabilities, one by one."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from estimators import Refusal, TablePolicy, TokenSequence, draw, parameters, rows
+from tests.problems import seeded
+from tests.tolerances import z_limit
+
+PROMPTS, LENGTH, VOCABULARY = 2, 3, 3
+
+
+def sequences(vocabulary, length):
+    """Return every sequence that can occur, as tuples, from the definition."""
+    every = itertools.product(range(vocabulary), repeat=length)
+    return [x for x in every if all(b == 0 for a, b in itertools.pairwise(x) if a == 0)]
+
+
+def made(policy, prompts=PROMPTS, length=LENGTH, lead=(), seed=0):
+    like = torch.zeros((), dtype=torch.float64)
+    shapes = policy.shapes(prompts, length)
+    weights = {
+        name: torch.randn((*lead, *own), generator=seeded(seed + i), dtype=like.dtype).requires_grad_()
+        for i, (name, own) in enumerate(shapes.items())
+    }
+    return TokenSequence(weights, policy, prompts, length, validate_args=True)
+
+
+def prefix_number(x, vocabulary):
+    """Return the number of a beginning, by counting the beginnings in order of length, then of tokens."""
+    shorter = sum((vocabulary - 1) ** t for t in range(len(x)))
+    return shorter + sum((token - 1) * (vocabulary - 1) ** (len(x) - 1 - i) for i, token in enumerate(x))
+
+
+@pytest.mark.parametrize(("vocabulary", "length", "size"), [(5, 4, 341), (3, 3, 15), (2, 3, 4), (4, 1, 4)])
+def test_the_support_is_every_sequence_once(vocabulary, length, size):
+    q = made(TablePolicy(vocabulary), length=length)
+    found = q.enumerate_support()
+    assert q.support_size == size == len(found)
+    assert sorted(map(tuple, found[:, 1].tolist())) == sorted(sequences(vocabulary, length))
+    assert q.enumerate_support(expand=False).shape == (size, 1, length)
+    torch.testing.assert_close(q.log_prob(found).exp().sum(0), torch.ones(PROMPTS, dtype=torch.float64))
+
+
+def test_log_probs_of_a_table_are_those_of_its_rows():
+    q = made(TablePolicy(VOCABULARY), lead=(2,))
+    every = q.enumerate_support()
+    found, masks, lengths = q.log_probs(every), q.mask(every), q.lengths(every)
+    table = q.weights["logits"]
+    for s, x in enumerate(every[:, 0, 0].tolist()):
+        going = [t == 0 or x[t - 1] != 0 for t in range(LENGTH)]
+        assert masks[s, 1, 1].tolist() == going
+        assert lengths[s, 1, 0].item() == sum(going)
+        for r, p in itertools.product(range(2), range(PROMPTS)):
+            for t in range(LENGTH):
+                row = table[r, p, prefix_number(x[:t], VOCABULARY)] if going[t] else None
+                expected = 0.0 if row is None else (row[x[t]] - row.logsumexp(-1)).item()
+                assert found[s, r, p, t].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_follows_the_end_has_probability_one_or_none():
+    q = TokenSequence(dict(made(TablePolicy(VOCABULARY)).weights), TablePolicy(VOCABULARY), PROMPTS, LENGTH, False)
+    x = torch.tensor([1, 0, 2]).expand(PROMPTS, LENGTH)
+    assert q.log_probs(x)[:, 2].tolist() == [-math.inf, -math.inf]
+    assert q.log_probs(x.clone().index_fill(-1, torch.tensor(2), 0))[:, 2].tolist() == [0, 0]
+    (g,) = torch.autograd.grad(q.log_probs(x)[:, :2].sum(), q.weights["logits"])
+    assert g.isfinite().all()
+    with pytest.raises(ValueError, match="support"):
+        made(TablePolicy(VOCABULARY)).log_probs(x)
+
+
+def chi_square(q, count, seed):
+    """Return Pearson's chi-square of ``count`` draws for each row and prompt, and its degrees of freedom."""
+    x, every = draw(q, count, seeded(seed)), q.enumerate_support()
+    mass = q.log_prob(every).exp().detach()
+    same = (x.unsqueeze(1) == every).all(-1).sum(0)  # [S, *batch]
+    assert (same.sum(0) == count).all()
+    return ((same - count * mass).square() / (count * mass)).sum(0), len(every) - 1
+
+
+def test_draws_have_the_law_of_log_prob():
+    """A chi-square of each row and prompt, made a standard normal score as by Wilson and Hilferty."""
+    q = made(TablePolicy(VOCABULARY), lead=(2,))
+    found, freedom = chi_square(q, 20_000, 1)
+    normal = ((found / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
+    assert normal.max() < z_limit(normal.numel())
+
+
+def test_the_mode_is_greedy_decoding():
+    q = made(TablePolicy(VOCABULARY), lead=(3,), seed=3)
+    for r, p in itertools.product(range(3), range(PROMPTS)):
+        x = []
+        for _ in range(LENGTH):
+            ended = bool(x) and x[-1] == 0
+            x.append(0 if ended else int(q.weights["logits"][r, p, prefix_number(x, VOCABULARY)].argmax()))
+        assert q.mode[r, p].tolist() == x
+
+
+def test_rows_have_their_own_weights_and_gradients_and_share_draws():
+    q = made(TablePolicy(VOCABULARY))
+    r = rows(q, 4)
+    assert r.batch_shape == (4, PROMPTS)
+    x = draw(r, 5, seeded(2))
+    assert x.dtype == torch.long
+    one = TokenSequence({k: w.detach() for k, w in q.weights.items()}, q.policy, PROMPTS, LENGTH)
+    torch.testing.assert_close(r.log_probs(x), one.log_probs(x))
+    (g,) = torch.autograd.grad(r.log_prob(x).sum(), list(parameters(r).values()))
+    for i in range(4):
+        (own,) = torch.autograd.grad(q.log_prob(x[:, i]).sum(), list(q.weights.values()))
+        torch.testing.assert_close(g[i], own)
+    owned = {k: w.detach().expand(4, *w.shape).clone() for k, w in q.weights.items()}
+    apart = TokenSequence(owned, q.policy, PROMPTS, LENGTH)  # rows in memory of their own: nothing is shared
+    assert draw(apart, 5, seeded(2)).equal(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prompts": 0}, r"whole number prompts >= 1 \(got prompts=0\)"),
+        ({"length": 1.5}, "whole number length >= 1"),
+        ({"length": 4}, r"weights logits of shape \[\.\.\., 2, 15, 3\] for 2 prompts and 4 tokens \(got \[2, 7, 3\]\)"),
+        ({"weights": {}}, r"needs the weights logits \(got none\)"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(change, words):
+    q = made(TablePolicy(VOCABULARY))
+    given = {"weights": q.weights, "policy": q.policy, "prompts": PROMPTS, "length": LENGTH} | change
+    with pytest.raises(Refusal, match=words):
+        TokenSequence(**given)
+
+
+def test_a_vocabulary_of_one_is_refused():
+    with pytest.raises(Refusal, match=r"vocabulary >= 2 \(got vocabulary=1\)"):
+        TablePolicy(1)
