@@ -56,7 +56,7 @@ from estimators.mixture import ReparameterizedMixture
 from estimators.muprop import MuProp
 from estimators.nested import Nested
 from estimators.nvil import NVIL
-from estimators.policies import Policy, TablePolicy
+from estimators.policies import Policy, RecurrentPolicy, TablePolicy
 from estimators.quadratic_control_variate import QuadraticControlVariate
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
@@ -75,6 +75,7 @@ from estimators.straight_through import StraightThrough
 from estimators.subset import Subset
 from estimators.sum_and_sample import SumAndSample
 from estimators.token_sequence import TokenSequence
+from estimators.transformer_policy import TransformerPolicy
 from estimators.unordered_set import UnorderedSet
 from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
@@ -86,11 +87,12 @@ __all__ = [
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
     "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers",
     "LocalExpectation", "MeasureValued", "MuProp", "Nested", "NotDifferentiable", "PlainFields", "Policy",
-    "QuadraticControlVariate", "Refusal", "ReinMax", "RejectionReparameterization", "Reparameterization",
-    "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction", "SelfCritical", "State",
-    "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample",
-    "TablePolicy", "TokenSequence", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue",
-    "checked_state", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject", "inject_at", "inner",
-    "log_prob", "log_probs", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs", "rdraw", "rows",
-    "score", "spread", "squash", "through", "totals", "uniform", "widths",
+    "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax", "RejectionReparameterization",
+    "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction",
+    "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax",
+    "Subset", "SumAndSample", "TablePolicy", "TokenSequence", "TransformerPolicy", "UnorderedSet", "UnsupportedFamily",
+    "adapt", "aliases", "carry", "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel",
+    "harden", "inject", "inject_at", "inner", "log_prob", "log_probs", "logistic", "logits", "normal", "one",
+    "parameters", "perturbed", "probs", "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
+    "widths",
 ]  # fmt: skip

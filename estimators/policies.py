@@ -14,6 +14,8 @@ from estimators._refusals import InvalidParameter
 
 Weights = Mapping[str, Tensor]
 """The weights of a policy by name, each ``[B, *own shape]``: B sets of weights."""
+LOOKED_UP = ("logits", "prompts", "tokens", "positions")
+"""Names of weights that are tables, of which a prompt, a prefix, a token or a position picks a row."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Policy(PlainFields, abc.ABC):
         """Return the shape of each weight by name, for a number of prompts and a largest length of sequences."""
 
     def initial(self, prompts: int, length: int, generator: Generator, like: Tensor) -> dict[str, Tensor]:
-        """Return random weights of these shapes, in the dtype and on the device of ``like``.
+        """Return random weights, in the dtype and on the device of ``like``.
 
-        A matrix has normal entries of variance 1 / (number of its rows). A vector has ones.
+        The weights of a norm are ones. Entries that are looked up have variance 1, and those of any other matrix 1 /
+        (number of its rows): so the logits have a variance of about 1 at most.
 
         Args:
             prompts: P, the number of prompts.
@@ -59,9 +62,9 @@ class Policy(PlainFields, abc.ABC):
             like: a tensor.
         """
         return {
-            name: normal(torch.Size(shape), like, generator) / shape[-2] ** 0.5
-            if len(shape) > 1
-            else like.new_ones(shape)
+            name: like.new_ones(shape)
+            if name.endswith("norm")
+            else normal(torch.Size(shape), like, generator) / (1 if name in LOOKED_UP else shape[-2] ** 0.5)
             for name, shape in self.shapes(prompts, length).items()
         }
 
@@ -103,11 +106,6 @@ class TablePolicy(Policy):
         prefixes = sum((self.vocabulary - 1) ** t for t in range(length))
         return {"logits": (prompts, prefixes, self.vocabulary)}
 
-    def initial(self, prompts: int, length: int, generator: Generator, like: Tensor) -> dict[str, Tensor]:
-        """Return standard normal logits, in the dtype and on the device of ``like``, drawn from ``generator``."""
-        shapes = self.shapes(prompts, length)
-        return {name: normal(torch.Size(shape), like, generator) for name, shape in shapes.items()}
-
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
         """Return the logits of the next token, ``[B, N, P, V]``, and the number of the prefix, ``[B, N, P]``.
 
@@ -118,24 +116,77 @@ class TablePolicy(Policy):
             points: N, the number of sequences for each prompt.
         """
         table = weights["logits"]
-        sets, prompts = table.shape[:2]
         if last is None:
-            prefix = torch.zeros((sets, points, prompts), dtype=torch.long, device=table.device)
+            prefix = torch.zeros((len(table), points, table.shape[1]), dtype=torch.long, device=table.device)
         else:
             prefix = cache * (self.vocabulary - 1) + last
-        return _looked_up(table, prefix), prefix
+        return _of_prefixes(table, prefix), prefix
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
         """Return the logits of every token given those before it, ``[B, N, P, T, V]``; x is ``[B, N, P, T]``."""
         prefix = [torch.zeros_like(x[..., 0])]
         for token in x.unbind(-1)[:-1]:
             prefix.append(prefix[-1] * (self.vocabulary - 1) + token)
-        return _looked_up(weights["logits"], torch.stack(prefix, -1))
+        return _of_prefixes(weights["logits"], torch.stack(prefix, -1))
 
 
-def _looked_up(table: Tensor, index: Tensor) -> Tensor:
-    """Return the rows of a table, ``[B, P, rows, V]``, at given numbers, ``[B, N, P, ...]``: ``[B, N, P, ..., V]``."""
-    sets, prompts = table.shape[:2]
-    flat = index.transpose(1, 2).reshape(sets, prompts, -1, 1).expand(-1, -1, -1, table.shape[-1])
-    found = table.gather(2, flat).reshape(sets, prompts, index.shape[1], *index.shape[3:], -1)
-    return found.transpose(1, 2)
+def _of_prefixes(table: Tensor, prefix: Tensor) -> Tensor:
+    """Return the rows of a table, ``[B, P, prefixes, V]``, for prefixes ``[B, N, P, ...]``: ``[B, N, P, ..., V]``."""
+    prompts, prefixes = table.shape[1:3]
+    first = torch.arange(prompts, device=table.device) * prefixes
+    return looked_up(table.flatten(1, 2), prefix + first.reshape(-1, *(1 for _ in prefix.shape[3:])))
+
+
+def looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """Return rows of each of B tables, ``[B, rows, W]``, by their numbers, ``[B, ...]``: ``[B, ..., W]``."""
+    flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, table.shape[-1])
+    return table.gather(1, flat).reshape(*index.shape, -1)
+
+
+def times(h: Tensor, matrix: Tensor) -> Tensor:
+    """Return the product of rows and B matrices: ``[B, ..., W]`` and ``[B, W, U]`` give ``[B, ..., U]``."""
+    return (h.flatten(1, -2) @ matrix).reshape(*h.shape[:-1], -1)
+
+
+@dataclass(frozen=True)
+class RecurrentPolicy(Policy):
+    """A policy that remembers the tokens before in a vector: an Elman network.
+
+    ``h_1 = tanh(prompts_p)``
+    ``h_(t+1) = tanh(tokens_(x_t) + h_t recurrent)``
+    ``logits_t = h_t output``
+
+    The weights are ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, ``recurrent``, ``[W, W]``, and ``output``,
+    ``[W, V]``.
+
+    Args:
+        vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
+        width: W, the length of h, at least 1.
+
+    Reference: Elman 1990.
+    """
+
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        self._at_least(vocabulary=2, width=1)
+
+    def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of ``prompts``, ``tokens``, ``recurrent`` and ``output``."""
+        rows = {"prompts": prompts, "tokens": self.vocabulary, "recurrent": self.width}
+        return {name: (count, self.width) for name, count in rows.items()} | {"output": (self.width, self.vocabulary)}
+
+    def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
+        """Return the logits of the next token, ``[B, N, P, V]``, and h, ``[B, N, P, W]``.
+
+        Args:
+            weights: the weights, each ``[B, *own shape]``.
+            last: the token before, ``[B, N, P]``; None for the first token.
+            cache: h of the token before; None for the first token.
+            points: N, the number of sequences for each prompt.
+        """
+        if last is None:
+            h = weights["prompts"].tanh().unsqueeze(1).expand(-1, points, -1, -1)
+        else:
+            h = (looked_up(weights["tokens"], last) + times(cache, weights["recurrent"])).tanh()
+        return times(h, weights["output"]), h
