@@ -57,6 +57,7 @@ from estimators.muprop import MuProp
 from estimators.nested import Nested
 from estimators.nvil import NVIL
 from estimators.policies import Policy, RecurrentPolicy, TablePolicy
+from estimators.policy_return import PolicyReturn
 from estimators.quadratic_control_variate import QuadraticControlVariate
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
@@ -87,7 +88,7 @@ __all__ = [
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
     "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers",
     "LocalExpectation", "MeasureValued", "MuProp", "Nested", "NotDifferentiable", "PlainFields", "Policy",
-    "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax", "RejectionReparameterization",
+    "PolicyReturn", "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax", "RejectionReparameterization",
     "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction",
     "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax",
     "Subset", "SumAndSample", "TablePolicy", "TokenSequence", "TransformerPolicy", "UnorderedSet", "UnsupportedFamily",

@@ -1,0 +1,299 @@
+"""Policy gradients of token sequences: one family, whose fields are the choices that language model trainers make."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from estimators._checks import at_least, finite, is_finite, one_of, positive, true_or_false
+from estimators._fields import named_type
+from estimators._policy_weights import PENALTIES, SLOPES, baselines, ratios, shares, to_go, whitened
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._surrogate import inject_at, joined
+from estimators.policy_return import PolicyReturn
+from estimators.token_sequence import TokenSequence
+
+
+@dataclass(frozen=True)
+class PolicyGradient(Estimator):
+    """Policy gradient of token sequences, as trainers of language models compute it: one family for their losses.
+
+    ``g = sum_i sum_t share_it (rho_it A_it - beta k'(d_it)) grad log q(x_it | x_i<t)``,  x_i ~ mu
+
+    i runs over the n samples of a prompt, its group, and t over the tokens. A is the advantage, a return less a
+    baseline, and may be divided by a scale. rho is the importance weight of q against the sampler mu, and may be
+    clipped. k' is the slope of a penalty in d = log q - log ref. The share is 1/n, or what the reduction makes of it.
+
+    Each choice has a field. With the defaults the estimator is RLOO: every baseline is made of the other samples, the
+    penalty is part of the reward, and the weight is that of the whole sequence. It is then unbiased, whatever the
+    sampler is. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a ``TokenSequence``,
+    whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the greedy baseline.
+
+    Args:
+        n: number of samples in the group of each prompt.
+        baseline: "none"; "mean", of the group's returns; "length", their mean weighted by the length of the sequence;
+            "optimal-token", their mean at each token, weighted by the squared scores of the tokens up to it; "greedy",
+            the reward of greedy decoding.
+        leave_one_out: whether the own sample is left out of the baseline.
+        scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by that of
+            the batch; "tokens", subtract the mean over all tokens of the batch and divide by their deviation.
+        epsilon: a small number that is added to the deviation; to the variance, its square.
+        reduction: "sum", over the tokens of a sample; "sequence-mean", their mean; "token-mean", the mean over all
+            tokens of the batch; "constant", the sum over the largest length. All but the token mean are then averaged
+            over the group.
+        kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
+        kl_in: where the penalty is: "reward", as a part of the return, or "loss", where its slope is taken.
+        kl_per: what d is: of the whole "sequence", or of each "token"; in the reward a token is then charged for itself
+            and the tokens after it.
+        kl_ratio: whether a penalty in the loss is multiplied by the ratio of q and the sampler, whose slope counts too.
+        beta: the weight of the penalty; None for that of the integrand.
+        ratio: the importance weight: "none"; "token"; "sequence", the product over the sequence; "geometric", the L-th
+            root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which
+            also multiplies each part of the return by the product up to that part.
+        clipping: "none"; "ppo", no gradient where the ratio has left its interval in the direction of the advantage;
+            "truncate", the ratio is moved into its interval.
+        clip_low: the interval of the ratio begins at 1 - clip_low.
+        clip_high: the interval of the ratio ends at 1 + clip_high.
+        clip_dual: with "ppo", the largest ratio of a token with a negative advantage.
+
+    Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
+    Sutton & Singh 2000.
+    """
+
+    n: int = 2
+    baseline: str = "mean"
+    leave_one_out: bool = True
+    scaling: str = "none"
+    epsilon: float = 1e-4
+    reduction: str = "sum"
+    kl: str = "k1"
+    kl_in: str = "reward"
+    kl_per: str = "sequence"
+    kl_ratio: bool = False
+    beta: float | None = None
+    ratio: str = "sequence"
+    clipping: str = "none"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    clip_dual: float = math.inf
+
+    families = (TokenSequence,)
+    reference: ClassVar[str] = "Ahmadian et al. 2024"
+
+    def __post_init__(self) -> None:
+        one_of(self, "baseline", "mean", "none", "length", "optimal-token", "greedy")
+        one_of(self, "scaling", "none", "group", "batch", "tokens")
+        one_of(self, "reduction", "sum", "sequence-mean", "token-mean", "constant")
+        one_of(self, "kl", "k1", "k2", "k3", "none")
+        one_of(self, "kl_in", "reward", "loss")
+        one_of(self, "kl_per", "sequence", "token")
+        one_of(self, "ratio", "sequence", "none", "token", "geometric", "cumulative", "per-decision")
+        one_of(self, "clipping", "none", "ppo", "truncate")
+        for field in ("leave_one_out", "kl_ratio"):
+            true_or_false(self, field)
+        positive(self, "epsilon")
+        for field in ("clip_low", "clip_high"):
+            finite(self, field)
+        name = type(self).__name__
+        if self.beta is not None and not is_finite(self.beta):
+            raise InvalidParameter(
+                f"{name} needs a finite beta, or None for that of the integrand (got beta={self.beta!r}"
+                f"{named_type(self.beta, int, float)}). Use {name}(beta=0.1)."
+            )
+        if self.kl_ratio and self.kl_in != "loss":
+            raise InvalidParameter(f"{name} needs kl_in='loss' for kl_ratio=True (got kl_in={self.kl_in!r}).")
+        if self.clipping != "none" and self.ratio == "none":
+            raise InvalidParameter(f"{name} needs a ratio to clip (got ratio='none'). Use {name}(ratio='token').")
+        grouped = [
+            f for f in ("baseline", "scaling") if getattr(self, f) in ("mean", "length", "optimal-token", "group")
+        ]
+        if grouped:
+            of = f"{grouped[0]}={getattr(self, grouped[0])!r}"
+            advice = (
+                f": {of} needs a group of at least two samples. Use {name}(n=2), or {name}(n=1, baseline='greedy')."
+            )
+            at_least(self, 2, advice)
+        else:
+            at_least(self, 1)
+
+    @property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Whether the expected gradient is that of E f, whatever the sampler and the reference are."""
+        return self._exact and (self.leave_one_out or self.baseline in ("none", "greedy"))
+
+    @property
+    def gradient_scale(self) -> float | None:  # type: ignore[override]
+        """The factor (n - 1)/n of a group mean that holds the own sample; None if there is no known factor."""
+        known = self._exact and self.baseline == "mean" and not self.leave_one_out
+        return (self.n - 1) / self.n if known and self.kl_in == "reward" and self.ratio == "sequence" else None
+
+    @property
+    def _exact(self) -> bool:
+        """Whether everything but the baseline is exact."""
+        in_reward = (self.kl, self.kl_in) == ("k1", "reward")
+        in_loss = self.kl_in == "loss" and self.kl in ("k1", "k3") and self.kl_per == "sequence" and self.kl_ratio
+        choices = (self.scaling, self.reduction, self.clipping, self.beta)
+        return (in_reward or in_loss) and choices == ("none", "sum", "none", None) and self.ratio in _EXACT_RATIOS
+
+    @property
+    def linear_in_f(self) -> bool:  # type: ignore[override]
+        """Whether a multiple of f has that multiple of the gradient: not if a deviation is divided out."""
+        return self.scaling == "none"
+
+    @property
+    def couples_batch(self) -> bool:
+        """Whether the estimate for one prompt uses the samples of others."""
+        return self.scaling in ("batch", "tokens") or self.reduction == "token-mean"
+
+    @property
+    def needs_greedy(self) -> bool:
+        """Whether ``weights`` needs the reward of greedy decoding."""
+        return self.baseline == "greedy"
+
+    @property
+    def needs_squares(self) -> bool:
+        """Whether ``weights`` needs the sums of the squared probabilities."""
+        return self.baseline == "optimal-token"
+
+    def weights(
+        self,
+        rewards: Tensor,
+        logp: Tensor,
+        log_ref: Tensor | None,
+        log_mu: Tensor | None,
+        mask: Tensor,
+        *,
+        greedy: Tensor | None = None,
+        squares: Tensor | None = None,
+        beta: float = 0.0,
+    ) -> Tensor:
+        """Return what the score of each token is multiplied by, ``[..., P, G, T]``: numbers without a graph.
+
+        The gradient for prompt p is ``sum_i sum_t weight_pit grad log q(x_pit | x_pi<t)``. The mean of these over the P
+        prompts is the gradient of the batch.
+
+        Args:
+            rewards: the rewards of the G samples of each prompt, ``[..., P, G]``.
+            logp: their log-probabilities under q, token by token, 0 after the end, ``[..., P, G, T]``.
+            log_ref: those under the reference, ``[..., P, G, T]``; None for no penalty.
+            log_mu: those under the sampler, ``[..., P, G, T]``; None if q has drawn the samples.
+            mask: whether each token belongs to its sequence, bool, ``[..., P, G, T]``.
+            greedy: the reward of greedy decoding, ``[..., P]``, if ``needs_greedy``.
+            squares: the sum over the vocabulary of the squared probabilities at each token, ``[..., P, G, T]``, if
+                ``needs_squares``.
+            beta: the integrand's weight of the penalty; a beta of the estimator's own comes before it.
+        """
+        live = mask.to(logp.dtype)
+        log_ratio = torch.zeros_like(logp) if log_mu is None else logp - log_mu
+        beta = beta if self.beta is None else self.beta
+        penalised = self.kl != "none" and beta != 0 and log_ref is not None
+        off = logp - log_ref if penalised and log_ref is not None else None
+
+        ratio = ratios(self.ratio, log_ratio, live)
+        returns = self._returns(rewards.unsqueeze(-1), off, beta, ratio)
+        advantages = returns - self._baselines(returns, logp, live, greedy, squares)
+        weights = self._clipped(ratio, self._scaled(advantages, returns, live))
+        if off is not None and self.kl_in == "loss":
+            weights = weights - beta * self._slope(off, log_ratio)
+        return weights * live * shares(self.reduction, live)
+
+    def _returns(self, rewards: Tensor, off: Tensor | None, beta: float, ratio: Tensor) -> Tensor:
+        """Return the returns, what a sequence earns from each token on: ``[..., P, G, T]`` or ``[..., P, G, 1]``."""
+        costs = None
+        if off is not None and self.kl_in == "reward":
+            if self.kl_per == "sequence":
+                rewards = rewards - beta * PENALTIES[self.kl](off.sum(-1, keepdim=True))
+            else:
+                costs = -beta * PENALTIES[self.kl](off)
+        if self.ratio != "per-decision":
+            return rewards if costs is None else rewards + to_go(costs)
+        later = rewards * ratio[..., -1:]  # the reward comes with the last token
+        return (later if costs is None else later + to_go(ratio * costs)) / ratio
+
+    def _baselines(
+        self, returns: Tensor, logp: Tensor, live: Tensor, greedy: Tensor | None, squares: Tensor | None
+    ) -> Tensor:
+        """Return the baseline of each return, ``[..., P, G, T]`` or a shape that broadcasts to it."""
+        match self.baseline:
+            case "none":
+                return torch.zeros_like(returns[..., :1])
+            case "greedy":
+                assert greedy is not None
+                return greedy[..., None, None]
+            case "mean":
+                mass = torch.ones_like(live[..., :1])
+            case "length":
+                mass = live.sum(-1, keepdim=True)
+            case _:
+                assert squares is not None
+                mass = ((1 - 2 * logp.exp() + squares) * live).cumsum(-1) * live
+        return baselines(returns, mass, self.leave_one_out)
+
+    def _scaled(self, advantages: Tensor, returns: Tensor, live: Tensor) -> Tensor:
+        match self.scaling:
+            case "none":
+                return advantages
+            case "group":
+                return advantages / (returns.std(-2, keepdim=True) + self.epsilon)
+            case "batch":
+                return advantages / (returns.std((-3, -2), keepdim=True) + self.epsilon)
+            case _:
+                return whitened(advantages, live, self.epsilon)
+
+    def _clipped(self, ratio: Tensor, advantages: Tensor) -> Tensor:
+        """Return ratio times advantage, clipped, ``[..., P, G, T]`` or a shape that broadcasts to it."""
+        low, high = 1 - self.clip_low, 1 + self.clip_high
+        match self.clipping:
+            case "none":
+                return ratio * advantages
+            case "truncate":
+                return ratio.clamp(low, high) * advantages
+            case _:
+                left = torch.where(advantages > 0, ratio > high, (ratio < low) | (ratio > self.clip_dual))
+                return torch.where(left, 0, ratio * advantages)
+
+    def _slope(self, off: Tensor, log_ratio: Tensor) -> Tensor:
+        """Return the derivative of the penalty in the log-probability of a token, ``[..., P, G, T]`` or ``[..., 1]``.
+
+        With a ratio w of q and the sampler it is that of ``w k(d)``, which is ``w (k(d) + k'(d))``.
+        """
+        if self.kl_per == "sequence":
+            off, log_ratio = off.sum(-1, keepdim=True), log_ratio.sum(-1, keepdim=True)
+        slope = SLOPES[self.kl](off)
+        return log_ratio.exp() * (PENALTIES[self.kl](off) + slope) if self.kl_ratio else slope
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the value, ``[*batch]``: an estimate of E f for each prompt, with the estimated gradient attached."""
+        self.check(q)
+        policy = inner(q)
+        assert isinstance(policy, TokenSequence)
+        f = f if isinstance(f, PolicyReturn) else PolicyReturn(f, q=q)
+        x = f.draw(self.n, generator)
+        logp = policy.log_probs(x)
+        with torch.no_grad():
+            log_ref = None if f.reference is None else f.reference.log_probs(x)
+            log_mu = None if f.sampler is None else f.sampler.log_probs(x)
+            greedy = f.rewards(policy.mode) if self.needs_greedy else None
+            squares = policy.logits(x).softmax(-1).square().sum(-1) if self.needs_squares else None
+        rewards, now = f.rewards(x), logp.detach()
+        weights = self.weights(
+            rewards.detach().movedim(0, -1),
+            *(t if t is None else t.movedim(0, -2) for t in (now, log_ref, log_mu, policy.mask(x))),  # type: ignore[arg-type]
+            greedy=greedy,
+            squares=None if squares is None else squares.movedim(0, -2),
+            beta=f.beta,
+        )
+        value = rewards if log_ref is None else rewards - f.beta * (now - log_ref).sum(-1)
+        value = value if log_mu is None else value * (now - log_mu).sum(-1).exp()
+        surrogate = inject_at(q.batch_shape, [(weights, logp.movedim(0, -2))], self)
+        return joined(value.mean(0), surrogate, self)
+
+
+_EXACT_RATIOS = ("sequence", "per-decision")
+_GROUPED = ("mean", "length", "optimal-token", "group", "batch")
+"""The words for what needs more than one sample of a prompt."""

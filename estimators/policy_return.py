@@ -1,0 +1,82 @@
+"""Rewards of token sequences: integrands with a reference policy, a penalty and a policy that draws the samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Generator, Size, Tensor
+from torch.distributions import Distribution
+
+from estimators._checks import is_finite
+from estimators._draws import draw
+from estimators._protocol import Checked, CheckedFunction, Integrand, Refusal
+from estimators._transforms import no_derivatives
+from estimators.chain import log_probs
+from estimators.token_sequence import TokenSequence
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyReturn(Checked):
+    """The reward of a token sequence, less a penalty on the distance of the policy from a reference policy.
+
+    ``f(x) = reward(x) - beta (log q(x) - log ref(x))``
+
+    ``E f = E reward - beta KL(q || ref)``
+
+    The logarithms pass no gradient to q: the expected score is 0, so the gradient of E f needs none. Every estimator
+    that works with any f can be used. Those made for policies see the parts: they may penalise the distance in another
+    way, and they draw from ``sampler``.
+
+    Args:
+        reward: the reward, ``[..., *batch, T] -> [..., *batch]``.
+        reference: the reference policy, whose batch is the prompts of q, ``[P]``; None for no penalty.
+        sampler: the policy that draws the samples of a ``PolicyGradient``, such as that of an earlier step of training,
+            of batch shape ``[P]``; None for q itself.
+        beta: the weight of the penalty.
+        q: the policy; estimators set it.
+
+    Raises:
+        Refusal: beta is not a finite number, or not 0 without a reference.
+    """
+
+    reward: Callable[[Tensor], Tensor]
+    reference: TokenSequence | None = None
+    sampler: TokenSequence | None = None
+    beta: float = 0.0
+    q: Distribution | None = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not is_finite(self.beta) or (self.beta and self.reference is None):
+            raise Refusal(
+                f"PolicyReturn needs a finite beta, and a reference where beta is not 0 (got beta={self.beta!r} and "
+                f"reference={self.reference and type(self.reference).__name__}). Give the policy that q is held to."
+            )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return f(x), ``[..., *batch]``, for sequences x, ``[..., *batch, T]``."""
+        reward = self.rewards(x)
+        if not self.beta:
+            return reward
+        if self.q is None:
+            raise Refusal("A PolicyReturn with a penalty needs its q. Set q, or call an estimator, which sets it.")
+        with no_derivatives():
+            off = log_probs(self.q, x) - log_probs(self.reference, x)  # type: ignore[arg-type]
+        return reward - self.beta * off.sum(-1)
+
+    def rewards(self, x: Tensor) -> Tensor:
+        """Return the rewards alone, ``[..., *batch]``, for sequences x, ``[..., *batch, T]``."""
+        return self.reward(x) if self.q is None else CheckedFunction(self.reward, self.q, name="the reward")(x)
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
+        """Return a copy for samples of ``q`` whose reward is ``around(reward)``.
+
+        ``around`` maps a function of x to another one, such as one that counts its calls.
+        """
+        return replace(self, reward=around(self.reward), q=q)
+
+    def draw(self, n: int, generator: Generator | None) -> Tensor:
+        """Return n sequences of the sampler for every element of the batch, ``[n, *batch, T]``, without a graph."""
+        assert self.q is not None
+        if self.sampler is None:
+            return draw(self.q, n, generator)
+        with no_derivatives():
+            return self.sampler.draw(Size((n, *self.q.batch_shape[:-1])), generator)
