@@ -113,11 +113,17 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return the probability q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in q's parameters.
+    """Return the probability q(x) of states, ``[n, *batch]``, differentiable in q's parameters.
 
-    x holds states, ``[n, *batch, *event]``. The result is exact even if q has probabilities of 0 or 1. torch's
-    ``log_prob`` clamps such probabilities, so they get no gradient.
+    The result is exact even if a Bernoulli or categorical q has probabilities of 0 or 1. torch's ``log_prob`` clamps
+    such probabilities, so they get no gradient.
+
+    Args:
+        q: a Bernoulli or categorical distribution, or a ``Drawable``, which has its own ``log_prob``.
+        x: states, ``[n, *batch, *event]``.
     """
+    if isinstance(inner(q), Drawable):
+        return q.log_prob(x).exp()
     p = probs(q)
     match inner(q):
         case Bernoulli():
@@ -140,13 +146,13 @@ def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estim
     ``weight grad log q = (weight / q) grad q``
 
     Args:
-        q: a Bernoulli or categorical distribution, batch shape ``[*batch]``.
+        q: a Bernoulli or categorical distribution, or a ``TokenSequence``, batch shape ``[*batch]``.
         x: states, ``[n, *batch, *event]``.
         weight: ``[n, *batch]``; each weight is a product with the factor q(x_k).
         log_q: the logarithm of this factor, ``[n, *batch]``.
         estimator: the caller, named where a second derivative is refused.
     """
-    if "logits" in parameters(q):
+    if "probs" not in parameters(q):
         return score(q, x, weight, estimator)
     ratio, target = weight / log_q.exp(), mass(q, x)
     return inject_at(q.batch_shape, [(ratio.to(target).movedim(0, -1), target.movedim(0, -1))], estimator)

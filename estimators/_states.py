@@ -1,4 +1,4 @@
-"""The list of all joint states of a Bernoulli or categorical q."""
+"""The list of all joint states of a Bernoulli or categorical q, or of all sequences of a ``TokenSequence``."""
 
 import math
 
@@ -11,14 +11,24 @@ from estimators._axes import one_hot
 from estimators._densities import logits
 from estimators._protocol import Estimator, Refusal, inner
 from estimators._rows import one, parameters
+from estimators._transforms import no_derivatives
+from estimators.token_sequence import TokenSequence
 
 
 def count(estimator: Estimator, q: Distribution, limit: int) -> int:
-    """Return the number of joint states of a Bernoulli or categorical q.
+    """Return the number of joint states of a Bernoulli or categorical q, or of sequences of a ``TokenSequence``.
 
     Raises:
         Refusal: there are more than ``limit`` states. The message names ``estimator``.
     """
+    base = inner(q)
+    if isinstance(base, TokenSequence):
+        if base.support_size > limit:
+            raise Refusal(
+                f"{type(estimator).__name__} lists at most {limit:,} sequences (got {base.support_size:,}). "
+                f"Use RLOO, or lower the length of {base.length} or the vocabulary of {base.vocabulary}."
+            )
+        return base.support_size
     variables, classes = _shape(q)
     if variables * math.log(classes) > math.log(limit) * (1 + 1e-12):
         raise Refusal(
@@ -29,7 +39,10 @@ def count(estimator: Estimator, q: Distribution, limit: int) -> int:
 
 
 def support(q: Distribution) -> Tensor:
-    """Return every joint state of a Bernoulli or categorical q, ``[states, *event]``."""
+    """Return every joint state of a Bernoulli or categorical q, or every sequence, ``[states, *event]``."""
+    base = inner(q)
+    if isinstance(base, TokenSequence):
+        return base.enumerate_support(expand=False).reshape(-1, *q.event_shape)
     digits, like = _digits(q), logits(q)
     if isinstance(inner(q), OneHotCategorical):
         x = one_hot(digits, like.shape[-1], like.dtype)
@@ -39,12 +52,16 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every joint state of a Bernoulli or categorical q, ``[*batch, states]``; no graph.
+    """Return the log-probability of every joint state or sequence of q, ``[*batch, states]``, without a graph.
 
     If q was made from probabilities, the result is float64, because float32 cannot hold the mass of a state in which
     several of these probabilities are 0. If q comes from ``rows``, so that all entries of its first batch axis are
     copies of one, the first axis of the result has length 1.
     """
+    base = inner(q)
+    if isinstance(base, TokenSequence):
+        with no_derivatives():
+            return base.first_row().log_prob(base.enumerate_support(expand=False)).movedim(0, -1)
     own = one(logits(q).detach(), q)  # if rows are views of one row, only this is computed: the first axis has length 1
     own = own.double() if "probs" in parameters(q) else own
     if isinstance(inner(q), Bernoulli):

@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCate
 from estimators._densities import mass
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, support
+from estimators.token_sequence import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,16 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    The result has no noise. A state is a joint value of all variables of q. Needs a Bernoulli or categorical q; raises
-    ``Refusal`` if there are more than 65,536 states (16 bits). f may be a black box. Cost: one evaluation of f for
-    every state (2^D for D bits, C^D for D variables of C categories).
+    The result has no noise. A state is a joint value of all variables of q. Needs a Bernoulli or categorical q, or a
+    ``TokenSequence``, whose states are its sequences; raises ``Refusal`` if there are more than 65,536 states (16
+    bits). f may be a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
+    categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
     """
 
     deterministic = True
-    families = (Bernoulli, OneHotCategorical, Categorical)
+    families = (Bernoulli, OneHotCategorical, Categorical, TokenSequence)
     reference: ClassVar[str] = "definition"
     limit: ClassVar[int] = 2**16
 

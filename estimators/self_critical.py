@@ -14,6 +14,7 @@ from estimators._relaxations import harden
 from estimators._rows import parameters
 from estimators._surrogate import joined
 from estimators._transforms import no_derivatives
+from estimators.token_sequence import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,21 @@ class SelfCritical(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
-    The mode is the point at which q is largest. The coordinates of q are independent, so the mode of q consists of the
-    modes of the coordinates. Unbiased: the mode is not random. If q is nearly certain, most samples equal the mode and
-    contribute 0. f may be a black box. Cost: n + 1 evaluations of f.
+    The mode is the point at which q is largest. If the coordinates of q are independent, it consists of the modes of
+    the coordinates. For a ``TokenSequence`` greedy decoding takes its place, as in ReMax. Unbiased: the mode is not
+    random. If q is nearly certain, most samples equal the mode and contribute 0. f may be a black box. Cost: n + 1
+    evaluations of f.
 
     Args:
         n: number of samples.
 
-    Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning").
+    Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning");
+    for language models, Li et al. 2024 (ReMax).
     """
 
     n: int = 1
 
-    families = (Normal, Bernoulli, OneHotCategorical, Categorical)
+    families = (Normal, Bernoulli, OneHotCategorical, Categorical, TokenSequence)
     aliases: ClassVar[tuple[str, ...]] = ("remax",)
     reference: ClassVar[str] = "Rennie et al. 2017"
 
@@ -53,8 +56,10 @@ class SelfCritical(Estimator):
 
 
 def _mode(q: Distribution) -> Tensor:
-    """Return the most probable x, ``[*batch, *event]``."""
+    """Return the most probable x, or the sequences of greedy decoding, ``[*batch, *event]``."""
     match inner(q):
+        case TokenSequence() as base:
+            return base.mode
         case Normal():
             return parameters(q)["loc"].detach()
         case Categorical():

@@ -13,6 +13,7 @@ from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, log_mass, support
 from estimators._surrogate import joined
+from estimators.token_sequence import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class SumAndSample(Estimator):
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    A state is a joint value of q's variables. T holds the n - 1 most probable states, and q(T) is their probability. v
-    is drawn from q, given that v is outside T. Unbiased: T and b do not depend on v. Exact if n covers all states. The
-    paper leaves the baseline open; this b needs no further evaluations of f. Among equally probable states T takes the
-    first, so for a uniform q the variance depends on the order of the states. f may be a black box. Cost: n evaluations
-    of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are fewer than n, all are taken.
+    A state is a joint value of q's variables, or a sequence of tokens. T holds the n - 1 most probable states, and q(T)
+    is their probability. v is drawn from q, given that v is outside T. Unbiased: T and b do not depend on v. Exact if n
+    covers all states. The paper leaves the baseline open; this b needs no further evaluations of f. Among equally
+    probable states T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
+    black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are fewer
+    than n, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.
@@ -37,7 +39,7 @@ class SumAndSample(Estimator):
 
     n: int = 2
 
-    families = (Bernoulli, OneHotCategorical, Categorical)
+    families = (Bernoulli, OneHotCategorical, Categorical, TokenSequence)
     reference: ClassVar[str] = "Liu et al. 2019"
     limit: ClassVar[int] = 2**12
 

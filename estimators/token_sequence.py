@@ -149,12 +149,16 @@ class TokenSequence(Chain):
 
         B is 1 if no gradient is needed and all rows share their weights.
         """
-        lead = len(self.batch_shape) - 1
-        found = dict(self.weights)
-        needs = torch.is_grad_enabled() and any(w.requires_grad for w in found.values())
-        if lead and not needs and all(w.stride(0) == 0 for w in found.values()):
-            found = {name: w[:1] for name, w in found.items()}
+        needs = torch.is_grad_enabled() and any(w.requires_grad for w in self.weights.values())
+        found, lead = self.weights if needs else self.first_row().weights, len(self.batch_shape) - 1
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
+
+    def first_row(self) -> "TokenSequence":
+        """Return q with a first batch axis of length 1, if all rows along this axis share their weights; else q."""
+        if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
+            return self
+        weights = {name: w[:1] for name, w in self.weights.items()}
+        return TokenSequence(weights, self.policy, self.prompts, self.length, validate_args=False)
 
     def log_probs(self, value: Tensor) -> Tensor:
         """Return the log-probability of each token given those before it, ``[..., *batch, T]``.

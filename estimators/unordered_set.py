@@ -13,6 +13,7 @@ from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._states import count, log_mass, support
 from estimators._surrogate import joined
+from estimators.token_sequence import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class UnorderedSet(Estimator):
     ``R(S,s) = P(S - s without s) / P(S)``
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
-    A state is a joint value of q's variables. P(S) is the probability of drawing the set S of states without
-    replacement; S - s is S without the state s, and "without s" means from a q that lacks s. Unbiased. Exact if n
-    covers all states. P(S) is a sum over the orders of drawing S, computed in one pass over the 2^n subsets of S. f may
-    be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are
-    fewer than n, all are taken.
+    A state is a joint value of q's variables, or a sequence of tokens. P(S) is the probability of drawing the set S of
+    states without replacement; S - s is S without the state s, and "without s" means from a q that lacks s. Unbiased.
+    Exact if n covers all states. P(S) is a sum over the orders of drawing S, computed in one pass over the 2^n subsets
+    of S. f may be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if
+    there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.
@@ -37,7 +38,7 @@ class UnorderedSet(Estimator):
 
     n: int = 2
 
-    families = (Bernoulli, OneHotCategorical, Categorical)
+    families = (Bernoulli, OneHotCategorical, Categorical, TokenSequence)
     reference: ClassVar[str] = "Kool et al. 2020"
     limit: ClassVar[int] = 2**12
 

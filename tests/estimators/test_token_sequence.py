@@ -6,7 +6,23 @@ import math
 import pytest
 import torch
 
-from estimators import Refusal, TablePolicy, TokenSequence, draw, parameters, rows
+from estimators import (
+    GRPO,
+    NVIL,
+    RLOO,
+    Enumeration,
+    RecurrentPolicy,
+    Refusal,
+    ScoreFunction,
+    SelfCritical,
+    TablePolicy,
+    TokenSequence,
+    TransformerPolicy,
+    UnsupportedFamily,
+    draw,
+    parameters,
+    rows,
+)
 from tests.problems import seeded
 from tests.tolerances import z_limit
 
@@ -72,21 +88,26 @@ def test_what_follows_the_end_has_probability_one_or_none():
         made(TablePolicy(VOCABULARY)).log_probs(x)
 
 
-def chi_square(q, count, seed):
-    """Return Pearson's chi-square of ``count`` draws for each row and prompt, and its degrees of freedom."""
-    x, every = draw(q, count, seeded(seed)), q.enumerate_support()
+def excess(q, count=20_000):
+    """Return Pearson's chi-square of the draws for each row and prompt, as a standard normal (Wilson & Hilferty)."""
+    x, every = draw(q, count, seeded(1)), q.enumerate_support()
     mass = q.log_prob(every).exp().detach()
     same = (x.unsqueeze(1) == every).all(-1).sum(0)  # [S, *batch]
     assert (same.sum(0) == count).all()
-    return ((same - count * mass).square() / (count * mass)).sum(0), len(every) - 1
+    found, freedom = ((same - count * mass).square() / (count * mass)).sum(0), len(every) - 1
+    return ((found / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
 
 
 def test_draws_have_the_law_of_log_prob():
-    """A chi-square of each row and prompt, made a standard normal score as by Wilson and Hilferty."""
+    found = excess(made(TablePolicy(VOCABULARY), lead=(2,)))
+    assert found.max() < z_limit(found.numel())
+
+
+def test_the_chi_square_sees_draws_of_another_temperature(monkeypatch):
     q = made(TablePolicy(VOCABULARY), lead=(2,))
-    found, freedom = chi_square(q, 20_000, 1)
-    normal = ((found / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
-    assert normal.max() < z_limit(normal.numel())
+    step = TablePolicy.step
+    monkeypatch.setattr(TablePolicy, "step", lambda *a: (step(*a)[0] / 1.2, step(*a)[1]))
+    assert excess(q).max() > z_limit(4)
 
 
 def test_the_mode_is_greedy_decoding():
@@ -135,3 +156,62 @@ def test_wrong_arguments_are_refused_in_a_sentence(change, words):
 def test_a_vocabulary_of_one_is_refused():
     with pytest.raises(Refusal, match=r"vocabulary >= 2 \(got vocabulary=1\)"):
         TablePolicy(1)
+
+
+# Estimators on sequences ---------------------------------------------------------------------------------------------
+
+
+PAIRS = torch.tensor(list(itertools.product(sequences(VOCABULARY, LENGTH), repeat=2))).transpose(0, 1).unsqueeze(2)
+"""Every pair of sequences for one prompt, ``[2, 225, 1, 3]``: one pair for each row."""
+
+
+def coded(x):
+    return (((x * torch.tensor([1, 2, 4])).sum(-1) % 5) * 0.7).double()
+
+
+def gradient(value, q):
+    return torch.cat([g.flatten(1) for g in torch.autograd.grad(value.sum(), list(parameters(q).values()))], 1)
+
+
+@pytest.fixture
+def mean_over_pairs(monkeypatch):
+    """A function of an estimator and a policy: the mean gradient over all pairs of draws, and the exact gradient."""
+    monkeypatch.setattr(TokenSequence, "draw", lambda *_: PAIRS)
+
+    def found(estimator, policy):
+        q = made(policy, prompts=1)
+        r, every = rows(q, PAIRS.shape[1]), q.enumerate_support()
+        mass = q.log_prob(PAIRS).sum(0).exp().detach()
+        mean = (mass * gradient(estimator(coded, r), r)).sum(0)
+        value = (q.log_prob(every).exp() * coded(every)).sum()
+        exact = torch.autograd.grad(value, list(parameters(q).values()))
+        return mean, torch.cat([g.flatten() for g in exact])
+
+    return found
+
+
+POLICIES = (TablePolicy(3), RecurrentPolicy(3, 4), TransformerPolicy(3, width=4, blocks=1))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("estimator", [ScoreFunction(n=2), RLOO(), SelfCritical(n=2), Enumeration()], ids=repr)
+def test_the_mean_over_all_pairs_of_sequences_is_the_exact_gradient(estimator, policy, mean_over_pairs):
+    torch.testing.assert_close(*mean_over_pairs(estimator, policy), rtol=1e-11, atol=1e-12)
+
+
+def test_the_mean_over_all_pairs_sees_a_bias(mean_over_pairs):
+    found, exact = mean_over_pairs(GRPO(n=2), TablePolicy(3))
+    assert (found - exact).norm() > 0.05 * exact.norm()
+
+
+def test_too_many_sequences_to_list_are_counted_not_listed():
+    policy = TablePolicy(40)
+    q = TokenSequence({"logits": torch.zeros(()).expand(policy.shapes(1, 5)["logits"])}, policy, 1, 5)
+    words = r"at most 65,536 sequences \(got 92,598,520\).* length of 5 or the vocabulary of 40"
+    with pytest.raises(Refusal, match=words):
+        Enumeration().points(q)
+
+
+def test_an_estimator_of_independent_coordinates_refuses_sequences():
+    with pytest.raises(UnsupportedFamily, match=r"NVIL.* q is TokenSequence"):
+        NVIL()(coded, made(TablePolicy(VOCABULARY)))
