@@ -74,8 +74,8 @@ FAMILIES = [
      "Use ScoreFunction or RLOO."),
     (STGS(), INTEGER, "StraightThroughGumbelSoftmax(n=1, temperature=1.0) needs one-hot samples, and q is an integer "
      "Categorical. Use OneHotCategorical with the same logits."),
-    (Enumeration(), COUNT, "Enumeration() serves Bernoulli or OneHotCategorical or Categorical, and q is Poisson. "
-     "Use ScoreFunction or RLOO."),
+    (Enumeration(), COUNT, "Enumeration() serves Bernoulli or OneHotCategorical or Categorical or TokenSequence, and "
+     "q is Poisson. Use ScoreFunction or RLOO."),
     (Reparameterization(), BITS, "Reparameterization needs samples that are differentiable in q's parameters, and "
      "Bernoulli has none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and "
      "OneHotCategorical, GumbelSoftmax."),

@@ -172,7 +172,7 @@ def test_refusals():
         name = type(estimator).__name__
         with pytest.raises(Refusal, match=rf"{name} lists at most 4,096 states \(got 2\^13\)\. Use RLOO"):
             estimator(lambda x: x.sum(-1), many, seeded())
-        with pytest.raises(UnsupportedFamily, match="serves Bernoulli or .* or TokenSequence, and q is N"):
+        with pytest.raises(UnsupportedFamily, match=r"serves Bernoulli or .* or TokenSequence, and q is N"):
             estimator(torch.sin, Normal(0.0, 1.0))
     with pytest.raises(InvalidParameter, match=r"needs n <= 10, .* \(got n=11\). Use UnorderedSet\(n=10\) or RLOO"):
         UnorderedSet(n=11)
