@@ -331,7 +331,7 @@ def _check_columns(fx: Tensor, x: Tensor, points: Size, name: str) -> None:
     if fx.dim() != len(points) + 1 or fx.shape[:-1] != points:
         raise InvalidIntegrand(
             f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)} and "
-            "one more axis, the costs. Keep all axes on the left, and sum over the event axes only."
+            "one more axis, the costs. Keep all axes on the left, and do not sum over the costs."
         )
 
 

@@ -52,6 +52,8 @@ def estimator_of(text: str, owner: str) -> Estimator:
         key, _, value = pair.partition("=")
         if key not in known:
             raise InvalidParameter(f"{owner}: {name} has no field {key!r} (it has {', '.join(known) or 'none'}).")
+        if key in fields:
+            raise InvalidParameter(f"{owner}: {text!r} has the field {key!r} twice. Give one value.")
         fields[key] = _value(value, hints[key])
     try:
         return cls(**fields)

@@ -1,10 +1,10 @@
 """Nesting: one estimator for each layer of random variables, called inside the integrand of the one before."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -31,11 +31,21 @@ class NestedState(State):
     Args:
         nodes: the state of each layer's estimator, None for an estimator that learns nothing.
         like: a tensor of q, which gives device and dtype.
+        fixed: the layers, counted from 0, whose parameters never require gradients.
     """
 
-    def __init__(self, nodes: Sequence[State | None], like: Tensor) -> None:
+    def __init__(self, nodes: Sequence[State | None], like: Tensor, fixed: Collection[int] = ()) -> None:
         super().__init__(like)
         self.nodes = nn.ModuleDict({str(k): node for k, node in enumerate(nodes) if node is not None})
+        self.fixed = frozenset(map(str, fixed))
+        for k in self.fixed & self.nodes.keys():
+            self.nodes[k].requires_grad_(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether the parameters require gradients; those of fixed layers never do."""
+        for k, node in self.nodes.items():
+            node.requires_grad_(requires_grad and k not in self.fixed)
+        return self
 
     def of(self, layer: int) -> State | None:
         """Return the state of a layer's estimator, counted from 0; None if the estimator learns nothing."""
@@ -68,9 +78,9 @@ class Nested(Estimator):
     must serve the distribution of its layer. Cost: the product of the evaluations of f that the estimators take for one
     estimate, because the samples form a tree.
 
-    If an estimator learns, so does Nested: its state holds one for each layer whose estimator learns. But an outer
-    estimator that evaluates f off the support, such as REBAR, would learn through second derivatives of the inner one,
-    which has none: its state stays as ``init`` made it.
+    If an estimator learns, so does Nested: its state holds one for each layer whose estimator learns. But an estimator
+    that evaluates f off the support, such as REBAR, would learn through second derivatives of the estimator of the next
+    layer, which has none: at every layer but the last its state stays as ``init`` made it.
 
     Args:
         outer: the estimator of the first layer: an estimator, or its text with fields behind colons, such as
@@ -103,6 +113,11 @@ class Nested(Estimator):
                 raise InvalidParameter(
                     f"Nested takes the estimators of single layers (got {name}={node!r}). Its inner estimator serves "
                     "every layer but the first. Use RLOO."
+                )
+            if node.needs_costs:
+                raise InvalidParameter(
+                    f"Nested needs estimators that work with any f, and {node!r} needs a Return. Give the credit to "
+                    "one estimator of all layers, RLOO(credit='downstream'); in Nested, use RLOO."
                 )
             if node.needs_bound:
                 raise InvalidParameter(
@@ -148,10 +163,9 @@ class Nested(Estimator):
         """Return an untrained state for q, with one for each layer whose estimator learns; None if none does."""
         if not self.needs_state:
             return None
-        first, *others = (node.init(layer, generator) for node, layer in self._tried(_layers(self, q)))
-        if first is not None and self.nodes[0].needs_relaxed_f:
-            first.requires_grad_(False)
-        return NestedState([first, *others], first_parameter(q))
+        tried = list(self._tried(_layers(self, q)))
+        fixed = [k for k, (node, _) in enumerate(tried[:-1]) if node.needs_relaxed_f]
+        return NestedState([node.init(layer, generator) for node, layer in tried], first_parameter(q), fixed)
 
     def points(self, q: Distribution) -> int:
         """Return the number of sample points that one call holds in memory at once, per batch element."""

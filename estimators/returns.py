@@ -41,17 +41,26 @@ class Return(Checked):
     q: Distribution | None = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        """Raise ``Refusal`` if ``reads`` is no boolean matrix."""
-        if self.reads is not None and (self.reads.dtype != torch.bool or self.reads.dim() != 2):
+        """Raise ``Refusal`` if ``reads`` is no boolean matrix, or ``costs`` or ``total`` no function."""
+        for name, value in (("costs", self.costs), ("total", self.total or self.costs)):
+            if not callable(value):
+                raise Refusal(f"Return needs a function {name} of x (got {type(value).__name__}). Use lambda x: ...")
+        reads = self.reads
+        if reads is not None and not (isinstance(reads, Tensor) and reads.dtype == torch.bool and reads.dim() == 2):
+            what = f"{reads.dtype} of shape {list(reads.shape)}" if isinstance(reads, Tensor) else type(reads).__name__
             raise Refusal(
-                "Return needs a boolean matrix reads, [costs, choices] (got "
-                f"{self.reads.dtype} of shape {list(self.reads.shape)}). Use torch.ones(T, T).tril().bool()."
+                f"Return needs a boolean matrix reads, [costs, choices] (got {what}). Use torch.tensor(reads), or "
+                "torch.ones(T, T).tril().bool()."
             )
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), ``[..., *batch]``, for samples x of q, ``[..., *batch, *event]``."""
-        total = self.total or (lambda x: self.costs(x).sum(-1))
-        return total(x) if self.q is None else CheckedFunction(total, self.q)(x)
+        if self.total is None:
+            return (self.costs if self.q is None else self._costs(self.q))(x).sum(-1)
+        return self.total(x) if self.q is None else CheckedFunction(self.total, self.q)(x)
+
+    def _costs(self, q: Distribution) -> CheckedFunction:
+        return CheckedFunction(self.costs, q, name="costs", columns=True)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
         """Return a copy for samples of ``q`` whose functions are ``around(costs)`` and ``around(total)``.
@@ -70,7 +79,7 @@ class Return(Checked):
         Raises:
             InvalidIntegrand: the costs have another shape, do not fit the number of choices of q, or change x.
         """
-        values, choices = CheckedFunction(self.costs, q, name="costs", columns=True)(x), len(widths(q))
+        values, choices = self._costs(q)(x), len(widths(q))
         expected = (values.shape[-1], choices) if self.reads is None else tuple(self.reads.shape)
         if (values.shape[-1], choices) != expected or (self.reads is None and values.shape[-1] != choices):
             raise InvalidIntegrand(

@@ -622,6 +622,41 @@ def test_costs_serve_downstream_credit_and_one_that_looks_ahead_is_found():
         measure(RLOO(credit="downstream"), Expectation(bits, quadratic, theta={"logits": LOGITS}), replicates=64)
 
 
+def test_costs_without_their_axis_are_named():
+    with pytest.raises(ValueError, match=r"costs returned shape \[3, 2\] .* one more axis, the costs.* do not sum"):
+        Expectation(bits, Return(quadratic), theta={"logits": LOGITS})
+    with pytest.raises(ValueError, match="costs returned None"):
+        Expectation(bits, Return(lambda _: None), theta={"logits": LOGITS})
+
+
+def test_weights_that_a_layer_takes_from_elsewhere_are_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits, self.between, self.spare = nn.Parameter(LOGITS), nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def layers(net):
+        return Layers({"logits": net.logits}, [bits, lambda _, z: Independent(Bernoulli(logits=net.between(z)), 1)])
+
+    with pytest.raises(ValueError, match=r"log q depends on theta\['between.weight'\].* made from weights.logits"):
+        Expectation(layers, quadratic, theta=Net())
+
+
+def test_float32_tensors_that_layers_close_over_meet_float64():
+    def layers(data):
+        def second(w, z):
+            return Independent(Bernoulli(logits=z + (data @ w["v"]).mean(-2)), 1)
+
+        return lambda theta: Layers(theta, [bits, second])
+
+    def exact(theta):
+        x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).to(theta["logits"])] * 6)
+        return (layers(torch.ones(4, 3).to(x))(theta).log_prob(x).exp() * quadratic(x)).sum()
+
+    e = Expectation(layers(torch.ones(4, 3)), quadratic, {"logits": LOGITS, "v": torch.eye(3)}, exact=exact)
+    assert measure(Nested("enumeration", "enumeration"), e, replicates=64, dtype="float64").verdict == "EXACT"
+
+
 def test_layers_are_measured_with_an_estimator_for_each():
     def second(w, z):
         return Independent(Bernoulli(logits=(z.unsqueeze(-2) @ w["weight"]).squeeze(-2)), 1)

@@ -65,6 +65,17 @@ class Point:
         """
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
+    def wrapped(self, function: Function) -> Function:
+        """Return a function that calls ``function`` in the context ``converting``."""
+        if self.is_native:
+            return function
+
+        def called(*args: Any) -> Any:
+            with self.converting():
+                return function(*args)
+
+        return called
+
 
 class _Caller(nn.Module):
     """Calls any function with a module, so that ``functional_call`` can replace the module's parameters."""

@@ -196,14 +196,15 @@ class Expectation(Objective):
                     own = point.call(parts.q, theta, *batch)
                 if isinstance(own, Distribution) and not point.is_native:
                     unify(own, dtype, point.device)
+                if isinstance(own, Layers):
+                    own.layers = [point.wrapped(layer) for layer in own.layers]
                 return cast(Distribution, own)
 
             def called(function: Function) -> Function:
                 def f(x: Tensor) -> Any:
-                    with point.converting():
-                        return function(x, *batch) if more is None else more.call(partial(function, x), extra, *batch)
+                    return function(x, *batch) if more is None else more.call(partial(function, x), extra, *batch)
 
-                return f
+                return point.wrapped(f)
 
             def integrand(own: Distribution) -> Any:
                 if isinstance(parts.f, Return):

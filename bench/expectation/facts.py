@@ -30,11 +30,18 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
     ``given`` is theta as the user gave it: a dict or a module.
 
     Raises:
-        ValueError: q depends on no tensor of a module, or not on every tensor of a dict.
+        ValueError: q depends on no tensor of a module, or not on every tensor of a dict; or log q depends on a tensor
+            that no parameter of q depends on, such as a weight of a network inside q.
     """
     outputs, theta = [t for t in parameters(q).values() if t.requires_grad], problem.theta
     used = gradients_reached(outputs or [q.log_prob(samples_of(q))], theta)
     unused = [name for name in theta if name not in used]
+    if hidden := outputs and unused and _in_log_prob(q, {name: theta[name] for name in unused}):
+        raise ValueError(
+            f"log q depends on theta[{hidden[0]!r}], and no argument of the constructor of {type(inner(q)).__name__} "
+            f"does, so the gradient in it would be lost (it was made from {', '.join(parameters(q))}). Give it to the "
+            "constructor, in a mapping of weights such as dict(network.named_parameters()), and use it from there."
+        )
     if len(unused) == len(theta) or (unused and not isinstance(given, nn.Module)):
         what = "theta" if len(unused) == len(theta) else f"theta[{unused[0]!r}]"
         raise ValueError(
@@ -42,6 +49,15 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
             ".detach()."
         )
     return tuple(used)
+
+
+def _in_log_prob(q: Distribution, theta: dict[str, Tensor]) -> list[str]:
+    """Return the names of the tensors in which log q has a gradient that is not 0."""
+    try:
+        log_q = q.log_prob(samples_of(q))
+    except NotImplementedError:
+        return []
+    return [name for name, g in gradients_reached([log_q], theta).items() if g.any()]
 
 
 def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:

@@ -983,6 +983,22 @@ class HiddenWeights(GaussianThenCategorical):
         return replace(problem, q=q)
 
 
+@dies("test_q_can_be_split_into_rows", "log q at one sample depends on the other samples")
+@dataclass(frozen=True)
+class LayerNormalisedOverSamples(GaussianThenCategorical):
+    """The second layer subtracts the mean over the samples, as batch norm does."""
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+
+        def q(theta):
+            right = problem.q(theta)
+            centred = lambda w, z: right.layers[1](w, z - z.mean(0, keepdim=z.dim() > 1))  # noqa: E731
+            return Layers(right.weights, (right.layers[0], centred))
+
+        return replace(problem, q=q)
+
+
 class Costs(RandomWalk):
     """A short walk whose costs are what a subclass says."""
 

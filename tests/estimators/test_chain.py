@@ -159,8 +159,14 @@ def test_wrong_costs_are_refused_in_a_sentence(f, words):
 
 
 def test_wrong_fields_are_refused():
-    with pytest.raises(Refusal, match="boolean matrix reads"):
+    with pytest.raises(Refusal, match=r"boolean matrix reads, .* \(got torch.float32 of shape \[4, 4\]\)"):
         Return(changes, torch.ones(4, 4))
+    with pytest.raises(Refusal, match=r"boolean matrix reads, .* \(got list\)"):
+        Return(changes, [[True]])
+    with pytest.raises(Refusal, match=r"a function costs of x \(got Tensor\)"):
+        Return(torch.ones(4))
+    with pytest.raises(Refusal, match=r"a function total of x \(got int\)"):
+        Return(changes, total=3)
     with pytest.raises(InvalidParameter, match="credit"):
         RLOO(credit="half")
     with pytest.raises(InvalidParameter, match="baseline that is a number"):

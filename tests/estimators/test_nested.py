@@ -103,9 +103,20 @@ def test_estimators_that_learn_learn_at_both_layers(pair):
 def test_an_outer_estimator_that_would_need_second_derivatives_keeps_its_state():
     q, pair = two_of_bits().q, Nested("rebar", "rebar")
     state = pair.init(q, seeded(0))
+    state.requires_grad_(False).requires_grad_(True)  # as a training loop does between the steps of learning
     outer = {name for name, p in state.named_parameters() if not p.requires_grad}
     assert outer == {name for name, _ in state.named_parameters() if name.startswith("nodes.0.")}
     adapt(pair, f, rows(q, 8), state, torch.optim.Adam(list(state.parameters()), lr=0.1), seeded(1))
+
+
+def test_of_three_layers_only_the_last_learns_off_the_support():
+    w = {"logits": leaf(0.4, -0.9), "weight": leaf([0.8, -1.1], [-0.5, 1.4]), "bias": leaf(-0.3, 0.6)}
+    q, pair = Layers(w, [lambda w: bits(w["logits"]), second, lambda w, _, z: second(w, z)]), Nested("rebar", "rebar")
+    state = pair.init(q, seeded(0))
+    before = {name: p.clone() for name, p in state.named_parameters()}
+    adapt(pair, f, rows(q, 8), state, torch.optim.Adam(list(state.parameters()), lr=0.1), seeded(1))
+    learned = {name.split(".")[1] for name, p in state.named_parameters() if not torch.equal(p, before[name])}
+    assert learned == {"2"}
 
 
 # Fields --------------------------------------------------------------------------------------------------------------
@@ -139,6 +150,8 @@ def test_an_estimator_of_ones_own_may_stand_at_a_node():
         (("rlo", "rloo"), r"outer names an estimator, .* \(got 'rlo'\)"),
         (("rloo", "rloo:m=3"), r"inner: rloo has no field 'm' \(it has n"),
         (("rloo:n=1", "rloo"), r"outer: RLOO needs n >= 2"),
+        (("rloo:n=2:n=3", "rloo"), r"outer: 'rloo:n=2:n=3' has the field 'n' twice"),
+        (("rloo", "rloo:credit=downstream"), "needs a Return"),
         (("rloo", 3), r"\(got inner=3, of type int\)"),
         ((Nested(), "rloo"), "takes the estimators of single layers"),
         (("rloo", "vimco"), "needs a Bound"),

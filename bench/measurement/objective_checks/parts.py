@@ -124,6 +124,12 @@ def rows_of_q(trial: ObjectiveTrial) -> None:
         raise trial.fault(f"log_prob of three rows of q raised {described(error)}; q has {own}. {advice}") from error
     if together.shape != x.shape[: together.dim()] or not mostly_equal(together, alone, EXACT):
         raise trial.fault(f"the log_prob of three rows of q is not the log_prob of q; q has {own}. {advice}")
+    each = torch.stack([torch.stack([q.log_prob(point) for point in points]) for points in x])
+    if not mostly_equal(together, each, EXACT):
+        raise trial.fault(
+            "log q at one sample depends on the other samples that q is given with it. Let q's functions keep all axes "
+            "on the left, and reduce over the event axes alone"
+        )
     _refuse_hidden(trial, alone, own)
 
 
