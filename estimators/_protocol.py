@@ -211,6 +211,19 @@ class Estimator(PlainFields, abc.ABC):
         if reason := self.refuses(type(inner(q))):
             raise UnsupportedFamily(reason)
 
+    def coefficients(self, fx: Tensor) -> Tensor | None:
+        """Return what the score of each sample is multiplied by in the gradient, ``[n, *batch]``; None if unknown.
+
+        ``g = sum_k c_k grad log q(x_k)``,  c the coefficients, x_1 ... x_n from q
+
+        An estimator of this form may give its coefficients, so that the harness can look up its gradients where q has
+        few samples. A coefficient includes the factor 1/n, and has no graph.
+
+        Args:
+            fx: the values of f at the n samples, ``[n, *batch]``.
+        """
+        return None
+
     def points(self, q: Distribution) -> int:
         """Return the number of sample points that one call holds in memory at once, per batch element."""
         return int(getattr(self, "n", 1))

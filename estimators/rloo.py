@@ -57,6 +57,16 @@ class RLOO(Estimator):
         """Whether the integrand must be a ``Return``: only for downstream credit."""
         return self.credit == "downstream"
 
+    def coefficients(self, fx: Tensor) -> Tensor:
+        """Return ``(f(x_k) - mean f) / (n - 1)`` for each sample, ``[n, *batch]``.
+
+        ``fx`` holds the values f(x_k), ``[n, *batch]``.
+        """
+        return self._off(fx, fx.mean(0))
+
+    def _off(self, fx: Tensor, mean: Tensor) -> Tensor:
+        return (fx - mean).detach() / (self.n - 1)
+
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
@@ -68,4 +78,4 @@ class RLOO(Estimator):
             return joined(fx.mean(0), score_of_choices(q, x, weight, self), self)
         fx = f(x)
         value = fx.mean(0)
-        return joined(value, score(q, x, (fx - value).detach() / (self.n - 1), self), self)
+        return joined(value, score(q, x, self._off(fx, value), self), self)

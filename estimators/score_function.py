@@ -111,6 +111,13 @@ class ScoreFunction(Estimator):
         """Return a state whose moving average is 0; None if the baseline is a number or "optimal"."""
         return MovingAverage(first_parameter(q)) if self.needs_state else None
 
+    def coefficients(self, fx: Tensor) -> Tensor | None:
+        """Return ``(f(x_k) - b) / n`` for each sample, ``[n, *batch]``; None if the baseline b is not a number.
+
+        ``fx`` holds the values f(x_k), ``[n, *batch]``.
+        """
+        return None if isinstance(self.baseline, str) else _off(fx, self.baseline)
+
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
@@ -124,8 +131,12 @@ class ScoreFunction(Estimator):
         b: Tensor | float = self.baseline if isinstance(self.baseline, int | float) else 0.0
         if self.needs_state and (own := checked_state(self, state, MovingAverage, q)) is not None:
             b = own.mean
-        weight = fx.detach() if isinstance(b, int | float) and b == 0 else fx.detach() - b  # 0: no pass over the data
-        return valued(score(q, x, share(weight), self), average(fx), self)
+        return valued(score(q, x, _off(fx, b), self), average(fx), self)
+
+
+def _off(fx: Tensor, b: Tensor | float) -> Tensor:
+    """Return ``(f(x_k) - b) / n``, ``[n, *batch]``, without a graph."""
+    return share(fx.detach() if isinstance(b, int | float) and b == 0 else fx.detach() - b)  # 0: no pass over the data
 
 
 def _optimal(estimator: Estimator, q: Distribution, x: Tensor, fx: Tensor) -> Tensor:

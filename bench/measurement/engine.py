@@ -5,6 +5,7 @@ tensors as parameters. One backward pass gives the gradients of all rows, which 
 come in draws, the unit of seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
+import functools
 import io
 import os
 from typing import Any
@@ -15,6 +16,7 @@ from torch.distributions import Distribution
 
 from bench.measurement.draws import draws, noise_subject, slices
 from bench.measurement.heap import keep_memory
+from bench.measurement.look_up import LookUp, look_up_of
 from bench.measurement.pull_back import PullBack
 from bench.measurement.pulse import beat
 from bench.measurement.source import Source, Vector
@@ -58,6 +60,8 @@ class Engine(Source):
         truncate_at: the cut for the truncated variance: squared norms of centred gradients above the cut count as the
             cut. None to compute no truncated variance.
         problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
+        looks_up: whether gradients may come from a table of scores, if there is one, instead of a call of the
+            estimator.
     """
 
     def __init__(
@@ -67,9 +71,10 @@ class Engine(Source):
         state: bytes | None = None,
         truncate_at: float | None = None,
         problem: Problem | None = None,
+        looks_up: bool = True,
     ) -> None:
         settings.check_device()
-        self.cell, self.settings = cell, settings
+        self.cell, self.settings, self._looks_up = cell, settings, looks_up
         device = torch.device(settings.device)
         if device.type == "cpu":
             keep_memory()
@@ -144,6 +149,8 @@ class Engine(Source):
         A slice fits into the cache, and all slices have equally many calls. A slice is a tuple with a tensor
         ``[calls of the slice, ...]`` for each parameter of q that requires gradients.
         """
+        if self.look_up is not None:  # its samples are numbers, which take little memory
+            return [self.own_gradients(count, generator)]
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
@@ -152,8 +159,21 @@ class Engine(Source):
 
         The tuple has a tensor ``[count, ...]`` for each parameter of q that requires gradients.
         """
+        if self.look_up is not None:
+            beat()
+            return self.look_up(count, generator)
         r = rows(self.q, count)
         return self.own_gradients_on(r, self.problem.integrand(r), generator)
+
+    @functools.cached_property
+    def look_up(self) -> LookUp | None:
+        """The table of scores that gradients come from; None if they come from calls of the estimator."""
+        if not self._looks_up:
+            return None
+        found = look_up_of(self.cell.estimator, self.q, self.problem.integrand(self.q))
+        if found is not None:
+            found.check(self.own_gradients_on, self.generator("look-up", 0))
+        return found
 
     def values(self, count: int, generator: Generator) -> Tensor:
         """Return what the estimator itself returns in ``count`` independent calls, its losses: ``[count, *batch]``.

@@ -33,7 +33,7 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
     ``seconds`` is the time for both kinds. If the estimator learns a state, the state is a new one: what it has learned
     changes no time.
     """
-    engine = Engine(cell, settings)
+    engine = Engine(cell, settings, looks_up=False)
     engine.freeze()
     most = cap(cell.objective, settings.device)
     if is_own(cell.objective):

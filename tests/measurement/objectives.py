@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from bench.objectives import BernoulliVAE, Objective, Problem
-from estimators import Enumeration
+from estimators import Enumeration, PolicyReturn, RecurrentPolicy, TablePolicy, TokenSequence, TransformerPolicy
 
 VAE = BernoulliVAE(dim=13, hidden=3, batch=2)
 """An objective with too many states for an exact gradient."""
@@ -61,3 +61,47 @@ class RareCategories(Objective):
 
         theta = {"logits": (-k).repeat(3, 1).requires_grad_()}
         return Problem(theta, q, lambda _q: f, lambda theta: Enumeration()(f, q(theta)))
+
+
+POLICIES = {
+    "table": TablePolicy(3),
+    "recurrent": RecurrentPolicy(3, width=3),
+    "transformer": TransformerPolicy(3, width=4, heads=2, blocks=1),
+}
+
+
+@dataclass(frozen=True)
+class Answers(Objective):
+    """Sequences of tokens whose rewards are real and depend on the prompt, with a reference policy and a sampler."""
+
+    policy: str = "table"
+    prompts: int = 2
+    length: int = 3
+    beta: float = 0.3
+    off_policy: bool = True
+    family = TokenSequence
+    differentiable = False
+    relaxable = False
+    has_exact = False
+
+    @property
+    def dim(self):
+        return self.length
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        policy, like = POLICIES[self.policy], torch.zeros((), dtype=dtype)
+
+        def weights(seed):
+            generator = torch.Generator().manual_seed(seed)
+            return policy.initial(self.prompts, self.length, generator, like)
+
+        def q(theta):
+            return TokenSequence(theta, policy, self.prompts, self.length)
+
+        def reward(x):
+            place = torch.arange(1, self.length + 1) + torch.arange(self.prompts)[:, None]
+            return (x * place).sum(-1).to(dtype).cos()
+
+        theta = {name: t.requires_grad_() for name, t in weights(0).items()}
+        reference, sampler = q(weights(1)), q(weights(2)) if self.off_policy else None
+        return Problem(theta, q, lambda q: PolicyReturn(reward, reference, sampler, self.beta, q))

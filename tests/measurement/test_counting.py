@@ -25,7 +25,8 @@ from estimators import (
     ScoreFunction,
     StraightThrough,
 )
-from tests.measurement.objectives import Network
+from estimators.policy_gradient import PolicyGradient
+from tests.measurement.objectives import Answers, Network
 
 SHARP = Settings(replicates=256, dtype="float64")
 
@@ -42,6 +43,8 @@ SHARP = Settings(replicates=256, dtype="float64")
         (StraightThrough(), Network(), (1, 1)),
         (Enumeration(), objectives.BernoulliQuadratic(dim=5), (32, 0)),
         (Enumeration(), Network(), (8, 0)),
+        (PolicyGradient(n=3), Answers(), (3, 0)),
+        (PolicyGradient(n=3, baseline="greedy"), Answers(), (4, 0)),
     ],
 )
 def test_evaluations_are_counted_from_the_objectives_side(estimator, objective, counts):

@@ -1,0 +1,110 @@
+"""Gradients of a cell by look-up: an estimator that weighs the sequences of a small token policy needs no autograd."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.measurement.score_table import ScoreTable
+from bench.measurement.sequences import Sequences
+from bench.records.lines import Lost
+from estimators import Estimator, Integrand, InvalidLoss, TokenSequence, inner, rows
+
+TRIAL_ROWS, ROUNDINGS = 4, 1e4
+"""Rows of the trial call; its gradients may differ by this many roundings of the largest sum of weighted scores."""
+Autograd = Callable[[Distribution, Integrand, Generator], tuple[Tensor, ...]]
+"""A function from rows of q, an integrand and a generator to an estimator's gradients at the parameters of the rows."""
+
+
+class LookUp:
+    """The gradients of an estimator at q's own parameters, from a table of the scores of all sequences.
+
+    The samples have the law of the estimator's own samples, but are other samples of it.
+
+    Args:
+        estimator: an estimator with ``weights`` or ``coefficients``.
+        q: the policy, batch shape ``[P]``.
+        f: the integrand.
+
+    Raises:
+        Lost: the table would be too large; the message says which number to lower.
+    """
+
+    def __init__(self, estimator: Estimator, q: TokenSequence, f: Integrand) -> None:
+        self.estimator, self.table = estimator, ScoreTable(q)
+        self.sequences = Sequences(q, f)
+
+    def __call__(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
+        """Return the gradients of ``count`` independent calls of the estimator, each ``[count, *own shape]``.
+
+        They are the gradients of the mean over the prompts, at each parameter of q that requires gradients.
+        """
+        return self._weighted(self.sequences, self.sequences.draw(self.estimator, count, generator))
+
+    def _weighted(self, sequences: Sequences, numbers: Tensor) -> tuple[Tensor, ...]:
+        return self.table.gradients(numbers, sequences.weights(self.estimator, numbers) / numbers.shape[1])
+
+    def check(self, autograd: Autograd, generator: Generator) -> None:
+        """Compare the gradients of a few calls with those of autograd, on the samples that the estimator draws.
+
+        The rewards are numbers that differ from sequence to sequence, since rewards that agree have small gradients.
+
+        Args:
+            autograd: the function that calls the estimator.
+            generator: the source of the noise.
+
+        Raises:
+            InvalidLoss: the gradients differ.
+        """
+        drawn = list[Tensor]()
+        f, q = self.sequences.f, self.sequences.q
+
+        def reward(x: Tensor) -> Tensor:
+            drawn.append(x)
+            return (x * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1).to(self.sequences.rewards).sin()
+
+        r = rows(q, TRIAL_ROWS)
+        expected = autograd(r, f.through(lambda _: reward, r), generator)
+        x = max(drawn, key=Tensor.dim)  # greedy decoding has no axis of samples
+        sequences = Sequences(q, f.through(lambda _: reward, q))
+        found = self._weighted(sequences, sequences.numbers(x).movedim(0, -1))
+        scale = max(float(t.abs().max()) for t in (*expected, *found))
+        off = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+        if not off <= ROUNDINGS * torch.finfo(found[0].dtype).eps * scale:
+            raise InvalidLoss(
+                f"{self.estimator!r} has weights that are not the gradient of its loss: the gradients of {TRIAL_ROWS} "
+                f"estimates differ by {off:.2g}, and the largest entry is {scale:.2g}. Let the method weights or "
+                "coefficients return what the score of each token or sample is multiplied by in __call__."
+            )
+
+
+def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
+    """Return the look-up of an estimator's gradients; None if they are left to autograd.
+
+    There is one if the estimator says by which numbers it multiplies scores, in ``weights`` or ``coefficients``, and q
+    is a ``TokenSequence`` whose score table is not too large.
+    """
+    policy = inner(q)
+    needs_more = estimator.needs_state or estimator.needs_costs or estimator.needs_bound
+    if needs_more or not weighs(estimator) or not isinstance(policy, TokenSequence) or policy.batch_shape[1:]:
+        return None
+    try:
+        return LookUp(estimator, policy, f)
+    except Lost:
+        return None
+
+
+def weighs(estimator: Estimator) -> bool:
+    """Return whether an estimator has ``weights`` or ``coefficients`` for the ``__call__`` that it has.
+
+    An estimator of a class that has its own ``__call__``, and inherits the others, has not.
+    """
+    for each in type(estimator).__mro__:
+        if "weights" in vars(each):
+            return True
+        if "coefficients" in vars(each):
+            return estimator.coefficients(torch.zeros(getattr(estimator, "n", 1), 1)) is not None
+        if "__call__" in vars(each):
+            break
+    return False
