@@ -66,6 +66,12 @@ def command(
             measure_given(Given(name, read(path), target, problem, evaluations=evaluations))
             for name, path in zip(names, gradients, strict=True)
         ]
+    for record in records[1:]:
+        if record["size"] != records[0]["size"]:
+            raise click.UsageError(
+                f"{record['estimator']} has {record['size']} coordinates and {names[0]} {records[0]['size']}: "
+                "gradients of one problem have equally many. Measure them in two commands, with a --problem for each."
+            )
     if out is not None:
         with Store(out) as store:
             for record in records:

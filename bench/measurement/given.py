@@ -1,9 +1,12 @@
 """Gradients that were made elsewhere: checked, and measured by the sums and the statistics of every other run."""
 
 import hashlib
+import inspect
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +34,8 @@ Make = Callable[[int, int], Any]
 """A function from a number of rows and a seed to that many independent gradients, ``[rows, size]``."""
 TENSOR = "theta"
 """The name of the one tensor that given gradients have."""
+DIFFERENT = 16
+"""Two draws are the same gradients if their first 64 are equal and at least this many of them differ from the first."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,14 @@ class Given:
     seed: int = 0
     evaluations: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Raise ``UsageError`` if a name is no text, or the number of evaluations is not above 0."""
+        for what, value in (("name", self.name), ("problem", self.problem)):
+            if not isinstance(value, str) or not value.strip():
+                raise UsageError(f"{what} is the text that tables show (got {value!r}). Use a name such as 'mine'.")
+        if not isinstance(self.evaluations, Real) or not 0 < self.evaluations < math.inf:
+            raise UsageError(f"evaluations is a number above 0 (got {self.evaluations!r}). Use 1 if it is unknown.")
+
 
 def read(path: Path) -> Rows:
     """Return the array in a file of ``numpy.save``, mapped into memory: its rows are read when they are needed.
@@ -70,10 +83,15 @@ def read(path: Path) -> Rows:
     except OSError as error:
         raise Unreadable(error.errno, error.strerror or str(error), str(path)) from None
     except (ValueError, EOFError) as error:
-        if "pickle" in str(error) or "Python objects" in str(error):
+        if "Python objects" in str(error) or "Object arrays" in str(error):
             raise UsageError(
                 f"{path} holds pickled Python objects, which can run code and are not loaded. Save one array of "
                 "numbers with numpy.save."
+            ) from None
+        if "pickle" in str(error):
+            raise UsageError(
+                f"{path} is no file of numpy.save: it is text, pickled Python objects or another format, and these "
+                "are not loaded. Write the gradients with numpy.save."
             ) from None
         raise UsageError(f"{path} is not a whole file of numpy.save. Write the gradients with numpy.save.") from None
     if not isinstance(found, np.ndarray):
@@ -101,9 +119,10 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
         done += partial.replicates
         progress(done, total)
     if accumulator.nonfinite:
+        first = "" if callable(given.gradients) else _first_bad(source)
         raise UsageError(
-            f"Some of the {total:,} gradients in {given.name} are not finite: NaN, infinite, or too large to square. "
-            "Nothing is dropped, because that would be a bias: mend the code that made them."
+            f"Some of the {total:,} gradients in {given.name} are not finite: NaN, infinite, or too large to square"
+            f"{first}. Nothing is dropped, because that would be a bias: mend the code that made them."
         )
     sums = accumulator.sums()
     summary = summarise(sums, exact=exact, dtype=dtype)
@@ -170,10 +189,24 @@ class _Rows(Source):
     def __init__(self, name: str, take: Callable[[int], Rows], size: int, sizes: list[int], dtype: str) -> None:
         super().__init__({TENSOR: size}, sizes, torch.device("cpu"))
         self.name, self.take, self.dtype = name, take, dtype
+        self.beginnings: dict[bytes, int] = {}
 
     def parts(self, draw: int) -> list[Tensor]:
-        """Return the gradients of a draw (batch), ``[rows, size]``, in a list."""
+        """Return the gradients of a draw (batch), ``[rows, size]``, in a list.
+
+        Raises:
+            UsageError: an earlier draw began with the same gradients.
+        """
         rows = np.ascontiguousarray(self.take(draw), dtype=self.dtype)
+        begin = rows[:SMALLEST_DRAW]
+        if (begin != begin[0]).any(1).sum() >= DIFFERENT:
+            earlier = self.beginnings.setdefault(hashlib.sha256(begin.tobytes()).digest(), draw)
+            if earlier != draw:
+                raise UsageError(
+                    f"{self.name} has the same gradients twice: {SMALLEST_DRAW} in a row, in draws {earlier} and "
+                    f"{draw}. Gradients must be independent: a function must use the seed that it gets, and an array "
+                    "must not repeat its rows."
+                )
         return [torch.from_numpy(rows.copy() if not rows.flags.writeable else rows)]
 
 
@@ -187,10 +220,11 @@ def _source(given: Given) -> _Rows:
             given.name, lambda k: array[ends[k] - sizes[k] : ends[k]], array.shape[1], sizes, _dtype(array.dtype)
         )
     make, name = given.gradients, given.name
+    _refuse_signature(make, name)
 
     def made(rows: int, number: int) -> Rows:
         seed = draw_seed(given.seed, "given", [given.problem], number) % 2**32
-        found = _checked(make(rows, seed), name, least=rows)
+        found = _checked(make(rows, seed), name, least=0)
         if len(found) != rows:
             raise UsageError(f"{name} was asked for {rows} gradients and returned {len(found)}: return one per row.")
         return found
@@ -208,6 +242,29 @@ def _source(given: Given) -> _Rows:
 
     sizes = _whole_draws(given.replicates, size)
     return _Rows(name, take, size, sizes, dtype)
+
+
+def _refuse_signature(make: Make, name: str) -> None:
+    """Raise ``UsageError`` if a function cannot be called with a number of rows and a seed."""
+    try:
+        inspect.signature(make).bind(SMALLEST_DRAW, 0)
+    except TypeError as error:
+        raise UsageError(
+            f"{name} cannot be called with a number of rows and a seed ({error}). Write gradients(rows, seed)."
+        ) from None
+    except ValueError:
+        return  # a function in C may show no signature
+
+
+def _first_bad(source: _Rows) -> str:
+    """Return which row, counted from 0, is the first that is not finite, for a message; empty if none is."""
+    begin = 0
+    for draw, size in enumerate(source.sizes):
+        bad = ~np.isfinite(source.take(draw)).all(1)
+        if bad.any():
+            return f" (the first is row {begin + bad.argmax()}, counted from 0)"
+        begin += size
+    return ""
 
 
 def _whole_draws(rows: int, size: int) -> list[int]:
@@ -236,8 +293,10 @@ def _checked(found: Any, name: str, *, least: int = SMALLEST_DRAW) -> Rows:
     """Return given gradients as an array ``[rows, size]`` of real numbers."""
     array = _numbers(found, f"{name} holds", "gradients")
     if array.ndim != 2:
+        use = {0: "many of them", 1: "g[:, None] for gradients of one number"}.get(array.ndim, "g.reshape(len(g), -1)")
         raise UsageError(
-            f"{name} has shape {list(array.shape)}, and gradients are [replicates, size]: a flat gradient in each row."
+            f"{name} has shape {list(array.shape)}, and gradients are [replicates, size]: a flat gradient in each row. "
+            f"Use {use}."
         )
     if array.shape[1] == 0:
         raise UsageError(f"{name} has shape {list(array.shape)}: its gradients have no coordinate.")
@@ -259,8 +318,15 @@ def _exact(found: Any, size: int) -> Vector:
 
 def _numbers(found: Any, holds: str, what: str) -> Rows:
     """Return real numbers as an array, which may be mapped into memory."""
+    if isinstance(found, Tensor):
+        found = found.detach().cpu()
+        found = (found.float() if found.dtype == torch.bfloat16 else found).numpy()
+    if np.ma.is_masked(found):
+        raise UsageError(f"{holds} masked values: nothing is dropped, because that would be a bias. Give all {what}.")
     try:
         array = found if isinstance(found, np.ndarray) else np.asarray(found)
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"{holds} no array of numbers ({str(error).rstrip('.')}).") from None
     except ValueError:
         raise UsageError(f"{holds} rows of different lengths: {what} are one array of numbers.") from None
     if array.dtype.kind not in "fiu":

@@ -179,7 +179,7 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     for row in each(table[["objective", "outcome", "replicates", "files", *varying]]):
         parts = [setting_text(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
-        parts += [row.files] if contents.get(row.objective, 1) > 1 else []
+        parts += [row.files] if row.files and contents.get(row.objective, 1) > 1 else []
         named = parts and row.outcome != Outcome.SKIPPED
         names.append(f"{row.objective} ({', '.join(parts)})" if named else row.objective)
     return pd.Series(names, index=table.index, dtype=object)

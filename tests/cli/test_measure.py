@@ -56,6 +56,7 @@ def test_a_study_folder_is_written_reported_and_compared(call, tmp_path):
 def test_mistakes_are_one_sentence(call, tmp_path):
     np.save(tmp_path / "g.npy", G)
     np.save(tmp_path / "flat.npy", G[0])
+    np.save(tmp_path / "three.npy", G[:, :3])
     np.save(tmp_path / "objects.npy", np.array([[{}]], dtype=object), allow_pickle=True)
     (tmp_path / "sub").mkdir()
     np.save(tmp_path / "sub" / "g.npy", G)
@@ -66,6 +67,8 @@ def test_mistakes_are_one_sentence(call, tmp_path):
         (["--gradients", "objects.npy"], "Error: objects.npy holds pickled Python objects"),
         (["--gradients", "g.npy", "--exact", "g.npy"], "Error: The exact gradient has shape [3000, 4]"),
         (["--gradients", "g.npy", "--gradients", "sub/g.npy"], "Error: Two files of gradients have one name"),
+        (["--gradients", "g.npy", "--gradients", "three.npy"], "Error: three has 3 coordinates and g 4"),
+        (["--gradients", "g.npy", "--problem", ""], "Error: problem is the text that tables show (got '')"),
         ([], "Error: Missing option '--gradients'"),
     ):
         done = call("measure", *words)

@@ -129,12 +129,27 @@ NAN[3, 1] = np.nan
 @pytest.mark.parametrize(
     ("gradients", "exact", "says"),
     [
-        (G[0], None, "gradients has shape [3], and gradients are [replicates, size]"),
+        (
+            G[0],
+            None,
+            "gradients has shape [3], and gradients are [replicates, size]: a flat gradient in each row. Use g[",
+        ),
         (G[None], None, "gradients has shape [1, 500, 3]"),
+        (1.0, None, "gradients has shape []"),
+        (np.ma.masked_less(G, -2), None, "gradients holds masked values"),
+        (np.tile(G[:256], (2, 1)), None, "gradients has the same gradients twice: 64 in a row, in draws 0 and 1"),
+        (lambda rows, _seed: np.random.default_rng(0).normal(size=(rows, 2)), None, "must use the seed that it gets"),
+        (lambda rows: G[:rows], None, "cannot be called with a number of rows and a seed (too many positional"),
+        (lambda _rows, _seed: G[:10], None, "was asked for 64 gradients and returned 10"),
         (G[:1], None, "gradients holds 1 gradient, and their variance needs at least 64"),
         (G[:63], None, "gradients holds 63 gradients"),
         (G[:, :0], None, "its gradients have no coordinate"),
-        (NAN, None, "Some of the 500 gradients in gradients are not finite"),
+        (
+            NAN,
+            None,
+            "Some of the 500 gradients in gradients are not finite: NaN, infinite, or too large to square (the "
+            "first is row 3, counted from 0).",
+        ),
         (G.astype(complex), None, "gradients holds complex numbers: gradients are real numbers"),
         (G > 0, None, "gradients holds values of dtype bool"),
         (np.array([[None]] * 64), None, "gradients holds values of dtype object"),
@@ -156,6 +171,28 @@ def test_bad_gradients_are_refused_in_a_sentence(gradients, exact, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "words", [{"name": None}, {"name": ""}, {"problem": 3}, {"evaluations": 0}, {"evaluations": np.nan}]
+)
+def test_bad_names_and_costs_are_refused_in_a_sentence(words):
+    with pytest.raises(UsageError, match=rf"{next(iter(words))} is .* \(got .*\)\. Use"):
+        bench.measure_gradients(G, **words)
+
+
+def test_tensors_with_a_graph_and_of_half_precision_are_gradients():
+    g = torch.from_numpy(G)
+    summary = bench.measure_gradients(G, [0.0] * 3).summary
+    assert bench.measure_gradients(g.clone().requires_grad_(), torch.zeros(3).requires_grad_()).summary == summary
+    half = g.bfloat16()
+    assert bench.measure_gradients(half).summary == bench.measure_gradients(half.float()).summary
+
+
+def test_gradients_of_few_values_are_not_taken_for_repeated_ones():
+    rare = np.zeros((2_000, 2))
+    rare[::100] = 1.0
+    assert bench.measure_gradients(rare).replicates == 2_000
+
+
 def test_bad_files_are_refused_in_a_sentence(tmp_path):
     def saved(name, write):
         with (tmp_path / name).open("wb") as file:
@@ -166,7 +203,8 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path):
     for path, says in (
         (tmp_path / "none.npy", "There is no file"),
         (saved("pickled.npy", lambda f: np.save(f, objects, allow_pickle=True)), "pickled Python objects"),
-        (saved("raw.npy", lambda f: f.write(objects.dumps())), "pickled Python objects"),
+        (saved("raw.npy", lambda f: f.write(objects.dumps())), "no file of numpy.save: it is text, pickled"),
+        (saved("text.npy", lambda f: np.savetxt(f, G)), "no file of numpy.save: it is text"),
         (saved("several.npy", lambda f: np.savez(f, a=G)), "holds several arrays"),
         (saved("empty.npy", lambda f: f.write(b"")), "is not a whole file of numpy.save"),
         (saved("short.npy", lambda f: (np.save(f, G), f.truncate(1000))), "is not a whole file of numpy.save"),
