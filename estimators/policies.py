@@ -49,6 +49,22 @@ class Policy(PlainFields, abc.ABC):
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each weight by name, for a number of prompts and a largest length of sequences."""
 
+    @property
+    def widest(self) -> int:
+        """The largest number of numbers that one token needs at a time: here V."""
+        return self.vocabulary
+
+    def sequences(self, length: int) -> int:
+        """Return S, the number of sequences of at most T tokens: those that end at 1 to T, and those without an end.
+
+        ``S = sum_{l < T} (V - 1)^(l - 1) + (V - 1)^(T - 1) V``
+
+        Args:
+            length: T, the largest number of tokens of a sequence.
+        """
+        others = self.vocabulary - 1
+        return sum(int(others**t) for t in range(length)) + int(others**length)
+
     def initial(self, prompts: int, length: int, generator: Generator, like: Tensor) -> dict[str, Tensor]:
         """Return random weights, in the dtype and on the device of ``like``.
 
@@ -171,10 +187,20 @@ class RecurrentPolicy(Policy):
     def __post_init__(self) -> None:
         self._at_least(vocabulary=2, width=1)
 
+    @property
+    def widest(self) -> int:
+        """The largest number of numbers that one token needs at a time: W or V."""
+        return max(self.width, self.vocabulary)
+
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of ``prompts``, ``tokens``, ``recurrent`` and ``output``."""
-        rows = {"prompts": prompts, "tokens": self.vocabulary, "recurrent": self.width}
-        return {name: (count, self.width) for name, count in rows.items()} | {"output": (self.width, self.vocabulary)}
+        w = self.width
+        return {
+            "prompts": (prompts, w),
+            "tokens": (self.vocabulary, w),
+            "recurrent": (w, w),
+            "output": (w, self.vocabulary),
+        }
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
         """Return the logits of the next token, ``[B, N, P, V]``, and h, ``[B, N, P, W]``.

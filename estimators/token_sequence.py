@@ -138,7 +138,7 @@ class TokenSequence(Chain):
         Args:
             x: sequences, ``[..., *batch, T]``.
         """
-        x = x.expand(torch.broadcast_shapes(x.shape, self.batch_shape + self.event_shape))
+        x = x.expand(torch.broadcast_shapes(x.shape, self.batch_shape + self.event_shape))  # type: ignore[no-untyped-call]
         weights = self._weights()
         sets = next(iter(weights.values())).shape[0]
         found = self.policy.logits(weights, _by_sets(x, sets, self.prompts))
@@ -217,12 +217,8 @@ class TokenSequence(Chain):
 
     @property
     def support_size(self) -> int:
-        """The number of sequences: those that end at 1, 2, ..., T - 1 or T tokens, and those of T tokens without end.
-
-        ``S = sum_{l < T} (V - 1)^(l - 1) + (V - 1)^(T - 1) V``
-        """
-        others = self.vocabulary - 1
-        return sum(others**t for t in range(self.length)) + others**self.length
+        """S, the number of sequences: those that end at 1, 2, ..., T tokens, and those of T tokens without an end."""
+        return self.policy.sequences(self.length)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return every sequence, ``[S, *batch, T]``; if ``expand`` is False, the batch axes have length 1."""

@@ -50,6 +50,11 @@ class TransformerPolicy(Policy):
                 f"TransformerPolicy needs a width that is a multiple of heads={self.heads} (got width={self.width})."
             )
 
+    @property
+    def widest(self) -> int:
+        """The largest number of numbers that one token needs at a time: 4 W or V."""
+        return max(4 * self.width, self.vocabulary)
+
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each weight by name."""
         w, blocks = self.width, self.blocks
@@ -100,7 +105,7 @@ class TransformerPolicy(Policy):
         kept: Cache = []
         for i, block in enumerate(zip(*(weights[name].unbind(1) for name in names), strict=True)):
             attention_norm, attention, projection, mlp_norm, up, down = block
-            both = times(_normed(h, attention_norm), attention).unflatten(-1, (3, self.heads, -1))
+            both = times(_normed(h, attention_norm), attention).reshape(*h.shape[:-1], 3, self.heads, -1)
             query, key, value = both.transpose(-2, -4).unbind(-3)  # each [B, N, P, heads, positions, W / heads]
             if cache:
                 key, value = (torch.cat(pair, -2) for pair in zip(cache[i], (key, value), strict=True))

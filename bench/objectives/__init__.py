@@ -27,10 +27,12 @@ from bench.objectives.linear_quadratic_regulator import LinearQuadraticRegulator
 from bench.objectives.logistic_regression import LogisticRegression
 from bench.objectives.poisson_negative_binomial import PoissonNegativeBinomial
 from bench.objectives.poisson_quadratic import PoissonQuadratic
+from bench.objectives.policy_targets import policy_targets
 from bench.objectives.qubo import Qubo
 from bench.objectives.random_walk import RandomWalk
 from bench.objectives.shared_bernoulli import SharedBernoulli
 from bench.objectives.subset_quadratic import SubsetQuadratic
+from bench.objectives.verifier import Verifier
 from bench.objectives.von_mises_mean import VonMisesMean
 
 __all__ = [
@@ -65,9 +67,11 @@ __all__ = [
     "SigmoidBeliefNetwork",
     "SubsetQuadratic",
     "Theta",
+    "Verifier",
     "VonMisesMean",
     "catalogue",
     "is_own",
+    "policy_targets",
     "wrong_class",
     "wrong_declarations",
 ]

@@ -1,0 +1,199 @@
+"""A language model in small: a policy answers prompts with tokens, and a verifier says right or wrong."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.objectives._checks import at_least, between, error, finite, one_of
+from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.policy_targets import ENUMERATED, elements, penalised_reward
+from estimators import (
+    RLOO,
+    Estimator,
+    Policy,
+    PolicyReturn,
+    RecurrentPolicy,
+    TablePolicy,
+    TokenSequence,
+    TransformerPolicy,
+)
+
+POLICIES: Mapping[str, type[Policy]] = {
+    "table": TablePolicy,
+    "recurrent": RecurrentPolicy,
+    "transformer": TransformerPolicy,
+}
+"""The policies by the name in ``policy=``."""
+MODULUS = 97
+"""The checksum is a remainder modulo this prime, as in an IBAN."""
+HARDEST, EASIEST = 0.01, 0.9
+"""Probability of a right answer to the first and to the last prompt, if all tokens are equally probable."""
+LONGEST = 64
+"""Largest length."""
+WEIGHTS = 2**20
+"""Largest number of weights: each of the estimates computed at a time has a gradient of this size."""
+
+
+@dataclass(frozen=True)
+class Verifier(Objective):
+    """Probability that a language model's answer to a prompt is right, less a penalty on its distance from another.
+
+    ``f(x) = r(x) - kl (log q(x) - log ref(x))``
+    ``E f = P(r = 1) - kl KL(q || ref)``
+
+    An answer x is a sequence of tokens: at most ``length`` of them, the last of which is 0 unless the length is
+    reached. The tokens are the digits of a number, whose remainder modulo 97 is the checksum. The reward r is 1 if the
+    checksum is one that is right for the prompt, else 0. If all tokens are equally probable, the probability of a right
+    answer is about .01 for the first prompt and .9 for the last, with equal steps of its log-odds in between. q is a
+    ``TokenSequence``, and the gradient is taken in theta, the weights of its policy, which are random. The objective is
+    maximised.
+
+    The reference policy is fixed: its weights are those of q, moved by the share ``drift`` towards other random
+    weights. So is the policy that draws the samples of estimators made for it, moved by the share ``off_policy``.
+
+    Exact value: the sum over all sequences, if they are few enough; else a long run takes its place. Bad arguments
+    raise ``ValueError``.
+
+    Args:
+        policy: "table" (logits for every beginning of a sequence), "recurrent" or "transformer" (about 20,000 weights).
+        vocabulary: number of tokens, at least 2; token 0 is the end.
+        length: largest number of tokens, from 1 to 64.
+        prompts: number of prompts, at least 1: the batch.
+        kl: weight of the penalty.
+        drift: distance of the reference policy, from 0 (the policy itself) to 1 (another one).
+        off_policy: distance of the policy that draws samples, from 0 (the policy itself) to 1 (another one).
+        seed: seed of all weights; the right answers do not depend on it.
+
+    Reference: rewards that can be verified: Lambert et al. 2024 (Tulu 3); synthetic.
+    """
+
+    policy: str = "table"
+    vocabulary: int = 5
+    length: int = 4
+    prompts: int = 4
+    kl: float = 0.0
+    drift: float = 0.5
+    off_policy: float = 0.0
+    seed: int = 0
+
+    family = TokenSequence
+    differentiable = False
+    relaxable = False
+    maximise = True
+    reference = "synthetic"
+
+    def __post_init__(self) -> None:
+        one_of(self, "policy", *POLICIES)
+        at_least(self, vocabulary=2, length=1, prompts=1, seed=0)
+        finite(self, "kl")
+        between(self, drift=(0.0, 1.0), off_policy=(0.0, 1.0))
+        if self.length > LONGEST:
+            raise error(self, "length", f"a whole number length <= {LONGEST}")
+        shapes = self.network.shapes(self.prompts, self.length)
+        count = sum(math.prod(shape) for shape in shapes.values())
+        if count > WEIGHTS:
+            raise ValueError(
+                f"Verifier needs a policy of at most {WEIGHTS:,} weights (got {count:,} with policy={self.policy!r}, "
+                f"length={self.length}, vocabulary={self.vocabulary} and prompts={self.prompts}). Lower "
+                f"{'length' if self.policy == 'table' else 'vocabulary or prompts'}."
+            )
+
+    @property
+    def network(self) -> Policy:
+        """The policy."""
+        return POLICIES[self.policy](self.vocabulary)
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        """Number of tokens of the longest answer."""
+        return self.length
+
+    @property
+    def has_exact(self) -> bool:  # type: ignore[override]
+        """Whether all sequences can be summed over."""
+        return elements(self.network, self.prompts, self.length) <= ENUMERATED
+
+    @property
+    def reference_estimator(self) -> Estimator | None:  # type: ignore[override]
+        """``RLOO(n=8)`` if there are too many sequences to sum over, else None."""
+        return None if self.has_exact else RLOO(n=8)
+
+    def restarted(self, seed: int) -> "Verifier":
+        """Return the objective with ``seed`` added to its own seed: other weights, and the same right answers."""
+        return replace(self, seed=self.seed + seed)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
+        own, reference, sampler = (
+            {name: w.to(device, dtype) for name, w in weights.items()} for weights in self._weights()
+        )
+        digits = torch.tensor([pow(self.vocabulary, t, MODULUS) for t in reversed(range(self.length))], device=device)
+        right, prompt = right_checksums(self).to(device, dtype), torch.arange(self.prompts, device=device)
+
+        def reward(x: Tensor) -> Tensor:
+            return right[prompt, (x * digits).sum(-1) % MODULUS]
+
+        def q(theta: Theta) -> Distribution:
+            return self._with(theta)
+
+        def f(q: Distribution | None = None) -> PolicyReturn:
+            drawn = self._with(sampler) if self.off_policy else None
+            return PolicyReturn(reward, self._with(reference), drawn, self.kl, q=q)
+
+        def exact(theta: Theta) -> Tensor:
+            return penalised_reward(self._with(theta), f())
+
+        theta = {name: w.clone().requires_grad_() for name, w in own.items()}
+        return Problem(theta, q, f, exact if self.has_exact else None)
+
+    def _with(self, weights: Theta) -> TokenSequence:
+        """Return the distribution of answers for given weights of the policy."""
+        return TokenSequence(weights, self.network, self.prompts, self.length, validate_args=False)
+
+    def _weights(self) -> tuple[Theta, Theta, Theta]:
+        """Return the weights of the policy, of the reference and of the policy that draws, in float64."""
+        generator, like = Generator().manual_seed(self.seed), torch.zeros((), dtype=torch.float64)
+        own, *others = (self.network.initial(self.prompts, self.length, generator, like) for _ in range(3))
+        moved = (
+            {name: w + share * (other[name] - w) for name, w in own.items()}
+            for share, other in zip((self.drift, self.off_policy), others, strict=True)
+        )
+        return own, *moved  # type: ignore[return-value]
+
+
+def right_checksums(objective: Verifier) -> Tensor:
+    """Return which checksums are right for each prompt, boolean, ``[prompts, 97]``.
+
+    Checksums are added in an order that differs between prompts, as long as the probability of a right answer, with
+    all tokens equally probable, does not exceed the prompt's target. If every checksum exceeds it, the least probable
+    one is right: so no prompt has a probability of 0 or 1.
+    """
+    mass = _of_checksums(objective.vocabulary, objective.length)
+    ends = torch.tensor([HARDEST, EASIEST], dtype=torch.float64).logit()
+    steps = (
+        torch.linspace(0, 1, objective.prompts, dtype=torch.float64) if objective.prompts > 1 else torch.tensor([0.5])
+    )
+    right = torch.zeros(objective.prompts, MODULUS, dtype=torch.bool)
+    for i, target in enumerate((ends[0] + steps * (ends[1] - ends[0])).sigmoid().tolist()):
+        total = 0.0
+        for c in sorted(range(MODULUS), key=lambda c: (i + 1) * 37 * c % MODULUS):
+            if mass[c] > 0 and total + mass[c] <= target:
+                total, right[i, c] = total + mass[c], True
+        if not total:
+            right[i, min((c for c in range(MODULUS) if mass[c]), key=mass.__getitem__)] = True
+    return right
+
+
+def _of_checksums(vocabulary: int, length: int) -> list[float]:
+    """Return the probability of each checksum if every token has the probability 1 / vocabulary."""
+    going, ended = torch.zeros(MODULUS, dtype=torch.float64), torch.zeros(MODULUS, dtype=torch.float64)
+    going[0] = 1
+    for t in reversed(range(length)):
+        digit = pow(vocabulary, t, MODULUS)
+        ended += going / vocabulary
+        going = torch.stack([going.roll(v * digit) for v in range(1, vocabulary)]).sum(0) / vocabulary
+    return (ended + going).tolist()
