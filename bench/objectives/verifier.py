@@ -93,9 +93,7 @@ class Verifier(Objective):
         between(self, drift=(0.0, 1.0), off_policy=(0.0, 1.0))
         if self.length > LONGEST:
             raise error(self, "length", f"a whole number length <= {LONGEST}")
-        shapes = self.network.shapes(self.prompts, self.length)
-        count = sum(math.prod(shape) for shape in shapes.values())
-        if count > WEIGHTS:
+        if (count := sum(self._sizes())) > WEIGHTS:
             raise ValueError(
                 f"Verifier needs a policy of at most {WEIGHTS:,} weights (got {count:,} with policy={self.policy!r}, "
                 f"length={self.length}, vocabulary={self.vocabulary} and prompts={self.prompts}). Lower "
@@ -111,6 +109,15 @@ class Verifier(Objective):
     def dim(self) -> int:  # type: ignore[override]
         """Number of tokens of the longest answer."""
         return self.length
+
+    def _sizes(self) -> list[int]:
+        """Return the number of numbers in each weight of the policy."""
+        return [math.prod(shape) for shape in self.network.shapes(self.prompts, self.length).values()]
+
+    @property
+    def row_elements(self) -> int:
+        """Number of elements in the largest weight, or in what the policy computes for all tokens, if that is more."""
+        return max([*self._sizes(), self.prompts * self.length * self.network.widest])
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]

@@ -50,6 +50,7 @@ from bench.objectives import (
     SharedBernoulli,
     SigmoidBeliefNetwork,
     SubsetQuadratic,
+    Verifier,
     VonMisesMean,
     catalogue,
     logistic_regression,
@@ -125,6 +126,7 @@ ELSEWHERE = {  # tested in other files
     GaussianVAE,
     ImportanceWeighted,
     SigmoidBeliefNetwork,
+    Verifier,
 }
 LOGISTICS = [o for o in POINTS if type(o) is LogisticRegression]
 over_points = pytest.mark.parametrize("objective", POINTS, ids=repr)
