@@ -234,7 +234,7 @@ cost.
 {ratio_table(measured)}
 {targets(measured)}
 `ratios.jsonl` has every lap, `ratios.csv` every ratio, and [profile.md](profile.md) shows where the time goes on W3 and
-W6.
+W6. [policies.md](policies.md) compares policy gradients of token sequences with loops in plain torch.
 
 ![Time against R](time-against-R.svg)
 
