@@ -156,7 +156,7 @@ def _of_prefixes(table: Tensor, prefix: Tensor) -> Tensor:
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
     """Return rows of each of B tables, ``[B, rows, W]``, by their numbers, ``[B, ...]``: ``[B, ..., W]``."""
     flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, table.shape[-1])
-    return table.gather(1, flat).reshape(*index.shape, -1)
+    return table.gather(1, flat).reshape(*index.shape, table.shape[-1])
 
 
 def times(h: Tensor, matrix: Tensor) -> Tensor:

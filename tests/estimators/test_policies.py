@@ -129,3 +129,9 @@ def test_the_default_transformer_has_about_20_000_weights():
 def test_wrong_sizes_are_refused(call, words):
     with pytest.raises(InvalidParameter, match=words):
         call()
+
+
+@pytest.mark.parametrize("policy", [TablePolicy(VOCABULARY), *FORMULAS], ids=repr)
+def test_sequences_of_one_token_are_categories(policy):
+    q = TokenSequence(policy.initial(PROMPTS, 1, seeded(), LIKE), policy, PROMPTS, 1)
+    torch.testing.assert_close(q.log_prob(q.enumerate_support()).exp().sum(0), LIKE.new_ones(PROMPTS))
