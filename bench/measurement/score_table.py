@@ -14,12 +14,12 @@ from torch.nn.functional import embedding_bag
 
 from bench.measurement.sequences import look_up
 from bench.records.lines import Lost
-from estimators import TokenSequence, parameters, rows
+from estimators import Refusal, TokenSequence, parameters, rows
 
 MOST_BYTES = 2 * 10**9
 """Bytes of the largest score table that is made."""
 SCORES = 256
-"""Number of scores for each prompt that one pass of autograd computes."""
+"""Number of scores that one pass of autograd computes."""
 
 
 class ScoreTable:
@@ -36,26 +36,30 @@ class ScoreTable:
         q: the distribution, batch shape ``[P]``.
 
     Raises:
-        Lost: the table would take more than ``MOST_BYTES``; the message says which number to lower.
+        Lost: the table would take more than ``MOST_BYTES``, and the message says which number to lower; or the prompts
+            of q cannot be told apart.
     """
 
     def __init__(self, q: TokenSequence) -> None:
-        own = [t for t in parameters(q).values() if t.requires_grad]
-        check_size(q, [t.shape[:1] == (q.prompts,) for t in own])  # before ``has_slices`` makes gradients
-        self.slices = has_slices(q)
-        check_size(q, self.slices)
+        check_size(q)
         x = q.enumerate_support(expand=False).reshape(q.support_size, q.length)
         inside, number = q.mask(x), _numbers(x, q.vocabulary)
-        self.prompts, self.shapes = q.prompts, [t.shape for t in own]
         distinct, first = torch.unique(number[inside], return_inverse=True)
-        scores = _scores(q, *_examples(x, inside, first, len(distinct)), self.slices)
+        count = len(distinct)
+        examples = _examples(x, inside, first, count)
+        alone = _prompts(q, x)
+        self.prompts, self.shapes = q.prompts, [t.shape for t in parameters(q).values() if t.requires_grad]
+        own = [t for t in parameters(alone[0]).values() if t.requires_grad]
+        self.slices = [shape != t.shape for shape, t in zip(self.shapes, own, strict=True)]
+        self.of_tokens = [t.new_empty((q.prompts * count, t.numel())) for t in own]
+        for p, one in enumerate(alone):
+            _write_scores(one, *examples, [table[p * count : (p + 1) * count] for table in self.of_tokens])
         token = torch.zeros_like(number).masked_scatter(inside, first)
         prompt = torch.arange(q.prompts, device=x.device)[:, None, None]
         self.inside = inside.repeat(q.prompts, 1)
-        self.token = (token + len(distinct) * prompt).flatten(0, 1)
-        self.of_tokens = scores
-        share = self.inside.to(scores[0].dtype)
-        self.of_sequences = [embedding_bag(self.token, t, mode="sum", per_sample_weights=share) for t in scores]
+        self.token = (token + count * prompt).flatten(0, 1)
+        share = self.inside.to(self.of_tokens[0].dtype)
+        self.of_sequences = [embedding_bag(self.token, t, mode="sum", per_sample_weights=share) for t in self.of_tokens]
 
     def gradients(self, numbers: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
         """Return sums of weighted scores at each of q's parameters, for R rows of sequences: each ``[R, *own shape]``.
@@ -108,68 +112,73 @@ def _examples(x: Tensor, inside: Tensor, which: Tensor, count: int) -> tuple[Ten
     return x[sequence[place]], position[place]
 
 
-def _scores(q: TokenSequence, x: Tensor, position: Tensor, slices: list[bool]) -> list[Tensor]:
-    """Return the scores of one token in each sequence, for each prompt; one tensor ``[P M, size]`` for each parameter.
+def _write_scores(q: TokenSequence, x: Tensor, position: Tensor, tables: list[Tensor]) -> None:
+    """Write the scores of one token in each sequence, for a q of one prompt.
 
     Args:
-        q: the distribution, batch shape ``[P]``.
+        q: the distribution, batch shape ``[1]``.
         x: sequences, ``[M, T]``.
         position: the positions of the tokens, ``[M]``.
-        slices: for each parameter, whether only the slice of the prompt is kept.
+        tables: the memory for each parameter, ``[M, size]``.
     """
-    found: list[list[list[Tensor]]] = [[[] for _ in range(q.prompts)] for _ in slices]
-    for some, at in zip(torch.split(x, SCORES), torch.split(position, SCORES), strict=True):
-        r = rows(q, len(some))
+    starts = range(0, len(x), SCORES)
+    for lines in (slice(start, start + SCORES) for start in starts):
+        r = rows(q, len(x[lines]))
         assert isinstance(r, TokenSequence)
         own = [t for t in parameters(r).values() if t.requires_grad]
-        each = r.log_probs(some.unsqueeze(1).expand(-1, q.prompts, -1))
-        chosen = each.gather(-1, at[:, None, None].expand(-1, q.prompts, 1)).squeeze(-1)
-        for p in range(q.prompts):
-            gradients = torch.autograd.grad(chosen[:, p].sum(), own, retain_graph=True, materialize_grads=True)
-            for table, g, sliced in zip(found, gradients, slices, strict=True):
-                table[p].append((g[:, p] if sliced else g).flatten(1))
-    return [torch.cat([part for parts in table for part in parts]) for table in found]
+        chosen = r.log_probs(x[lines].unsqueeze(1)).gather(-1, position[lines, None, None])
+        for table, g in zip(tables, torch.autograd.grad(chosen.sum(), own, materialize_grads=True), strict=True):
+            table[lines] = g.flatten(1)
 
 
-def has_slices(q: TokenSequence) -> list[bool]:
-    """Return for each of q's parameters that requires gradients whether it has a slice for every prompt, ``[P, ...]``.
+def _prompts(q: TokenSequence, x: Tensor) -> list[TokenSequence]:
+    """Return q for each of its prompts alone, of batch shape ``[1]``; x is all sequences, ``[S, T]``.
 
-    It has if the log-probability of a longest sequence, given a prompt, has a gradient in that prompt's slice alone.
+    A weight whose shape depends on the number of prompts is cut into slices.
+
+    Raises:
+        Lost: the log-probabilities of q for one prompt are not those of its slices.
     """
-    r = rows(q, q.prompts)
-    own = [t for t in parameters(r).values() if t.requires_grad]
-    longest = torch.ones((), dtype=torch.long, device=own[0].device).expand(*r.batch_shape, q.length)
-    of_prompt = r.log_prob(longest).diagonal().sum()  # row p has the gradient of prompt p
-    others = ~torch.eye(q.prompts, dtype=torch.bool, device=own[0].device)
-    gradients = torch.autograd.grad(of_prompt, own, materialize_grads=True)
-    return [t.shape[1:2] == (q.prompts,) and not g[others].any() for t, g in zip(own, gradients, strict=True)]
+    shapes = q.policy.shapes(1, q.length)
+    with torch.no_grad():
+        together = q.log_prob(x.unsqueeze(1)).unbind(-1)
+    found = []
+    for p, expected in enumerate(together):
+        own = {name: w if tuple(w.shape) == shapes[name] else w[p : p + 1] for name, w in q.weights.items()}
+        try:
+            one = TokenSequence(own, q.policy, 1, q.length, validate_args=False)
+            with torch.no_grad():
+                same = torch.allclose(one.log_prob(x.unsqueeze(1)).squeeze(-1), expected, rtol=1e-3, atol=1e-3)
+        except Refusal:
+            same = False
+        if not same:
+            raise Lost(f"The prompts of {q.policy!r} cannot be told apart: a slice of its weights is another policy.")
+        found.append(one)
+    return found
 
 
-def size_in_bytes(q: TokenSequence, slices: list[bool], **other: int) -> int:
+def size_in_bytes(q: TokenSequence, **other: int) -> int:
     """Return the number of bytes of the score table of q, or of a q with another vocabulary, length or prompts."""
     n = {"vocabulary": q.vocabulary, "length": q.length, "prompts": q.prompts} | other
-    going: list[int] = [
-        pow(n["vocabulary"] - 1, t) for t in range(n["length"] + 1)
-    ]  # beginnings of t tokens, without end
+    going: list[int] = [pow(n["vocabulary"] - 1, t) for t in range(n["length"] + 1)]  # beginnings, without end
     lines = sum(going[:-1]) * n["vocabulary"] + sum(going)
-    shapes = replace(q.policy, vocabulary=n["vocabulary"]).shapes(n["prompts"], n["length"])
-    own = {name.partition(".")[2]: t for name, t in parameters(q).items() if t.requires_grad}
-    size = sum(prod(shapes[name][sliced:]) for name, sliced in zip(own, slices, strict=True))
-    item: int = next(iter(own.values())).element_size()
+    shapes = replace(q.policy, vocabulary=n["vocabulary"]).shapes(1, n["length"])
+    size = sum(prod(shapes[name]) for name, w in q.weights.items() if w.requires_grad)
+    item: int = next(iter(q.weights.values())).element_size()
     return item * n["prompts"] * lines * size
 
 
-def check_size(q: TokenSequence, slices: list[bool]) -> None:
+def check_size(q: TokenSequence) -> None:
     """Check, before memory is taken, that the score table of q takes at most ``MOST_BYTES``.
 
     Raises:
         Lost: it would take more; the message says which number to lower, and how far.
     """
-    if (size := size_in_bytes(q, slices)) <= MOST_BYTES:
+    if (size := size_in_bytes(q)) <= MOST_BYTES:
         return
     lower = []
     for name, value, least in (("length", q.length, 1), ("prompts", q.prompts, 1), ("vocabulary", q.vocabulary, 2)):
-        fits = [n for n in range(least, value) if size_in_bytes(q, slices, **{name: n}) <= MOST_BYTES]
+        fits = [n for n in range(least, value) if size_in_bytes(q, **{name: n}) <= MOST_BYTES]
         lower += [f"{name} from {value} to {fits[-1]}"] if fits else []
     raise Lost(
         f"The score table of {q.policy!r} for {q.prompts} prompts and {q.length} tokens would take "

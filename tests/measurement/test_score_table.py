@@ -1,16 +1,22 @@
 """The score table against autograd: every policy, prompts, weights of tokens and of whole sequences."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from bench.measurement import score_table
-from bench.measurement.score_table import ScoreTable, has_slices, size_in_bytes
+from bench.measurement.score_table import ScoreTable, size_in_bytes
 from bench.records.lines import Lost
-from estimators import TablePolicy, TokenSequence, parameters, rows
+from estimators import RecurrentPolicy, TablePolicy, TokenSequence, TransformerPolicy, parameters, rows
 from tests.problems import seeded
 
 ROWS, PROMPTS, GROUP, LENGTH = 3, 2, 4, 3
-POLICIES = {"table": TablePolicy(4)}
+POLICIES = {
+    "table": TablePolicy(4),
+    "recurrent": RecurrentPolicy(4, width=3),
+    "transformer": TransformerPolicy(4, width=4, heads=2, blocks=1),
+}
 
 
 def made(policy, prompts=PROMPTS, length=LENGTH):
@@ -52,14 +58,13 @@ def test_weights_after_the_end_of_a_sequence_are_not_read(q):
 def test_a_weight_for_each_prompt_keeps_one_slice_for_each_score():
     q = made(TablePolicy(4))
     (table,) = ScoreTable(q).of_tokens
-    assert has_slices(q) == [True]
     assert table.shape == (PROMPTS * 13 * 4, 13 * 4)  # 1 + 3 + 9 beginnings, 4 tokens
 
 
 def test_a_table_is_as_large_as_is_said_before_it_is_made(q):
     table = ScoreTable(q)
     held = sum(t.nbytes for t in [*table.of_tokens, *table.of_sequences])
-    assert held == size_in_bytes(q, has_slices(q))
+    assert held == size_in_bytes(q)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +86,17 @@ def test_no_memory_is_taken_for_a_table_that_is_too_large():
     q = TokenSequence({"logits": torch.zeros(1).expand(1, 2_396_745, 9).requires_grad_()}, TablePolicy(9), 1, 8)
     with pytest.raises(Lost, match=r"would take [\d,.]+ GB \(at most 2\). Lower length from 8 to 4 or vocabulary"):
         ScoreTable(q)
+
+
+@dataclass(frozen=True)
+class Mixed(TablePolicy):
+    """The logits of a prompt are those of all prompts together."""
+
+    def logits(self, weights, x):
+        table = weights["logits"]
+        return super().logits({"logits": table.mean(1, keepdim=True).expand_as(table)}, x)
+
+
+def test_a_policy_that_mixes_its_prompts_has_no_table():
+    with pytest.raises(Lost, match=r"prompts of Mixed.* cannot be told apart"):
+        ScoreTable(made(Mixed(4)))
