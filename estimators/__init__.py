@@ -53,6 +53,7 @@ from estimators.layers import Layers
 from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
 from estimators.mixture import ReparameterizedMixture
+from estimators.multi_sample import PKPO, MultiSample
 from estimators.muprop import MuProp
 from estimators.nested import Nested
 from estimators.nvil import NVIL
@@ -64,11 +65,13 @@ from estimators.reinmax import ReinMax
 from estimators.rejection_reparameterization import RejectionReparameterization
 from estimators.relax import RELAX
 from estimators.reparameterization import Reparameterization
+from estimators.repeated import Repeated
 from estimators.returns import Return
 from estimators.rloo import RLOO
 from estimators.rodeo import RODEO
 from estimators.score_function import ScoreFunction
 from estimators.self_critical import SelfCritical
+from estimators.set_function import SetFunction
 from estimators.simple import SIMPLE
 from estimators.sticking_the_landing import StickingTheLanding
 from estimators.stochastic_ad import StochasticAD
@@ -82,18 +85,18 @@ from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
-    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "GRPO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA",
-    "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM", "DoubleControlVariate",
-    "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival",
-    "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
-    "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers",
-    "LocalExpectation", "MeasureValued", "MuProp", "Nested", "NotDifferentiable", "PlainFields", "Policy",
-    "PolicyReturn", "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax", "RejectionReparameterization",
-    "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction",
-    "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax",
-    "Subset", "SumAndSample", "TablePolicy", "TokenSequence", "TransformerPolicy", "UnorderedSet", "UnsupportedFamily",
-    "adapt", "aliases", "carry", "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel",
-    "harden", "inject", "inject_at", "inner", "log_prob", "log_probs", "logistic", "logits", "normal", "one",
-    "parameters", "perturbed", "probs", "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
-    "widths",
+    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "GRPO", "NVIL", "PKPO", "REBAR", "RELAX", "RLOO", "RODEO",
+    "SIMPLE", "SPSA", "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM",
+    "DoubleControlVariate", "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies",
+    "ExponentialArrival", "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao",
+    "GumbelSoftmax", "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter",
+    "Layers", "LocalExpectation", "MeasureValued", "MuProp", "MultiSample", "Nested", "NotDifferentiable",
+    "PlainFields", "Policy", "PolicyReturn", "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax",
+    "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
+    "Repeated", "Return", "ScoreFunction", "SelfCritical", "SetFunction", "State", "StickingTheLanding",
+    "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "TablePolicy",
+    "TokenSequence", "TransformerPolicy", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry",
+    "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
+    "inject_at", "inner", "log_prob", "log_probs", "logistic", "logits", "normal", "one", "parameters", "perturbed",
+    "probs", "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform", "widths",
 ]  # fmt: skip

@@ -132,6 +132,8 @@ class Estimator(PlainFields, abc.ABC):
     """Whether the integrand must be a ``Bound``, whose log-weights the estimator uses."""
     needs_costs: bool = False
     """Whether the integrand must be a ``Return``, whose costs the estimator uses one by one."""
+    needs_set: bool = False
+    """Whether the integrand must be a ``SetFunction``, whose values the estimator puts together into other sets."""
     needs_state: bool = False
     """Whether the estimator learns: it then has a state, which ``init`` makes and ``adapt`` trains."""
     command_name: ClassVar[str] = ""
@@ -236,8 +238,9 @@ WIDE = frozenset((torch.float32, torch.float64))
 class Checked:
     """Base class of integrands that check their own values, made for samples of the distribution ``q``.
 
-    Subclasses are ``Bound``, ``Return`` and ``CheckedFunction``. An estimator that gets any other integrand wraps it in
-    a ``CheckedFunction`` first. ``q`` is None for a ``Return`` that no estimator has got yet.
+    Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator that gets any other
+    integrand wraps it in a ``CheckedFunction`` first. ``q`` is None for a ``Return`` or a ``SetFunction`` that no
+    estimator has got yet.
     """
 
     __slots__ = ()
@@ -398,7 +401,11 @@ def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:
     """Return the values of f in float32 or float64 on the device of x, with their graph if they have one."""
     if value is None:
         raise InvalidIntegrand(f"{name} returned None: expected one value per sample. Add a `return`.")
-    held = (t.dtype for t in (x, *vars(inner(q)).values()) if isinstance(t, Tensor) and t.is_floating_point())
+    held = (
+        t.dtype
+        for t in (x, *vars(inner(q)).values(), first_parameter(q))
+        if isinstance(t, Tensor) and t.is_floating_point()
+    )
     dtype = torch.promote_types(next(held, torch.get_default_dtype()), torch.float32)  # half precision loses counts
     try:
         found = _as_tensor(value, dtype).to(x.device)

@@ -5,6 +5,7 @@ one gradient per row, that is, per replicate. The rows are views of stride 0: no
 copied.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,8 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     if isinstance(q, Independent) or (
         isinstance(q, TransformedDistribution) and law(type(q)) is TransformedDistribution
     ):
+        return parameters(q.base_dist)
+    if isinstance(q, Drawable) and q.base_dist is not None:
         return parameters(q.base_dist)
     if isinstance(q, OneHotCategorical):
         return parameters(q._categorical)
@@ -181,8 +184,8 @@ _PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes be
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
-    if isinstance(q, Independent):
-        return _wrap(q, "base_dist", _map(q.base_dist, leaf, count), count)
+    if isinstance(q, Independent) or (isinstance(q, Drawable) and q.base_dist is not None):
+        return _wrap(q, "base_dist", _map(cast(Distribution, q.base_dist), leaf, count), count)
     if isinstance(q, OneHotCategorical) and has_law(type(q), OneHotCategorical):
         return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
     if has_law(type(q), *_PLAIN):
@@ -297,6 +300,10 @@ def widened(q: Distribution) -> Distribution:
         return q
     if isinstance(q, Independent) and has_law(type(q), Independent):
         return Independent(widened(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+    if isinstance(q, Drawable) and q.base_dist is not None:
+        wide = copy.copy(q)
+        wide.base_dist = widened(q.base_dist)
+        return wide
     if isinstance(q, MixtureSameFamily):
         mixture = cast(Categorical, widened(q.mixture_distribution))
         return type(q)(mixture, widened(q.component_distribution), validate_args=False)

@@ -17,6 +17,9 @@ class Drawable(Distribution, abc.ABC):
     ``[*batch, *event]``, and ``generator`` is the source of all noise; torch's global generator if None.
     """
 
+    base_dist: Distribution | None = None
+    """The distribution whose parameters and support this one has, if it is made from one; None if it is not."""
+
     @abc.abstractmethod
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples, ``[*sample_shape, *batch, *event]``, without a graph."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical, Poisson
 from torch.nn.functional import one_hot
 
-from estimators import Integrand, Subset, inner, parameters
+from estimators import Integrand, Repeated, Subset, inner, parameters
 
 Theta = tuple[Tensor, ...]
 Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
@@ -34,6 +34,8 @@ class Case:
             parameters; E_q[f] is the weighted sum of f over the points.
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
+        combine: F, ``[..., k] -> [...]``, if f has one value for each sample of a set, ``[..., *batch, k, *event] ->
+            [..., *batch, k]``, and E_q[F(f)] is the expectation; otherwise None.
         steady: whether a sample always takes equally many random numbers, whatever the parameters of q. In torch's
             rejection samplers it does not: a change in one row (independent estimate) changes the noise of the next
             row.
@@ -45,6 +47,7 @@ class Case:
     f: Integrand
     nodes: Nodes
     particles: int | None = None
+    combine: Callable[[Tensor], Tensor] | None = None
     steady: bool = True
 
     def q(self, theta: Theta | None = None) -> Distribution:
@@ -57,9 +60,9 @@ class Case:
     def beside(self, t: Tensor) -> Tensor:
         """Return t, ``[..., *batch]``, in a shape that can be added to values of f.
 
-        If f has an axis of particles, an axis of length 1 is appended for it.
+        If f has an axis of particles or of the samples of a set, an axis of length 1 is appended for it.
         """
-        return t if self.particles is None else t.unsqueeze(-1)
+        return t if self.particles is None and self.combine is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
         """Return the exact E_q[f] of each batch element, ``[*batch]``, and the flat gradient of their sum at theta.
@@ -126,19 +129,16 @@ def counts(q: Distribution) -> tuple[Tensor, Tensor]:
     return x, q.log_prob(x).exp()
 
 
-def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return all points of a ``Subset``, and their probabilities.
-
-    A ``Subset`` is a distribution over k-hot vectors: D bits, of which exactly k are 1. The number of points is S = D!
-    / (k! (D - k)!).
+def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Return all S points of a distribution that enumerates its own support, and their probabilities.
 
     Args:
-        q: a ``Subset``, batch shape ``[*batch]``, event shape ``[D]``.
+        q: the distribution, such as a ``Subset``, batch shape ``[*batch]``, event shape ``[*event]``.
 
     Returns:
-        The points, ``[S, *batch, D]``, and the probability of each point, ``[S, *batch]``.
+        The points, ``[S, *batch, *event]``, and the probability of each point, ``[S, *batch]``.
     """
-    x: Tensor = q.enumerate_support()
+    x: Tensor = q.enumerate_support()  # type: ignore[no-untyped-call]
     return x, q.log_prob(x).exp()
 
 
@@ -231,7 +231,7 @@ CASES: tuple[Case, ...] = (
         (_tensor([0.4, -1.2, 0.3, 0.9], [-0.3, 0.8, 1.5, 0.0]),),
         lambda logits: Subset(logits, 2, validate_args=False),
         wave(0.4, -0.9),
-        subsets,
+        enumerated,
     ),
     Case(
         "Poisson, batch of 3",
@@ -256,6 +256,14 @@ CASES: tuple[Case, ...] = (
         wave(0.8),
         support,
         particles=3,
+    ),
+    Case(
+        "Categorical, batch of 2, sets of 2",
+        (_tensor([0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]),),
+        lambda logits: Repeated(Categorical(logits=logits, validate_args=False), 2),
+        lambda x: ((x + 1) * _tensor([0.4], [-0.9]).to(x.device)).sin(),
+        enumerated,
+        combine=lambda values: values.logsumexp(-1),
     ),
 )
 

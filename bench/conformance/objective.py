@@ -47,6 +47,10 @@ class ObjectiveConformance:
         """The costs of f, if f is a ``Return``, sum to f, and no cost depends on a choice after its own."""
         self._run(values.costs_of_f)
 
+    def test_sets_have_no_order(self) -> None:
+        """The integrand f, if it is a ``SetFunction``, does not depend on the order of the samples of a set."""
+        self._run(values.sets_of_f)
+
     def test_build_can_be_repeated(self) -> None:
         """Two builds are equal, also in float32: all data come from a seed."""
         self._run(values.repeated_build)

@@ -129,7 +129,10 @@ class Conformance:
             q = rows(trial.case.q(), FEW)
 
             def loss(w: Tensor, trial: Trial = trial, q: Distribution = q) -> Tensor:
-                combine = torch.mul if trial.case.particles is None else torch.add  # a bound is linear in its summand
+                summed = (
+                    trial.case.particles or trial.case.combine
+                )  # a bound is linear in its summand, and so is F here
+                combine = torch.add if summed else torch.mul
                 return trial.loss(q, lambda x: combine(trial.case.f(x), trial.case.beside(w)))
 
             w = torch.full(q.batch_shape, 0.7, dtype=torch.float64, requires_grad=True)
@@ -151,6 +154,7 @@ class Conformance:
             )
             return
         _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
+        _skip_if(self.estimator.needs_set, "a set function of multiples is no multiple of it")
         for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
@@ -553,8 +557,8 @@ class Conformance:
 
     def _serves(self, case: Case) -> bool:
         e = self.estimator
-        bound = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
-        return bound and e.refuses(type(inner(case.q()))) is None
+        fits = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
+        return fits and e.needs_set == (case.combine is not None) and e.refuses(type(inner(case.q()))) is None
 
     def _assert_mean(self, what: str, index: int, fact: str) -> None:
         """Assert that the mean loss (index 0) or gradient (index 1) is exact if and only if the declared fact holds."""

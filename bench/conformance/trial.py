@@ -20,7 +20,20 @@ from torch.distributions import Distribution, OneHotCategorical
 from torch.overrides import TorchFunctionMode
 
 from bench.conformance.cases import Case, Theta, flat, leaves
-from estimators import Bound, Estimator, Integrand, Refusal, Return, State, adapt, inner, parameters, rows, widths
+from estimators import (
+    Bound,
+    Estimator,
+    Integrand,
+    Refusal,
+    Return,
+    SetFunction,
+    State,
+    adapt,
+    inner,
+    parameters,
+    rows,
+    widths,
+)
 
 __tracebackhide__ = True  # pytest shows the check and the message, not this module's tensors
 FAILURE_RATE = 1e-6
@@ -114,9 +127,11 @@ class Trial:
         """Return the integrand to call the estimator with: f itself, or the bound over q whose log-joint is f.
 
         It is the bound if the estimator needs one, or the case has particles. If the estimator needs costs, it is f as
-        a sum of costs. If ``f`` is None, it is the f of the case.
+        a sum of costs; if the case has sets, the function of the set. If ``f`` is None, it is the f of the case.
         """
         f = self.case.f if f is None else f
+        if self.case.combine is not None:
+            return SetFunction(f, self.case.combine)
         whole = Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
         return in_costs(whole, q) if self.estimator.needs_costs else whole
 

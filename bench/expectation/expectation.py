@@ -34,7 +34,7 @@ from bench.expectation.trial import Function, q_of
 from bench.objectives import Objective, Problem, Theta
 from bench.records.seeds import draw_seed
 from bench.records.text import listed
-from estimators import Bound, Enumeration, Layers, Return, inner
+from estimators import Bound, Enumeration, Layers, Return, SetFunction, inner
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class Expectation(Objective):
         problem, own = self._trial()
         self._set(family=type(inner(own)), dim=coordinates_of(own))
         self._set(layer_families=own.families if isinstance(own, Layers) else (), costs=isinstance(f, Return))
+        self._set(sets=isinstance(f, SetFunction))
         found = replace(
             parts,
             names=names_used(problem, own, parts.theta),
@@ -207,7 +208,7 @@ class Expectation(Objective):
                 return point.wrapped(f)
 
             def integrand(own: Distribution) -> Any:
-                if isinstance(parts.f, Return):
+                if isinstance(parts.f, Return | SetFunction):
                     return parts.f.through(called, own)
                 whole = mapped(called(parts.f), parts.mapping, parts.axes)
                 return Bound(whole, own, self.particles) if self.bound else whole

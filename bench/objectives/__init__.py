@@ -8,6 +8,7 @@ from bench.objectives.autoencoders.categorical_vae import CategoricalVAE
 from bench.objectives.autoencoders.gaussian_vae import GaussianVAE
 from bench.objectives.autoencoders.sigmoid_belief_network import SigmoidBeliefNetwork
 from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
+from bench.objectives.best_of_k import BestOfK
 from bench.objectives.beta_moment import BetaMoment
 from bench.objectives.categorical_linear_quadratic import CategoricalLinearQuadratic
 from bench.objectives.categorical_polynomial import CategoricalPolynomial
@@ -38,6 +39,7 @@ from bench.objectives.von_mises_mean import VonMisesMean
 __all__ = [
     "BernoulliQuadratic",
     "BernoulliVAE",
+    "BestOfK",
     "BetaMoment",
     "CategoricalLinearQuadratic",
     "CategoricalPolynomial",

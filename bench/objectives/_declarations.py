@@ -39,7 +39,7 @@ FACTS = {
     ),
     **{
         name: _Fact(lambda v: isinstance(v, bool), "True or False")
-        for name in ("differentiable", "relaxable", "bound", "costs", "maximise", "has_exact")
+        for name in ("differentiable", "relaxable", "bound", "costs", "sets", "maximise", "has_exact")
     },
 }
 """The declared facts of an objective, by the name of the attribute."""

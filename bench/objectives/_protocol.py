@@ -82,6 +82,8 @@ class Objective(PlainFields, abc.ABC):
     """Whether f is a ``Bound``, such as an evidence lower bound."""
     costs: bool = False
     """Whether f is a ``Return``, which shows its costs."""
+    sets: bool = False
+    """Whether f is a ``SetFunction`` of several samples, which lie along q's first event axis."""
     maximise: bool = False
     """Whether training maximises the expectation instead of minimising it. (A bound is always maximised.)"""
     particles: int | None = None

@@ -15,7 +15,13 @@ from typing import Any, Literal, get_type_hints
 
 Kind = Literal["estimator", "objective"]
 FILE = Path(__file__).with_name("catalogue.json")
-NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bound", "needs_state": "state"}
+NEEDS = {
+    "needs_df": "df/dx",
+    "needs_relaxed_f": "relaxed f",
+    "needs_bound": "bound",
+    "needs_set": "set function",
+    "needs_state": "state",
+}
 """The needs of an estimator: declared fact -> words for people."""
 
 

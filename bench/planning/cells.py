@@ -115,4 +115,6 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
         return f"{estimator!r} needs the log-weights of a bound, and {name} is not one. Use {use}."
     if estimator.needs_costs and not objective.costs:
         return f"{estimator!r} needs a Return, an f that shows its costs, and {name} is not one. Use RLOO."
+    if estimator.needs_set and not objective.sets:
+        return f"{estimator!r} needs a SetFunction, an f of several samples, and {name} is not one. Use RLOO."
     return estimator.refuses_particles(objective.particles) if objective.bound else None

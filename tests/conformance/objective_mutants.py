@@ -21,6 +21,7 @@ from torch.distributions import (
 
 from bench.objectives import (
     BernoulliQuadratic,
+    BestOfK,
     GaussianQuadratic,
     GaussianThenCategorical,
     ImportanceWeighted,
@@ -1036,3 +1037,30 @@ class CostsDeclared(RandomWalk):
     def build(self, dtype=torch.float32, device="cpu"):
         problem = super().build(dtype, device)
         return replace(problem, integrand=lambda q: problem.integrand(q).total)
+
+
+@dataclass(frozen=True)
+class Sets(BestOfK):
+    """A set function whose ``combine`` is what a subclass says."""
+
+    def combine(self, values):
+        raise NotImplementedError
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+        return replace(problem, integrand=lambda q: replace(problem.integrand(q), combine=self.combine), exact=None)
+
+
+@dies("test_sets_have_no_order", "combine depends on the order of the values")
+@dataclass(frozen=True)
+class FirstOfK(Sets):
+    def combine(self, values):
+        return values[..., 0]
+
+
+@dies("test_sets_have_no_order", "declares sets = True, and its integrand is not a SetFunction")
+@dataclass(frozen=True)
+class SetsDeclared(BestOfK):
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+        return replace(problem, integrand=lambda q: lambda x: problem.integrand(q)(x))

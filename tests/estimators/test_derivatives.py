@@ -23,6 +23,7 @@ from estimators import (
     ReparameterizedMixture,
     ReparameterizedVonMises,
     ScoreFunction,
+    SetFunction,
     carry,
     catalogue,
     inner,
@@ -66,6 +67,8 @@ def serves(estimator, case):
         case is GAMMA and (estimator.needs_bound or "Measure" in repr(estimator))
     ):
         return False
+    if estimator.needs_set != (case.combine is not None):
+        return False
     return not estimator.needs_bound or not estimator.refuses_particles(case.particles)
 
 
@@ -76,6 +79,7 @@ each_pair = pytest.mark.parametrize(("estimator", "case"), PAIRS, ids=[f"{e!r}, 
 def loss_of(estimator, case, theta, f=None, generator=None):
     q, f = case.build(*theta), f or case.f
     f = Bound(f, q, case.particles) if estimator.needs_bound or case.particles else f
+    f = SetFunction(f, case.combine) if case.combine else f
     state = estimator.init(q, seeded(1)) if estimator.needs_state else None
     return estimator(f, q, generator, state)
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Distribution
 
 from bench import objectives
-from estimators import Bound, Refusal, catalogue, inner
+from estimators import Bound, Refusal, SetFunction, catalogue, inner
 from tests.problems import seeded
 
 NO_KERNEL = r"{}.* Meta tensors"
@@ -29,6 +29,8 @@ OBJECTIVES = [
 
 def serves(estimator, q, f):
     if estimator.refuses(type(inner(q))) is not None:
+        return False
+    if estimator.needs_set and not isinstance(f, SetFunction):
         return False
     return not estimator.needs_bound or (isinstance(f, Bound) and estimator.refuses_particles(f.particles) is None)
 

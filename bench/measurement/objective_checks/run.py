@@ -25,6 +25,7 @@ from bench.measurement.objective_checks.values import (
     costs_of_f,
     gradient_of_f,
     repeated_build,
+    sets_of_f,
     theta_through_q,
     values_of_f,
 )
@@ -40,6 +41,7 @@ QUICK: tuple[Check, ...] = (
     rows_of_q,
     values_of_f,
     costs_of_f,
+    sets_of_f,
     repeated_build,
     theta_through_q,
     density_of_samples,

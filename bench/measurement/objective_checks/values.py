@@ -10,7 +10,7 @@ from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, all_equal, mostly_equal
 from bench.measurement.objective_checks.parts import refuse_shared
 from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
-from estimators import Bound, Return, parameters, rows
+from estimators import Bound, Return, SetFunction, parameters, rows
 
 ALONE = 8
 """Number of samples that f is also given alone."""
@@ -74,6 +74,29 @@ def costs_of_f(trial: ObjectiveTrial) -> None:
             f"cost {ahead[0]} (counted from 0) changes with choice {ahead[1]}: it looks at {said}, so downstream "
             "credit would be biased. Move the cost to the column of the last choice that it reads, or declare reads"
         )
+
+
+def sets_of_f(trial: ObjectiveTrial) -> None:
+    """Check that f, if it is a ``SetFunction``, does not depend on the order of the samples of a set."""
+    shown = trial.problem.integrand(trial.q)
+    if isinstance(shown, SetFunction) != trial.objective.sets:
+        built = "a SetFunction" if isinstance(shown, SetFunction) else "not a SetFunction"
+        raise trial.fault(f"it declares sets = {trial.objective.sets}, and its integrand is {built}")
+    if not isinstance(shown, SetFunction):
+        raise NotJudged("f is no SetFunction")
+    f = trial.problem.integrand(trial.rows)
+    assert isinstance(f, SetFunction)
+    with trial.calling("the values of f"), torch.no_grad():
+        values = f.each(trial.many, trial.rows)
+        if not mostly_equal(f.together(values), f(trial.many), EXACT):
+            raise trial.fault("combine of its values is not f. Let f depend on the values alone")
+        if not all(
+            mostly_equal(f.together(values), f.together(v), EXACT) for v in (values.flip(-1), values.roll(1, -1))
+        ):
+            raise trial.fault(
+                "combine depends on the order of the values, and MultiSample puts them into other orders. Use a "
+                "function of the set, such as the largest value"
+            )
 
 
 def _values(trial: ObjectiveTrial, q: Distribution, x: Tensor) -> Tensor:
