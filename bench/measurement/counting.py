@@ -8,11 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.measurement.engine import Engine
-<<<<<<< HEAD
-from estimators import Bound, Integrand, InvalidIntegrand, PolicyReturn, Return, rows
-=======
-from estimators import Bound, Integrand, InvalidIntegrand, Return, SetFunction, rows
->>>>>>> 8ec8ed7 (Set functions: MultiSample averages over all sets of k samples, Repeated draws them, best-of-k judges them)
+from estimators import Bound, Integrand, InvalidIntegrand, PolicyReturn, Return, SetFunction, rows
 
 COUNT_ROWS = 64
 """Number of rows of q in the call whose evaluations are counted."""
@@ -95,12 +91,8 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
     """Return f with its evaluations counted: they are added to ``counter``.
 
     If f is a ``Bound`` (an evidence lower bound), each evaluation of the log-joint for one particle counts as one. If f
-<<<<<<< HEAD
-    is a ``Return`` (a sum of costs), one evaluation is all costs of a sample; if f is a ``PolicyReturn``, one reward.
-=======
-    is a ``Return`` (a sum of costs), one evaluation is all costs of a sample. If f is a ``SetFunction``, it is all
-    values of a set.
->>>>>>> 8ec8ed7 (Set functions: MultiSample averages over all sets of k samples, Repeated draws them, best-of-k judges them)
+    is a ``Return`` (a sum of costs), one evaluation is all costs of a sample. If f is a ``PolicyReturn``, it is one
+    reward, and if f is a ``SetFunction``, all values of a set.
     """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
@@ -109,11 +101,7 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
     if isinstance(f, Bound):
         log_joint, event_dims = f.log_joint, counter.event_dims - (f.particles is not None)
         return replace(f, log_joint=lambda x: watched(x, log_joint, event_dims))
-<<<<<<< HEAD
-    if isinstance(f, Return | PolicyReturn):
-=======
-    if isinstance(f, Return | SetFunction):
->>>>>>> 8ec8ed7 (Set functions: MultiSample averages over all sets of k samples, Repeated draws them, best-of-k judges them)
+    if isinstance(f, Return | PolicyReturn | SetFunction):
         return f.through(lambda inside: lambda x: watched(x, inside, counter.event_dims), f.q)
     return lambda x: watched(x, f, counter.event_dims)
 
@@ -134,10 +122,6 @@ def _compared(f: Integrand) -> Integrand:
     if isinstance(f, Bound):
         log_joint = f.log_joint
         return replace(f, log_joint=lambda x: unchanged(x, log_joint))
-<<<<<<< HEAD
-    if isinstance(f, Return | PolicyReturn):
-=======
-    if isinstance(f, Return | SetFunction):
->>>>>>> 8ec8ed7 (Set functions: MultiSample averages over all sets of k samples, Repeated draws them, best-of-k judges them)
+    if isinstance(f, Return | PolicyReturn | SetFunction):
         return f.through(lambda inside: lambda x: unchanged(x, inside), f.q)
     return lambda x: unchanged(x, f)
