@@ -24,6 +24,7 @@ from torch.distributions import (
     Transform,
     TransformedDistribution,
 )
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
 from estimators._laws import is_torchs
@@ -100,6 +101,9 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
         event, z = len(q.event_shape), (x - base.loc) / base.scale
         constant = over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
         return over_event(z.square(), event) / -2 - constant
+    if isinstance(base, Bernoulli):  # torch's own may refuse an x off the support
+        own, bits = torch.broadcast_tensors(base.logits, x)  # type: ignore[no-untyped-call]
+        return over_event(-binary_cross_entropy_with_logits(own, bits, reduction="none"), len(q.event_shape))
     if has_law(type(inner(q)), Poisson):
         rate, x = torch.broadcast_tensors(parameters(q)["rate"], x)  # type: ignore[no-untyped-call]
         counted = x.xlogy(torch.where(x > 0, rate, 1))  # torch's own has the derivative 0/0 at a rate of 0

@@ -80,7 +80,8 @@ def _refilled(name: str, value: Any, own: Mapping[str, Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: _refilled(f"{name}.{key}", each, own) for key, each in value.items()}
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        return type(value)(_refilled(f"{name}.{i}", each, own) for i, each in enumerate(value))
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes its fields one by one
+        return make(_refilled(f"{name}.{i}", each, own) for i, each in enumerate(value))
     return own.get(name, value) if isinstance(value, Tensor) else value
 
 

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Distribution, constraints
 from estimators._densities import log_prob
 from estimators._draws import draw
 from estimators._protocol import Refusal, inner
-from estimators._rows import first_parameter
+from estimators._rows import first_parameter, parameters
 from estimators._transforms import no_derivatives
 from estimators.chain import Chain
 
@@ -63,8 +63,9 @@ class Layers(Chain):
         validate_args: ignored; each layer checks its own arguments.
 
     Raises:
-        Refusal: there are fewer than two layers; the batch shape of a layer is not the shape of the samples before it;
-            or a layer is an integer ``Categorical``.
+        Refusal: there are fewer than two layers; the weights hold no floating-point tensor; a layer is no distribution,
+            or an integer ``Categorical``; its batch shape is not the shape of the samples before it; or ``shapes`` are
+            not the event shapes of the layers.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -82,7 +83,13 @@ class Layers(Chain):
                 f"{', '.join(type(each).__name__ for each in layers) or 'none'}). Use the distribution itself for one."
             )
         self.weights, self.layers = weights, layers
-        self.first: Distribution = layers[0](weights)
+        if not parameters(self):
+            raise Refusal(
+                "Layers needs the parameters of all layers as a mapping of floating-point tensors (got "
+                f"{type(weights).__name__}, which shows none). Use a dict such as {{'logits': logits}}, or "
+                "dict(network.named_parameters())."
+            )
+        self.first = self._made(0)
         """The distribution of the first layer."""
         self.shapes: list[Size] = [] if shapes is None else list(shapes)
         """The event shape of every layer."""
@@ -90,6 +97,11 @@ class Layers(Chain):
             with torch.no_grad():
                 for layer in self.tried():
                     self.shapes.append(layer.event_shape)
+        elif len(self.shapes) != len(layers) or self.shapes[0] != self.first.event_shape:
+            raise Refusal(
+                f"Layers needs the event shape of each of {len(layers)} layers, that of the first being "
+                f"{list(self.first.event_shape)} (got {[list(shape) for shape in self.shapes]}). Use shapes=None."
+            )
         super().__init__(self.first.batch_shape, Size((sum(self.widths),)), validate_args=False)
 
     def tried(self) -> Iterator[Distribution]:
@@ -139,7 +151,7 @@ class Layers(Chain):
         """
         if not z:
             return self.first
-        q = self.layers[len(z)](self.weights, *z)
+        q = self._made(len(z), *z)
         lead = z[-1].shape[: z[-1].dim() - len(self.shapes[len(z) - 1])]
         if q.batch_shape != lead:
             raise Refusal(
@@ -147,6 +159,12 @@ class Layers(Chain):
                 f"shape {list(z[-1].shape)} (expected {list(lead)}). Keep all axes on the left of the samples, and put "
                 "the layer's own axes into its event, as with Independent(q, 1)."
             )
+        return q
+
+    def _made(self, k: int, *z: Tensor) -> Distribution:
+        q: object = self.layers[k](self.weights, *z)
+        if not isinstance(q, Distribution):
+            raise Refusal(f"Layer {k + 1} of Layers is no distribution (got {type(q).__name__}). Return one.")
         return q
 
     def second(self, z1: Tensor) -> Distribution:

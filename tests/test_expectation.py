@@ -642,19 +642,35 @@ def test_weights_that_a_layer_takes_from_elsewhere_are_named():
         Expectation(layers, quadratic, theta=Net())
 
 
-def test_float32_tensors_that_layers_close_over_meet_float64():
+def test_layers_of_bits_are_summed_and_may_close_over_float32_tensors():
     def layers(data):
         def second(w, z):
             return Independent(Bernoulli(logits=z + (data @ w["v"]).mean(-2)), 1)
 
         return lambda theta: Layers(theta, [bits, second])
 
-    def exact(theta):
-        x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).to(theta["logits"])] * 6)
-        return (layers(torch.ones(4, 3).to(x))(theta).log_prob(x).exp() * quadratic(x)).sum()
+    theta, data = {"logits": LOGITS, "v": torch.eye(3)}, torch.arange(12.0).reshape(4, 3) / 10
+    e = Expectation(layers(data), lambda x: quadratic(x).square(), theta)
+    assert e.has_exact
+    value, gradient = exact_gradient(e, e.build())
+    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 6)
+    own = {name: t.double().requires_grad_() for name, t in theta.items()}
+    expected = (layers(data.double())(own).log_prob(x).exp() * quadratic(x).square()).sum()
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    found = torch.cat([g.flatten() for g in torch.autograd.grad(expected, list(own.values()))])
+    torch.testing.assert_close(torch.as_tensor(gradient).double(), found, rtol=1e-10, atol=1e-12)
+    above = lambda w, z: Independent(Bernoulli(logits=z + w["logits"]), 1)  # noqa: E731
+    assert not Expectation(lambda t: Layers(t, [bits, above]), quadratic, {"logits": torch.zeros(9)}).has_exact
 
-    e = Expectation(layers(torch.ones(4, 3)), quadratic, {"logits": LOGITS, "v": torch.eye(3)}, exact=exact)
-    assert measure(Nested("enumeration", "enumeration"), e, replicates=64, dtype="float64").verdict == "EXACT"
+
+def test_products_that_are_not_batched_and_layers_that_draw_are_named():
+    theta = {"logits": LOGITS, "v": torch.eye(3)}
+    flat = lambda w, z: Independent(Bernoulli(logits=nn.functional.linear(z, w["v"])), 1)  # noqa: E731
+    with pytest.raises(ValueError, match=r"two copies of its parameters.*weights.v \[2, 3, 3\].* must be batched"):
+        Expectation(lambda t: Layers(t, [bits, flat]), quadratic, theta)
+    noisy = lambda w, z: Independent(Bernoulli(logits=z @ w["v"] + torch.rand(3)), 1)  # noqa: E731
+    with pytest.raises(ValueError, match="q's functions draw random numbers"):
+        Expectation(lambda t: Layers(t, [bits, noisy]), quadratic, theta)
 
 
 def test_layers_are_measured_with_an_estimator_for_each():

@@ -21,6 +21,7 @@ from bench.expectation.arguments import called_with, checked, tensors_of
 from bench.expectation.conversion import Point, converted, unify
 from bench.expectation.facts import (
     coordinates_of,
+    enumeration_of,
     is_differentiable,
     is_enumerable,
     is_relaxable,
@@ -34,7 +35,7 @@ from bench.expectation.trial import Function, q_of
 from bench.objectives import Objective, Problem, Theta
 from bench.records.seeds import draw_seed
 from bench.records.text import listed
-from estimators import Bound, Enumeration, Layers, Return, SetFunction, inner
+from estimators import Bound, Layers, Return, SetFunction, inner
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class Expectation(Objective):
 
             def summed(theta: Theta) -> Tensor:
                 own = q(theta)
-                return Enumeration()(integrand(own), own).mean()
+                return enumeration_of(own)(integrand(own), own).mean()
 
             def known(theta: Theta) -> Tensor:
                 with point.converting():

@@ -14,7 +14,18 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from bench.expectation.trial import Function, f_of, samples_of
 from bench.measurement.graph import gradients_reached
 from bench.objectives import Problem
-from estimators import RLOO, Enumeration, Estimator, Refusal, Reparameterization, inner, parameters, rows
+from estimators import (
+    RLOO,
+    Enumeration,
+    Estimator,
+    Layers,
+    Nested,
+    Refusal,
+    Reparameterization,
+    inner,
+    parameters,
+    rows,
+)
 
 NUMBERS = 2**24
 """The exact value is a sum over the joint states of q only if these hold at most this many numbers in all."""
@@ -167,15 +178,22 @@ def coordinates_of(q: Distribution) -> int:
 def is_enumerable(q: Distribution) -> bool:
     """Return whether the exact value can be a sum over all joint states of q.
 
-    It can if ``Enumeration`` serves q, and if all states together hold at most 2^24 numbers.
+    It can if ``Enumeration`` serves q, or every layer of q, and if there are at most 65,536 states, which hold at most
+    2^24 numbers.
     """
-    if Enumeration().refuses(type(inner(q))):
+    estimator = enumeration_of(q)
+    if estimator.refuses(type(inner(q))) or (isinstance(q, Layers) and estimator.refuses_layers(q.families)):
         return False
     try:
-        states = Enumeration().points(q)
+        states = estimator.points(q)
     except Refusal:
         return False
-    return bool(states * math.prod((*q.batch_shape, *q.event_shape)) <= NUMBERS)
+    return states <= Enumeration.limit and states * math.prod((*q.batch_shape, *q.event_shape)) <= NUMBERS
+
+
+def enumeration_of(q: Distribution) -> Estimator:
+    """Return the estimator that sums over all states of q: for a ``Layers``, layer by layer."""
+    return Nested("enumeration", "enumeration") if isinstance(q, Layers) else Enumeration()
 
 
 def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:

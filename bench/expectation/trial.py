@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from bench.objectives import Problem
-from estimators import Bound, draw, parameters
+from estimators import Bound, Refusal, draw, parameters, rows
 
 Function = Callable[..., Any]
 """A function that a user gave."""
@@ -37,7 +37,29 @@ def q_of(problem: Problem, called_with: str) -> Distribution:
                 f"q differs between two calls with one theta, in {name}: it draws random numbers, as dropout does in "
                 "training mode. Call net.eval(), and draw other random numbers beforehand."
             )
+    _refuse_rows(q)
     return q
+
+
+def _refuse_rows(q: Distribution) -> None:
+    """Raise ``ValueError`` if two rows of q fail, or two calls of their density differ."""
+    r = rows(q, 2)
+    try:
+        x = samples_of(r)
+        twice = [r.log_prob(x) for _ in range(2)]
+    except (Refusal, NotImplementedError):
+        return  # found later, and said there
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in parameters(r).items())
+        raise ValueError(
+            f"q fails with two copies of its parameters, which have one more axis on the left ({shapes}): "
+            f"{said(error)}. Products must be batched, as in (z.unsqueeze(-2) @ w).squeeze(-2)."
+        ) from error
+    if not torch.equal(*twice):
+        raise ValueError(
+            "log q differs between two calls at the same samples: q's functions draw random numbers. Draw them "
+            "beforehand, or let them be choices of q."
+        )
 
 
 def samples_of(q: Distribution, n: int = 2) -> Tensor:

@@ -1,4 +1,5 @@
 import pickle
+from collections import namedtuple
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from estimators import (
     ARM,
     REBAR,
     RLOO,
+    Bound,
     DisARM,
     Enumeration,
     Estimator,
@@ -193,13 +195,17 @@ def test_layers_whose_batch_shapes_do_not_fit_are_refused():
         Layers(w, [lambda w: bits(w["logits"])])
     with pytest.raises(Refusal, match=r"Layer 1 of Layers is a Categorical.* Use OneHotCategorical"):
         Layers(w, [lambda w: Categorical(logits=w["logits"]), second])
+    with pytest.raises(Refusal, match=r"Layer 2 of Layers is no distribution \(got Tensor\)"):
+        Layers(w, [lambda w: bits(w["logits"]), lambda w, z: product(z, w["weight"])])
+    with pytest.raises(Refusal, match=r"that of the first being \[2\] \(got \[\[3\], \[2\]\]\)"):
+        Layers(w, [lambda w: bits(w["logits"]), second], shapes=[torch.Size([3]), torch.Size([2])])
 
 
 def test_weights_that_no_argument_holds_are_refused():
     hidden = leaf(0.4, -0.9)
-    q = Layers({}, [lambda _: bits(hidden), lambda _, z: bits(z)])
-    with pytest.raises(Refusal, match="no argument of its constructor is a tensor or a mapping of tensors"):
-        rows(q, 3)
+    for weights, kind in (({}, "dict"), (torch.nn.ParameterDict({"w": hidden}), "ParameterDict"), (None, "NoneType")):
+        with pytest.raises(Refusal, match=rf"a mapping of floating-point tensors \(got {kind}, which shows none\)"):
+            Layers(weights, [lambda _: bits(hidden), lambda _, z: bits(z)])
     fixed = Layers({"bias": leaf(0.2, 0.1)}, [lambda _: bits(hidden), lambda w, z: bits(z + w["bias"])])
     with pytest.raises(Refusal, match=r"its batch shape is \[\] \(expected \[3\]\)"):
         rows(fixed, 3)
@@ -227,6 +233,22 @@ def test_parts_of_layers():
     r = rows(q, 6)
     assert r.batch_shape == (6, 3)
     assert [p.shape for p in parameters(r).values()] == [(6, 3, 2), (6, 2)]
+
+
+def test_weights_may_be_a_named_tuple():
+    W = namedtuple("W", "logits bias")
+    q = Layers(W(leaf(0.4, -0.9), leaf(0.2, 0.1)), [lambda w: bits(w.logits), lambda w, z: bits(z + w.bias)])
+    assert rows(q, 5).batch_shape == (5,)
+
+
+def test_a_bound_over_layers_is_evaluated_off_the_support():
+    w = {"logits": leaf(0.4, -0.9), "bias": leaf(0.2, 0.1)}
+    checking = lambda logits: Independent(Bernoulli(logits=logits, validate_args=True), 1)  # noqa: E731
+    q = Layers(w, [lambda w: checking(w["logits"]), lambda w, z: checking(z + w["bias"])])
+    x = torch.full((4,), 0.25, dtype=w["bias"].dtype)
+    each = [(z * a - a.exp().log1p()).sum() for z, a in ((x[:2], w["logits"]), (x[2:], x[:2] + w["bias"]))]
+    torch.testing.assert_close(Bound(lambda x: x.sum(-1), q)(x), x.sum() - sum(each))
+    assert Nested("gumbel-softmax", "rloo")(Bound(lambda x: x.sum(-1), q), q, seeded(0)).isfinite()
 
 
 # The conformance suite -----------------------------------------------------------------------------------------------
