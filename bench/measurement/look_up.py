@@ -28,22 +28,21 @@ class LookUp:
         f: the integrand.
 
     Raises:
-        Lost: the table would be too large; the message says which number to lower.
+        Lost: the table would be too large, and the message says which number to lower; or there is no table.
     """
 
     def __init__(self, estimator: Estimator, q: TokenSequence, f: Integrand) -> None:
-        self.estimator, self.table = estimator, ScoreTable(q)
-        self.sequences = Sequences(q, f)
+        self.estimator, self.table, self.sequences = estimator, ScoreTable(q), Sequences(estimator, q, f)
 
     def __call__(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls of the estimator, each ``[count, *own shape]``.
 
         They are the gradients of the mean over the prompts, at each parameter of q that requires gradients.
         """
-        return self._weighted(self.sequences, self.sequences.draw(self.estimator, count, generator))
+        return self._weighted(self.sequences, self.sequences.draw(count, generator))
 
     def _weighted(self, sequences: Sequences, numbers: Tensor) -> tuple[Tensor, ...]:
-        return self.table.gradients(numbers, sequences.weights(self.estimator, numbers) / numbers.shape[1])
+        return self.table.gradients(numbers, sequences.weights(numbers) / numbers.shape[1])
 
     def check(self, autograd: Autograd, generator: Generator) -> None:
         """Compare the gradients of a few calls with those of autograd, on the samples that the estimator draws.
@@ -62,12 +61,12 @@ class LookUp:
 
         def reward(x: Tensor) -> Tensor:
             drawn.append(x)
-            return (x * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1).to(self.sequences.rewards).sin()
+            return (x * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1).to(self.sequences.values).sin()
 
         r = rows(q, TRIAL_ROWS)
         expected = autograd(r, f.through(lambda _: reward, r), generator)
         x = max(drawn, key=Tensor.dim)  # greedy decoding has no axis of samples
-        sequences = Sequences(q, f.through(lambda _: reward, q))
+        sequences = Sequences(self.estimator, q, f.through(lambda _: reward, q))
         found = self._weighted(sequences, sequences.numbers(x).movedim(0, -1))
         scale = max(float(t.abs().max()) for t in (*expected, *found))
         off = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
@@ -83,7 +82,7 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
     """Return the look-up of an estimator's gradients; None if they are left to autograd.
 
     There is one if the estimator says by which numbers it multiplies scores, in ``weights`` or ``coefficients``, and q
-    is a ``TokenSequence`` whose score table is not too large.
+    is a ``TokenSequence`` whose score table is not too large. An f with noise of its own has none.
     """
     policy = inner(q)
     needs_more = estimator.needs_state or estimator.needs_costs or estimator.needs_bound

@@ -6,73 +6,78 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
+from bench.records.lines import Lost
 from estimators import Estimator, Integrand, PolicyReturn, TokenSequence
 from estimators.policy_gradient import PolicyGradient
 
 
 class Sequences:
-    """All answers of a ``TokenSequence`` to its prompts, and what estimators read of each of them.
+    """All answers of a ``TokenSequence`` to its prompts, and what an estimator reads of each of them.
 
     Answer s in the support of q, to prompt p, has the number ``p S + s``. No tensor has a graph.
 
     Args:
+        estimator: an estimator with ``weights``, such as a ``PolicyGradient``, or with ``coefficients``.
         q: the policy, batch shape ``[P]``.
         f: the integrand.
+
+    Raises:
+        Lost: f has noise of its own: it gives other values in a second call.
     """
 
-    def __init__(self, q: TokenSequence, f: Integrand) -> None:
+    def __init__(self, estimator: Estimator, q: TokenSequence, f: Integrand) -> None:
         f = f if isinstance(f, PolicyReturn) else PolicyReturn(f)
-        self.q, self.f = q, f if f.q is not None else f.through(lambda g: g, q)
+        self.estimator, self.q, self.f = estimator, q, f if f.q is not None else f.through(lambda g: g, q)
         self.size, self.x = q.support_size, q.enumerate_support()
         self.inside = _by_number(q.mask(self.x))
+        self.family = cast(PolicyGradient, estimator) if hasattr(estimator, "weights") else None
         with torch.no_grad():
-            self.values, self.rewards = _by_number(self.f(self.x)), _by_number(self.f.rewards(self.x))
+            evaluate = self.f if self.family is None else self.f.rewards
+            self.values, again = (_by_number(evaluate(self.x)) for _ in range(2))
             self.log_probs = _by_number(q.log_probs(self.x))
             others = (self.f.reference, self.f.sampler)
             self.log_ref, self.log_mu = (
                 None if each is None else _by_number(each.log_probs(self.x)) for each in others
             )
-        self.bounds = _bounds(self.log_probs, q.prompts)
-        self.sampler_bounds = self.bounds if self.log_mu is None else _bounds(self.log_mu, q.prompts)
+        if not torch.equal(self.values.nan_to_num(), again.nan_to_num()):
+            raise Lost("f gives other values for equal sequences: its gradients cannot be looked up.")
+        drawn = self.log_probs if self.family is None or self.log_mu is None else self.log_mu
+        self.bounds = _bounds(drawn, q.prompts)
 
-    def draw(self, estimator: Estimator, rows: int, generator: Generator) -> Tensor:
-        """Return the numbers of the n samples of an estimator for each row and prompt, ``[rows, P, n]``.
+    def draw(self, rows: int, generator: Generator) -> Tensor:
+        """Return the numbers of the n samples of the estimator for each row and prompt, ``[rows, P, n]``.
 
-        Each sample takes one uniform number, by inverse transform in float64. An estimator with ``weights`` draws
-        from the integrand's sampler if there is one, every other from q.
+        Each sample takes one uniform number, by inverse transform in float64. For an estimator with ``weights``, the
+        integrand's sampler draws if there is one, for every other estimator q.
 
         Args:
-            estimator: the estimator, which has a number of samples n.
             rows: number of rows.
             generator: the source of the noise.
         """
-        bounds = self.sampler_bounds if hasattr(estimator, "weights") else self.bounds
-        n, prompts = estimator.points(self.q), len(bounds)
-        u = torch.rand((prompts, rows * n), dtype=bounds.dtype, device=bounds.device, generator=generator)
-        first = self.size * torch.arange(prompts, device=bounds.device)
-        numbers = torch.searchsorted(bounds, u, right=True).add_(first.unsqueeze(-1))
+        n, prompts = self.estimator.points(self.q), len(self.bounds)
+        u = torch.rand((prompts, rows * n), dtype=torch.float64, device=self.bounds.device, generator=generator)
+        first = self.size * torch.arange(prompts, device=u.device)
+        numbers = torch.searchsorted(self.bounds, u, right=True).add_(first.unsqueeze(-1))
         return numbers.view(prompts, rows, n).transpose(0, 1)
 
-    def weights(self, estimator: Estimator, numbers: Tensor) -> Tensor:
-        """Return what an estimator multiplies the score of each token by, ``[rows, P, n, T]`` or ``[rows, P, n, 1]``.
+    def weights(self, numbers: Tensor) -> Tensor:
+        """Return what the estimator multiplies the score of each token by, ``[rows, P, n, T]`` or ``[rows, P, n, 1]``.
 
-        Args:
-            estimator: an estimator with ``weights`` or ``coefficients``.
-            numbers: the numbers of its samples, ``[rows, P, n]``.
+        ``numbers`` are those of its samples, ``[rows, P, n]``.
         """
-        if not hasattr(estimator, "weights"):
-            found = estimator.coefficients(look_up(self.values, numbers).movedim(-1, 0))
+        values = look_up(self.values, numbers)
+        if self.family is None:
+            found = self.estimator.coefficients(values.movedim(-1, 0))
             assert found is not None
             return found.movedim(0, -1).unsqueeze(-1)
-        family = cast(PolicyGradient, estimator)
-        return family.weights(
-            look_up(self.rewards, numbers),
+        return self.family.weights(
+            values,
             look_up(self.log_probs, numbers),
             None if self.log_ref is None else look_up(self.log_ref, numbers),
             None if self.log_mu is None else look_up(self.log_mu, numbers),
             look_up(self.inside, numbers),
-            greedy=self.greedy.expand(numbers.shape[:-1]) if family.needs_greedy else None,
-            squares=look_up(self.squares, numbers) if family.needs_squares else None,
+            greedy=self.greedy.expand(numbers.shape[:-1]) if self.family.needs_greedy else None,
+            squares=look_up(self.squares, numbers) if self.family.needs_squares else None,
             beta=self.f.beta,
         )
 

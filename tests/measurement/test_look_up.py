@@ -9,9 +9,10 @@ import torch
 
 from bench.measurement import score_table
 from bench.measurement.engine import Engine
+from bench.measurement.look_up import look_up_of
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import RLOO, VIMCO, InvalidLoss, ScoreFunction, rows
+from estimators import RLOO, VIMCO, InvalidLoss, PolicyReturn, ScoreFunction, rows
 from estimators.policy_gradient import PolicyGradient
 from tests.measurement.objectives import POLICIES, Answers
 from tests.problems import seeded
@@ -63,7 +64,7 @@ def test_the_gradients_are_those_of_autograd_on_the_samples_of_one_call(estimato
         ]
     )
     look_up = cell.look_up
-    weights = look_up.sequences.weights(estimator, numbers)
+    weights = look_up.sequences.weights(numbers)
     found = look_up.table.gradients(numbers, weights / cell.q.prompts)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     assert any(g.abs().max() > 1e-3 for g in expected)
@@ -76,7 +77,7 @@ def test_the_law_of_the_samples_is_exact(sampler):
     cell = engine(estimator)
     sequences, f = cell.look_up.sequences, cell.problem.integrand(cell.q)
     law = f.sampler if sampler else cell.q
-    lengths = (sequences.sampler_bounds if sampler else sequences.bounds).diff(prepend=torch.zeros(2, 1).double())
+    lengths = sequences.bounds.diff(prepend=torch.zeros(2, 1).double())
     torch.testing.assert_close(lengths.T, law.log_prob(law.enumerate_support()).exp(), rtol=1e-12, atol=1e-15)
 
 
@@ -84,7 +85,7 @@ def test_the_samples_have_this_law():
     """Count each sequence: scores of multinomial counts, at the failure rate of ``tests.tolerances``."""
     cell, rows, n = engine(RLOO(n=2)), 20_000, 2
     sequences = cell.look_up.sequences
-    numbers = sequences.draw(RLOO(n=n), rows, seeded(3))
+    numbers = sequences.draw(rows, seeded(3))
     assert numbers.shape == (rows, 2, n)
     count = torch.bincount(numbers.flatten(), minlength=2 * sequences.size).double()
     p = cell.q.log_prob(sequences.x).exp().T.flatten().detach()
@@ -153,6 +154,18 @@ def test_gradients_are_left_to_autograd_if_the_table_is_too_large(monkeypatch):
 @pytest.mark.parametrize("estimator", [Doubled(), ScoreFunction(n=2, baseline="optimal"), VIMCO()])
 def test_gradients_are_left_to_autograd_without_weights(estimator):
     assert engine(estimator).look_up is None
+
+
+@pytest.mark.parametrize("estimator", [RLOO(), PolicyGradient()])
+def test_an_f_with_noise_of_its_own_is_evaluated_anew_for_each_sample(estimator):
+    cell = engine(RLOO())
+    noise = seeded()
+
+    def f(x):
+        return torch.rand(x.shape[:-1], generator=noise, dtype=torch.float64)
+
+    assert look_up_of(estimator, cell.q, PolicyReturn(lambda x: x.sum(-1).double())) is not None
+    assert look_up_of(estimator, cell.q, PolicyReturn(f)) is None
 
 
 def test_a_draw_depends_on_its_number_alone():
