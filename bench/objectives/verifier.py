@@ -14,9 +14,12 @@ from bench.objectives.policy_targets import ENUMERATED, elements, penalised_rewa
 from estimators import (
     RLOO,
     Estimator,
+    Integrand,
     Policy,
     PolicyReturn,
     RecurrentPolicy,
+    Repeated,
+    SetFunction,
     TablePolicy,
     TokenSequence,
     TransformerPolicy,
@@ -34,6 +37,8 @@ HARDEST, EASIEST = 0.01, 0.9
 """Probability of a right answer to the first and to the last prompt, if all tokens are equally probable."""
 LONGEST = 64
 """Largest length."""
+MOST_ANSWERS = 64
+"""Largest number of answers that are judged together."""
 WEIGHTS = 2**20
 """Largest number of weights: each of the estimates computed at a time has a gradient of this size."""
 
@@ -55,6 +60,11 @@ class Verifier(Objective):
     The reference policy is fixed: its weights are those of q, moved by the share ``drift`` towards other random
     weights. So is the policy that draws the samples of estimators made for it, moved by the share ``off_policy``.
 
+    With k above 1, k answers to a prompt are judged together: f is 1 if any of them is right (pass@k). q is then a
+    ``Repeated``, and f a ``SetFunction``; there is no penalty and no other sampler.
+
+    ``E f = 1 - (1 - P(r = 1))^k``
+
     Exact value: the sum over all sequences, if they are few enough; else a long run takes its place. Bad arguments
     raise ``ValueError``.
 
@@ -66,6 +76,7 @@ class Verifier(Objective):
         kl: weight of the penalty.
         drift: distance of the reference policy, from 0 (the policy itself) to 1 (another one).
         off_policy: distance of the policy that draws samples, from 0 (the policy itself) to 1 (another one).
+        k: number of answers that are judged together, from 1 to 64.
         seed: seed of all weights; the right answers do not depend on it.
 
     Reference: rewards that can be verified: Lambert et al. 2024 (Tulu 3); synthetic.
@@ -78,9 +89,9 @@ class Verifier(Objective):
     kl: float = 0.0
     drift: float = 0.5
     off_policy: float = 0.0
+    k: int = 1
     seed: int = 0
 
-    family = TokenSequence
     differentiable = False
     relaxable = False
     maximise = True
@@ -88,11 +99,15 @@ class Verifier(Objective):
 
     def __post_init__(self) -> None:
         one_of(self, "policy", *POLICIES)
-        at_least(self, vocabulary=2, length=1, prompts=1, seed=0)
+        at_least(self, vocabulary=2, length=1, prompts=1, k=1, seed=0)
         finite(self, "kl")
         between(self, drift=(0.0, 1.0), off_policy=(0.0, 1.0))
         if self.length > LONGEST:
             raise error(self, "length", f"a whole number length <= {LONGEST}")
+        if self.k > MOST_ANSWERS:
+            raise error(self, "k", f"a whole number k <= {MOST_ANSWERS}")
+        if self.k > 1 and (self.kl or self.off_policy):
+            raise error(self, "k", f"k=1 with kl={self.kl} and off_policy={self.off_policy}")
         if (count := sum(self._sizes())) > WEIGHTS:
             raise ValueError(
                 f"Verifier needs a policy of at most {WEIGHTS:,} weights (got {count:,} with policy={self.policy!r}, "
@@ -101,14 +116,24 @@ class Verifier(Objective):
             )
 
     @property
+    def family(self) -> type[Distribution]:  # type: ignore[override]
+        """``TokenSequence``; ``Repeated`` if several answers are judged together."""
+        return TokenSequence if self.k == 1 else Repeated
+
+    @property
+    def sets(self) -> bool:  # type: ignore[override]
+        """Whether several answers are judged together."""
+        return self.k > 1
+
+    @property
     def network(self) -> Policy:
         """The policy."""
         return POLICIES[self.policy](self.vocabulary)
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of tokens of the longest answer."""
-        return self.length
+        """Number of tokens of the longest answers that are judged together."""
+        return self.k * self.length
 
     def _sizes(self) -> list[int]:
         """Return the number of numbers in each weight of the policy."""
@@ -117,7 +142,7 @@ class Verifier(Objective):
     @property
     def row_elements(self) -> int:
         """Number of elements in the largest weight, or in what the policy computes for all tokens, if that is more."""
-        return max([*self._sizes(), self.prompts * self.length * self.network.widest])
+        return max([*self._sizes(), self.k * self.prompts * self.length * self.network.widest])
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
@@ -140,18 +165,27 @@ class Verifier(Objective):
         )
         digits = torch.tensor([pow(self.vocabulary, t, MODULUS) for t in reversed(range(self.length))], device=device)
         right, prompt = right_checksums(self).to(device, dtype), torch.arange(self.prompts, device=device)
+        if self.k > 1:
+            prompt = prompt.unsqueeze(-1)
 
         def reward(x: Tensor) -> Tensor:
             return right[prompt, (x * digits).sum(-1) % MODULUS]
 
         def q(theta: Theta) -> Distribution:
-            return self._with(theta)
+            return self._with(theta) if self.k == 1 else Repeated(self._with(theta), self.k)
 
-        def f(q: Distribution | None = None) -> PolicyReturn:
+        def f(q: Distribution | None = None) -> Integrand:
+            if self.k > 1:
+                return SetFunction(reward, lambda rewards: rewards.amax(-1), q)
             drawn = self._with(sampler) if self.off_policy else None
             return PolicyReturn(reward, self._with(reference), drawn, self.kl, q=q)
 
         def exact(theta: Theta) -> Tensor:
+            if self.k > 1:
+                answers = self._with(theta)
+                x = answers.enumerate_support()
+                p = (answers.log_prob(x).exp() * reward(x.unsqueeze(-2)).squeeze(-1)).sum(0)
+                return (1 - (1 - p) ** self.k).mean()
             return penalised_reward(self._with(theta), f())
 
         theta = {name: w.clone().requires_grad_() for name, w in own.items()}

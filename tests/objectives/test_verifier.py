@@ -190,6 +190,8 @@ def test_what_is_too_large_is_refused_before_memory_is_taken():
         ({"drift": 1.5}, "drift from 0 to 1"),
         ({"kl": math.nan}, "finite number kl"),
         ({"vocabulary": 1}, "vocabulary >= 2"),
+        ({"k": 0}, "k"),
+        ({"k": 2, "kl": 0.1}, "k=1 with kl=0.1"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):
@@ -202,3 +204,19 @@ def test_training_raises_the_reward():
     trainee = Trainee(Cell(RLOO(n=8), Verifier()), Training(steps=50, rate=0.1, replicates=0), 0)
     curve = trainee.train(lambda *_: None)["curves"]["value"]
     assert curve[-1] > curve[0] + 0.3
+
+
+def test_answers_judged_together_have_the_value_of_pass_at_k():
+    alone, together = (Verifier(k=k).build(torch.float64) for k in (1, 3))
+    x = together.q(together.theta).base_dist.enumerate_support()
+    right = together.integrand(together.q(together.theta)).values(x.unsqueeze(-2)).squeeze(-1)
+    assert torch.equal(right, alone.integrand(alone.q(alone.theta)).reward(x))
+    wanted = policy_targets(alone.q(alone.theta), alone.integrand(alone.q(alone.theta)), k=3)["pass@k"]
+    value = together.exact(together.theta)
+    assert torch.allclose(value, wanted, rtol=1e-13, atol=0)
+    for got, expected in zip(
+        torch.autograd.grad(value, list(together.theta.values())),
+        torch.autograd.grad(wanted, list(alone.theta.values())),
+        strict=True,
+    ):
+        assert torch.allclose(got, expected, rtol=0, atol=1e-13)
