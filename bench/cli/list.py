@@ -137,7 +137,7 @@ def _serving(kind: Kind, entries: Entries, family: str) -> Entries:
 
     cls = family_named(family)
     if kind == "objective":
-        return {name: facts for name, facts in entries.items() if facts["family"] == cls.__name__}
+        return {name: facts for name, facts in entries.items() if issubclass(load(Selector(name), kind).family, cls)}
     return {name: facts for name, facts in entries.items() if load(Selector(name), kind)().refuses(cls) is None}
 
 
@@ -146,8 +146,8 @@ def _serving(kind: Kind, entries: Entries, family: str) -> Entries:
 
 def _explained(text: str, *, json: bool) -> str:
     """Return everything about an estimator or objective: what it is, formula, parameters, source, code to paste."""
-    from bench.planning.loading import load
-    from bench.planning.selectors import UsageError, check_name, parse
+    from bench.planning.loading import expand, load
+    from bench.planning.selectors import UsageError, check_name, full_label, parse
 
     selector = parse(text)
     known = [kind for kind in KINDS if canonical_name(kind, selector.name)]
@@ -170,6 +170,11 @@ def _explained(text: str, *, json: bool) -> str:
     parts += ["", _folded(before.rstrip(), width), *_parameters(facts, arguments(cls), width)]
     parts += ["", _folded(source, width)] if source and source not in before else []
     parts += ["", f"Also called: {', '.join(facts['aliases'])}"] if facts.get("aliases") else []
+    for each in expand(selector, kind) if selector.params else ():
+        said = full_label(each)
+        if scale := getattr(each, "gradient_scale", None):
+            said += f": its expected gradient is {scale:g} times the exact one"
+        parts += ["", f"As given: {said}"]
     parts += ["", "To measure it:", f"  {program()} {_measuring(kind, name, cls)}"]
     return "\n".join([*parts, *(_pasted(kind, cls.__name__, facts) if facts else [])])
 

@@ -53,6 +53,18 @@ def test_a_family_selects_what_serves_it(call):
     assert (wrong.code, "Did you mean 'Bernoulli'?" in wrong.err) == (2, True)
 
 
+def test_a_family_selects_the_objectives_of_its_subclasses(call):
+    assert {"corridor", "random-walk", "sigmoid-belief-network"} < set(entries(call("list", "--for", "Chain").out))
+
+
+def test_parameters_that_are_given_are_checked_and_their_facts_are_said(call):
+    said = call("list", "grpo:n=4,normalise=false,true").out
+    assert "As given: grpo:n=4,normalise=false: its expected gradient is 0.75 times the exact one\n" in said
+    assert "As given: grpo:n=4\n" in said
+    wrong = call("list", "grpo:m=3")
+    assert (wrong.code, "grpo has no parameter 'm'" in wrong.err) == (2, True)
+
+
 def test_groups_are_kinds_of_method(call):
     groups = dict(re.findall(r"(?m)^(\S.*)\n((?:  .*\n)+)", call("list", "estimators").out))
     titles = {title: set(entries(text)) for title, text in groups.items()}
