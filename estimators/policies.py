@@ -161,7 +161,7 @@ def looked_up(table: Tensor, index: Tensor) -> Tensor:
 
 def times(h: Tensor, matrix: Tensor) -> Tensor:
     """Return the product of rows and B matrices: ``[B, ..., W]`` and ``[B, W, U]`` give ``[B, ..., U]``."""
-    return (h.flatten(1, -2) @ matrix).reshape(*h.shape[:-1], -1)
+    return (h.flatten(1, -2) @ matrix).reshape(*h.shape[:-1], matrix.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,13 @@ class TokenSequence(Chain):
 
         Args:
             x: sequences, ``[..., *batch, T]``.
+
+        Raises:
+            Refusal: x does not hold whole numbers.
         """
+        if x.is_floating_point() or x.dtype == torch.bool:
+            raise Refusal(f"TokenSequence needs tokens that are whole numbers (got {x.dtype}). Use x.long().")
+        x = x.long()
         x = x.expand(torch.broadcast_shapes(x.shape, self.batch_shape + self.event_shape))  # type: ignore[no-untyped-call]
         weights = self._weights()
         sets = next(iter(weights.values())).shape[0]
@@ -171,7 +177,7 @@ class TokenSequence(Chain):
         if self._validate_args:
             self._validate_sample(value)
         logits = self.logits(value)
-        value = value.expand(logits.shape[:-1])
+        value = value.long().expand(logits.shape[:-1])
         each = logits.log_softmax(-1).gather(-1, value.unsqueeze(-1)).squeeze(-1)
         after = torch.zeros_like(each).masked_fill(value != 0, -torch.inf)
         return torch.where(_going(value), each, after)

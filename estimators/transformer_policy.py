@@ -105,7 +105,9 @@ class TransformerPolicy(Policy):
         kept: Cache = []
         for i, block in enumerate(zip(*(weights[name].unbind(1) for name in names), strict=True)):
             attention_norm, attention, projection, mlp_norm, up, down = block
-            both = times(_normed(h, attention_norm), attention).reshape(*h.shape[:-1], 3, self.heads, -1)
+            both = times(_normed(h, attention_norm), attention).reshape(
+                *h.shape[:-1], 3, self.heads, self.width // self.heads
+            )
             query, key, value = both.transpose(-2, -4).unbind(-3)  # each [B, N, P, heads, positions, W / heads]
             if cache:
                 key, value = (torch.cat(pair, -2) for pair in zip(cache[i], (key, value), strict=True))

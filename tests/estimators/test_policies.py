@@ -135,3 +135,9 @@ def test_wrong_sizes_are_refused(call, words):
 def test_sequences_of_one_token_are_categories(policy):
     q = TokenSequence(policy.initial(PROMPTS, 1, seeded(), LIKE), policy, PROMPTS, 1)
     torch.testing.assert_close(q.log_prob(q.enumerate_support()).exp().sum(0), LIKE.new_ones(PROMPTS))
+
+
+@pytest.mark.parametrize("policy", [TablePolicy(VOCABULARY), *FORMULAS], ids=repr)
+def test_no_samples_are_no_mistake(policy):
+    q = made(policy)
+    assert q.log_probs(q.sample((0,))).shape == (0, ROWS, PROMPTS, LENGTH)

@@ -153,6 +153,13 @@ def test_wrong_arguments_are_refused_in_a_sentence(change, words):
         TokenSequence(**given)
 
 
+def test_tokens_are_whole_numbers():
+    q = made(TablePolicy(VOCABULARY))
+    with pytest.raises(Refusal, match=r"tokens that are whole numbers \(got torch.float32\). Use x.long\(\)"):
+        q.log_prob(q.sample().float())
+    assert torch.equal(q.log_prob(q.mode.to(torch.uint8)), q.log_prob(q.mode))
+
+
 def test_a_vocabulary_of_one_is_refused():
     with pytest.raises(Refusal, match=r"vocabulary >= 2 \(got vocabulary=1\)"):
         TablePolicy(1)
