@@ -78,7 +78,7 @@ def lines(path: Path) -> Iterator[bytes]:
         Unreadable: the file cannot be read, or is a folder, a pipe or a device.
     """
     try:
-        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb", buffering=2**18) as file:
             yield from file
     except FileNotFoundError:
         raise

@@ -202,12 +202,14 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     Raises:
         Damaged: the line is not a record, or one of a newer schema.
     """
-    line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")  # editors add the mark, power cuts the zeros
+    if not (line.startswith(b"{") and line.endswith(b"}")):  # editors add a mark, power cuts zeros
+        line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")
     if not line:
         return None
+    is_escaped = b"\\" in line
     try:
         record = decoded(line)
-        if b"\\" in line or b"\x7f" in line or not line.isascii():  # otherwise all of it is printable
+        if is_escaped or b"\x7f" in line or not line.isascii():  # otherwise all of it is printable
             record = cleaned(record)
     except (ValueError, RecursionError):
         if torn(line):
@@ -218,7 +220,7 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     _check_schema(record, folder, number)
     try:
         shapes.check(record)
-        whole: Record = arrays.with_vectors(record, folder) if b"\\u" in line or b'"array"' in line else record
+        whole: Record = arrays.with_vectors(record, folder) if is_escaped or b'"array"' in line else record
         shapes.check_lengths(whole)
     except (shapes.Misshapen, RecursionError) as error:
         said = "its nesting is too deep" if isinstance(error, RecursionError) else error

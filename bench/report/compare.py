@@ -6,9 +6,10 @@ from typing import Any
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
+from bench.report.aligned import plain_table
 from bench.report.frame import setting_text
 from bench.report.layout import broken, fitting
-from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
+from bench.stats import ComparedRun, LogRatio, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
 from bench.stats.summary import finite
 
@@ -124,16 +125,14 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
 
 def table(found: Sequence[Comparison], width: int = 1000) -> str:
     """Return comparisons as a text table in lines of at most ``width`` characters, with one row per comparison."""
-    from tabulate import tabulate
-
     rows = []
     for c in found:
         ratio = NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}"
         rows.append([c.cell, c.variance_a, c.variance_b, ratio, format_number(c.per_evaluation, 3), c.noise, c.word])
-    room = width - len(HEADER)  # tabulate puts two spaces between columns
+    room = width - len(HEADER)  # two spaces are between columns
     kept = fitting(HEADER, rows, room, DROPPED_FIRST, dict.fromkeys(HEADER, 12) | {"cell": 26})
     shown = [[broken(cell, kept[name]) for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in rows]
-    text = tabulate(shown, [broken(*column) for column in kept.items()], tablefmt="simple", disable_numparse=True)
+    text = plain_table([broken(*column) for column in kept.items()], shown)
     dropped = [name for name in HEADER if name not in kept]
     return f"{text}\n\ntoo narrow for {', '.join(dropped)}; --json has all" if dropped else text
 
@@ -217,17 +216,11 @@ def _variance(record: Record, run: ComparedRun) -> str:
 
 
 def _compared(pairs: Sequence[Pair]) -> list[Comparison]:
-    runs = [(ComparedRun.of(a), ComparedRun.of(b)) for _, a, b in pairs]
-    ratios = [
-        compare(y, x, common=_share_noise(a, b))
-        if x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])
-        else None
-        for (_, a, b), (x, y) in zip(pairs, runs, strict=True)
-    ]
-    p = {str(i): ratio.p for i, ratio in enumerate(ratios) if ratio is not None}
+    found = [(*_ratio(a, b), cell, a, b) for cell, a, b in pairs]
+    p = {str(i): ratio.p for i, (ratio, *_) in enumerate(found) if ratio is not None}
     adjusted = holm(p, cells=len(p), alpha=LEVEL)
     out = []
-    for i, ((cell, a, b), (x, y), ratio) in enumerate(zip(pairs, runs, ratios, strict=True)):
+    for i, (ratio, variances, cell, a, b) in enumerate(found):
         differs, corrected = adjusted.get(str(i), (False, None))
         same = a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
         value, low, high = (None, None, None) if ratio is None else (finite(x) for x in ratio.ratio)
@@ -240,6 +233,14 @@ def _compared(pairs: Sequence[Pair]) -> list[Comparison]:
         else:
             word = "same" if same else "no difference seen"
         noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
-        texts = (cell, _label(a), _label(b), _variance(a, x), _variance(b, y))
+        texts = (cell, _label(a), _label(b), *variances)
         out.append(Comparison(*texts, value, low, high, per_evaluation, corrected, noise, word))
     return out
+
+
+def _ratio(a: Record, b: Record) -> tuple[LogRatio | None, tuple[str, str]]:
+    """Return the log ratio of the variances of b and a, if both vary and have one, and the two variances as text."""
+    x, y = ComparedRun.of(a), ComparedRun.of(b)
+    varies = x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])
+    ratio = compare(y, x, common=_share_noise(a, b)) if varies else None
+    return ratio, (_variance(a, x), _variance(b, y))

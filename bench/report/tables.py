@@ -11,6 +11,7 @@ from bench.records.lines import Outcome
 from bench.records.text import in_csv, in_markdown, printable
 from bench.report import words
 from bench.report.advice import candidates, sentence
+from bench.report.aligned import escaped, latex_table, markdown_table
 from bench.report.cost import UNITS
 from bench.report.frame import WHOLE, each
 from bench.report.layout import Rows, broken, fitting
@@ -248,7 +249,7 @@ def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:
     """
     parts = [heading(title), in_markdown(provenance(table))]
     for section in found:
-        text = tabulated("github", *filled(HEADER, section.body))
+        text = tabulated(*filled(HEADER, section.body))
         facts, advice = map(in_markdown, (section.facts, section.advice))
         parts += [f"#{heading(section.problem)}", f"{facts}.", text, f"**{advice}.**"]
     failed, skipped = (list(map(in_markdown, lines)) for lines in absences(table))
@@ -270,15 +271,11 @@ def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
     return "\n\n".join([*parts, *bullets]) + "\n"
 
 
-def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
-    """Return a table as text, in a style of the package tabulate such as ``github`` or ``latex_booktabs``."""
-    from tabulate import tabulate
-
-    if style == "github":
-        written = [in_markdown if name in FOREIGN else _barred for name in header]
-        body = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
-    align = ["left" if name in LEFT else "right" for name in header]
-    return tabulate(body, header, tablefmt=style, disable_numparse=True, colalign=align)
+def tabulated(header: Sequence[str], body: Rows) -> str:
+    """Return a table of Markdown, in which the texts of the cells are escaped."""
+    written = [in_markdown if name in FOREIGN else _barred for name in header]
+    cells = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
+    return markdown_table(header, cells, LEFT)
 
 
 def _barred(cell: str) -> str:
@@ -296,17 +293,11 @@ def latex(found: Sequence[Section]) -> str:
     """
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in found:
-        rows = tabulated("latex_booktabs", *filled(HEADER, section.body))
-        caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
+        rows = latex_table(*filled(HEADER, section.body), LEFT)
+        caption = escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
     text = "\n\n".join(parts) + "\n"
     return re.sub("|".join(LATEX_SIGNS), lambda sign: LATEX_SIGNS[sign[0]], text)
-
-
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\ensuremath{<}"}
-    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {">": r"\ensuremath{>}"}
-    return "".join(special.get(sign, sign) for sign in text)
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:

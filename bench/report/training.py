@@ -189,7 +189,7 @@ def markdown(records: Sequence[Record], title: str) -> str:
     """
     parts = [heading(f"{title}: training")]
     for section in sections(problems(records)):
-        table = tabulated("github", section.header, section.body)
+        table = tabulated(section.header, section.body)
         parts += [f"#{heading(section.title)}", f"{in_markdown(section.facts)}.", table]
     missing = list(map(in_markdown, absences(records)))
     return page(parts, {"Missing or diverged": missing, "Columns": NOTES})
