@@ -1,5 +1,6 @@
 """Exit codes, and errors that end a command with one sentence."""
 
+import gc
 import shlex
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         raise _disk_error(error, interrupted) from None
     except KeyboardInterrupt:
         raise CommandError(f"Interrupted; {_go_on(interrupted)}", ExitCode(interrupts.end())) from None
+    finally:
+        gc.unfreeze()  # of the records that the command has read
 
 
 def _disk_error(error: OSError, interrupted: str) -> CommandError:

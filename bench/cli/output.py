@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,7 +33,6 @@ def read_records(folder: Path) -> list[Record]:
     from bench.records import store
 
     records = store.read(folder, lean=True)
-    gc.freeze()  # they stay to the end, and no search for garbage needs to look at each of them
     if not records:
         message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
         raise CommandError(message, ExitCode.USAGE)
@@ -144,7 +142,6 @@ def finish(
     from bench.report import Report
 
     held = store.read(folder, lean=True) if held is None else held
-    gc.freeze()
     whole = Report(held)
     outcomes = {record["outcome"] for record in records}
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}

@@ -29,7 +29,7 @@ def run_of(cell: Cell, settings: Settings) -> str:
     rows = replicates_of(cell, settings)
     steps = (
         settings.adapt_steps
-        if declared(cell.estimator, "needs_state") and settings.adapt_steps != ADAPT_STEPS
+        if settings.adapt_steps != ADAPT_STEPS and declared(cell.estimator, "needs_state")
         else None
     )
     return run_id(

@@ -26,7 +26,7 @@ class Cell:
     @property
     def is_own(self) -> bool:
         """Whether the estimator or the objective is the user's own, so that a measurement runs the user's code."""
-        return not f"{type(self.estimator).__module__}.".startswith("estimators.") or is_own(self.objective)
+        return not _is_ours(self.estimator) or is_own(self.objective)
 
     @property
     def label(self) -> str:
@@ -94,11 +94,18 @@ def skip_of(cell: Cell) -> Skip | None:
 
 def declared(estimator: Estimator, fact: str) -> bool:
     """Return a declared fact of an estimator, such as "unbiased"; the usual one if it cannot be read."""
+    if _is_ours(estimator):
+        return bool(getattr(estimator, fact))
     try:
         with contained():
             return bool(getattr(estimator, fact))
     except Exception:
         return bool(getattr(Estimator, fact))
+
+
+def _is_ours(estimator: Estimator) -> bool:
+    """Return whether the estimator is one of the catalogue, and not the user's own."""
+    return f"{type(estimator).__module__}.".startswith("estimators.")
 
 
 def mismatch(estimator: Estimator, objective: Objective) -> str | None:

@@ -167,7 +167,10 @@ def slim(record: Record) -> Record:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Pause Python's search for garbage, which would look at every number of the records again and again."""
+    """Pause Python's search for garbage, which would look at every number of the records again and again.
+
+    Afterwards it leaves out what exists by then, until ``gc.unfreeze`` is called, as it is at the end of each command.
+    """
     if not gc.isenabled():
         yield
         return
@@ -175,6 +178,7 @@ def _no_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -1,7 +1,6 @@
 """Tables as text in aligned columns: in Markdown, in LaTeX and plain.
 
-The package tabulate writes equal text. It takes several times as long, and its widths depend on whether another
-package, wcwidth, is installed.
+For the thousands of tables of a large study, the package tabulate takes several times as long.
 """
 
 from collections.abc import Collection, Sequence

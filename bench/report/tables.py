@@ -238,7 +238,9 @@ def csv(table: pd.DataFrame) -> str:
     chosen = columns(table)
     texts = chosen.select_dtypes(exclude=["number", "bool"]).columns
     chosen[texts] = chosen[texts].map(in_csv)
-    return str(chosen.to_csv(index=False, lineterminator="\n"))
+    return str(
+        chosen.astype(object).to_csv(index=False, lineterminator="\n")
+    )  # Python spells numbers faster than numpy
 
 
 def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:

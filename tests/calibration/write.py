@@ -10,8 +10,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from tabulate import tabulate
 
+from bench.report.aligned import markdown_table
 from bench.stats.summary import Status
 from bench.stats.variance import TAIL_REPLICATES
 from tests.calibration import accusations, adaptive, coverage, direction, expected, gate, levels, long
@@ -211,7 +211,7 @@ def to_csv(frame: pd.DataFrame, folder: Path, name: str) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return markdown_table(header, [list(map(str, row)) for row in rows], header)
 
 
 def laws_text() -> str:

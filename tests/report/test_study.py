@@ -103,7 +103,7 @@ def test_an_empty_study_has_tables(tmp_path):
 
 
 def test_importing_the_report_loads_nothing_heavy():
-    heavy = ("torch", "matplotlib", "pandas", "seaborn", "scipy", "rich", "tabulate")
+    heavy = ("torch", "matplotlib", "pandas", "seaborn", "scipy", "rich")
     code = f"import sys, bench.report; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -68,7 +68,7 @@ def _digest(table: pd.DataFrame) -> str:
         column = table[name]
         found.update(f"\x1e{name}\x1e".encode())
         is_number = column.dtype.kind in "bif"
-        found.update(column.to_numpy().tobytes() if is_number else "\x1f".join(map(str, column)).encode())
+        found.update(column.to_numpy().tobytes() if is_number else "\x1f".join(map(str, column.tolist())).encode())
     return found.hexdigest()[:16]
 
 
