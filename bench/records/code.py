@@ -44,7 +44,8 @@ def code_digest(*instances: object) -> str:
     field of a user's instance names a file, as ``table="values.csv"`` does, the content of the file counts too.
     """
     files = [content for each in instances if not _is_ours(type(each).__module__) for content in _field_files(each)]
-    return _joined(*(_class_digest(type(each)) for each in instances), NOISE, *files)
+    classes = [_class_digest(type(each)) for each in instances]  # type: ignore[arg-type]
+    return _joined(*classes, NOISE, *files)
 
 
 @functools.cache
