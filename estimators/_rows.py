@@ -53,7 +53,7 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
         mixture = {f"mixture_{k}": v for k, v in parameters(q.mixture_distribution).items()}
         return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
     own = {}  # the floating-point tensors that q was made from, in the order of its constructor
-    for name, group in _arguments(law(type(q)).__init__).items():
+    for name, group in _arguments(_maker(q).__init__).items():
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
         value = getattr(q, name, None)
@@ -239,6 +239,9 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
         return cast(Distribution, q.expand((count, *q.batch_shape)))
     leaves = {name: leaf(value) if frozen or value.requires_grad else value for name, value in own.items()}
     new = _made(q, leaves)
+    if new.batch_shape != (count, *q.batch_shape):  # it may be that of a frozen parameter
+        leaves = {name: leaf(value) for name, value in own.items()}
+        new = _made(q, leaves)
     if new.batch_shape != (count, *q.batch_shape):
         raise Refusal(
             f"{type(q).__name__} cannot be split into rows: if its parameters get a first axis of length {count}, its "
@@ -249,9 +252,22 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
     return new
 
 
+def _maker(q: Distribution) -> type[Distribution]:
+    """Return the class whose constructor q is rebuilt by: the one that defines q's law, or a class below it.
+
+    A class of the user's that inherits a sampler and a density from another one may have a constructor of its own.
+    This constructor is used if q stores all of its arguments, and the other one if not.
+    """
+    family, own = law(type(q)), type(q)
+    if own is family or is_torchs(family) or own.__init__ is family.__init__:
+        return family
+    stored = all(name == "validate_args" or hasattr(q, name) for name in _arguments(own.__init__))
+    return own if stored else family
+
+
 def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
     """Return a distribution of q's law, made by its constructor from other parameters."""
-    family = law(type(q))
+    family = _maker(q)
     names = _arguments(family.__init__)
     arguments: dict[str, Any] = {name: value for name, value in own.items() if name in names}
     for name in names:

@@ -38,6 +38,7 @@ from estimators import (
     Return,
     StraightThrough,
     draw,
+    parameters,
 )
 
 FAILURE_RATE = 1e-6
@@ -683,3 +684,28 @@ def test_layers_are_measured_with_an_estimator_for_each():
     assert measure(Nested("disarm", "rloo"), e, replicates=256).verdict != "BIASED"
     with pytest.raises(Refusal, match="Layer 1 of Nested: Reparameterization"):
         measure(Nested("reparameterization", "rloo"), e, replicates=64)
+
+
+def test_rows_of_which_products_allow_for_no_axis_on_the_left_are_refused():
+    def second(w, z):
+        return Independent(Bernoulli(logits=z @ w["weight"]), 1)
+
+    theta = {"logits": LOGITS, "weight": torch.eye(3)[:, :2]}
+    with pytest.raises(ValueError, match=r"copies of q cannot be drawn at once: Runtime.* weights.logits, weights.wei"):
+        Expectation(lambda theta: Layers(theta, [bits, second]), quadratic, theta=theta)
+
+
+def test_a_float32_tensor_in_a_mapping_of_weights_meets_float64():
+    def q(theta):
+        layers = [lambda w: Independent(Bernoulli(logits=w["logits"] + w["bias"]), 1), second]
+        return Layers({**theta, "bias": torch.ones(3), "more": [torch.eye(3)]}, layers)
+
+    def second(w, z):
+        return Independent(Bernoulli(logits=(z.unsqueeze(-2) @ w["more"][0]).squeeze(-2)), 1)
+
+    e = Expectation(q, quadratic, theta={"logits": LOGITS})
+    for dtype in (torch.float32, torch.float64):
+        built = e.build(dtype)
+        own = built.q(built.theta)
+        assert {t.dtype for t in parameters(own).values()} == {dtype}
+        assert draw(own, 2, torch.Generator().manual_seed(0)).dtype == dtype

@@ -141,10 +141,18 @@ def unify(q: Any, dtype: torch.dtype, device: torch.device) -> None:
     """Convert the floating-point tensors that a distribution holds to one dtype and device, also of those inside it.
 
     A distribution may hold tensors that never meet in an operation until it is sampled, such as the mean and the
-    covariance of a ``MultivariateNormal``.
+    covariance of a ``MultivariateNormal``, or weights in a mapping.
     """
     for name, value in vars(q).items():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            vars(q)[name] = converted(value, dtype, device)
-        elif isinstance(value, Distribution):
-            unify(value, dtype, device)
+        vars(q)[name] = _unified(value, dtype, device)
+
+
+def _unified(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Return a value with its tensors converted; a distribution is converted in place."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return converted(value, dtype, device)
+    if isinstance(value, Distribution):
+        unify(value, dtype, device)
+    if type(value) is dict:
+        return {key: _unified(each, dtype, device) for key, each in value.items()}
+    return type(value)(_unified(each, dtype, device) for each in value) if type(value) in (list, tuple) else value

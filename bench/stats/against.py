@@ -15,9 +15,17 @@ from bench.stats.sums import Sums
 from bench.stats.total import Total, tail_of, variance_interval, whole
 
 STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
+STUCK_ERRORS = 5.0  # standard errors of a reference: a coordinate of it is off by more with probability 6e-7
 
 Fields = dict[str, object]
 """Fields of a `Summary` by name."""
+
+WITHOUT_NOISE = {
+    BiasVerdict.BIASED: BiasVerdict.DETERMINISTIC_BIASED,
+    BiasVerdict.BIASED_WITHIN_TOL: BiasVerdict.EXACT_WITHIN_TOL,
+    BiasVerdict.UNBIASED_WITHIN_TOL: BiasVerdict.EXACT_WITHIN_TOL,
+}
+"""The verdicts on a deterministic estimator, by the verdicts on an estimator with noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +59,15 @@ def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: f
     `total` describes the run, `target` is the gradient to compare the run with. `confidence` is the level of the
     bounds, `tolerance` the relative bias that counts as unbiased, `significance` the level of the test that finds a
     bias. A run in which nothing varied is not tested: its verdict is DEGENERATE or, if the estimator is known to be
-    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED.
+    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED. A deterministic estimator is tested if the target is
+    a reference with noise: its verdict is EXACT_WITHIN_TOL, DETERMINISTIC_BIASED or INCONCLUSIVE.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
     norm, allowed = float(np.linalg.norm(delta)), tolerance * target.norm
     eps = bias.rounding(V, float(np.linalg.norm(sums.mean)), total.dtype, target.error)
-    stuck = bias.stuck_coordinates(delta, sums.coordinate, eps)
+    noise = 0.0 if reference is None else sqrt(sqrt(reference.trace_square) / reference.replicates)
+    stuck = bias.stuck_coordinates(delta, sums.coordinate, eps + STUCK_ERRORS * noise)
     T = bias.squared_bias(norm, V, R, reference)
     out: Fields = {
         "exact_norm": target.norm,
@@ -66,7 +76,7 @@ def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: f
         "stuck_coordinates": stuck[:STUCK_LISTED],
         "stuck_count": len(stuck),
     }
-    if total.constant:
+    if total.exactly_known(reference):
         word = bias.constant_verdict(norm, eps, allowed) if total.deterministic else BiasVerdict.DEGENERATE
         bound = norm + eps if total.deterministic else None
         relative = bound / target.norm if bound is not None and target.norm > ZERO_NORM else None
@@ -80,11 +90,13 @@ def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: f
     lower, upper = max(lower - eps, 0.0) if tests.p_bias < significance else 0.0, upper + eps
     word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
     needed = bias.replicates_needed(upper, allowed, R) if word is BiasVerdict.INCONCLUSIVE else inf
+    if total.constant:  # only the reference has noise, and more replicates of the run would not lower it
+        word, needed = WITHOUT_NOISE.get(word, word), inf
     return out | {
         "bias_bound": upper,
         "bias_low": lower,
         "relative_bias_bound": upper / target.norm if target.norm > ZERO_NORM else None,
-        "bias_per_sd_bound": upper / sqrt(V),
+        "bias_per_sd_bound": None if total.constant else upper / sqrt(V),
         "verdict": word,
         "replicates_needed": finite(needed),
     }
@@ -131,11 +143,11 @@ def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
 
 def _mse(total: Total, part: Moments, top: Array, reference: Reference | None, confidence: float) -> Fields:
     error = whole(total.sums, part, total.sums.block_error)
-    value = float(error.mean)
+    value, noise = float(error.mean), 0.0 if reference is None else reference.variance / reference.replicates
     if total.constant:
-        exactly = total.deterministic
+        exactly = total.deterministic and total.exactly_known(reference)
+        value = max(value - noise, 0.0)
         return {"mse": value, "mse_low": value if exactly else 0.0, "mse_high": value if exactly else None}
-    noise = 0.0 if reference is None else reference.variance / reference.replicates
     interval = variance_interval(value, variance.shape(error), 0.0, tail_of(part, top, error), confidence)
     return {
         "mse": max(value - noise, 0.0),

@@ -47,7 +47,7 @@ def direction_fields(
     out: Fields = {"scale": scale.value, "angle": angle.value, "p_direction": angle.p}
     if total.infinite:
         return out | {"scale_low": scale.low, "scale_high": scale.high}
-    if not total.constant:
+    if not total.exactly_known(target.reference):
         out |= {f"scale_{end}": getattr(scale, end) for end in ("low", "high")}
         out |= {f"angle_{end}": getattr(angle, end) for end in ("low", "high")}
     elif not total.deterministic:
@@ -112,7 +112,7 @@ def _scale(total: Total, target: Target, confidence: float) -> _Scale | None:
         own = noise / square * float(sums.mean @ sums.mean) / square
         shape = replace(shape, variance=shape.variance * longer**2 + own * total.R)
     interval = Interval(value, value, value)
-    if not total.constant:
+    if not total.exactly_known(reference):
         interval = variance.mean_interval(value, shape, confidence=confidence)
     slack = bias.rounding(total.V, float(np.linalg.norm(sums.mean)), total.dtype, target.error) / norm
     return _Scale(value, interval.low, interval.high, shape, norm, slack)
@@ -130,7 +130,7 @@ def _angle(total: Total, target: Target, scale: _Scale, confidence: float, signi
     u = target.gradient / target.norm
     delta = target.distance(sums)
     h = delta - (delta @ u) * u
-    if total.constant or total.infinite or sums.across_M2 is None:
+    if total.exactly_known(target.reference) or total.infinite or sums.across_M2 is None:
         return _Angle(_degrees(float(np.linalg.norm(h)), scale.value * scale.norm))
     part = _across(total, target.reference, h, sums.across_M2, scale.value)
     eps, z = scale.slack * scale.norm, t_quantile((1 + confidence) / 2, bias.bias_df(total.shape.cv2, total.R))

@@ -6,6 +6,8 @@ from math import ceil, floor, isfinite, log10
 from bench.stats.summary import Direction, Status, Summary
 
 NONE = "–"
+LAST_BITS = 1e-9
+"""A relative difference that is rounding, and is not shown."""
 
 
 def decimals_for(error: float) -> int:
@@ -52,7 +54,7 @@ def format_interval(low: float | None, high: float | None) -> str:
     if high is None or not isfinite(high):
         return f"[{format_bound(low, floor)}, ∞)"
     width = high - low
-    if width <= 0:
+    if width <= LAST_BITS * max(abs(low), abs(high)):
         return f"[{format_number(low, 4)}, {format_number(high, 4)}]"
     places, exponent = decimals_for(width / 4), _exponent(max(abs(low), abs(high)))
     low, high = _outward(low, places, floor), _outward(high, places, ceil)
@@ -74,7 +76,7 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
         places = max(decimals_for(value - low), 1 - exponent) if value > low else 3 - exponent
         return f"{_fixed(value, places, exponent)} {format_interval(low, None)}"
     half = (high - low) / 2
-    if half <= 0:
+    if half <= LAST_BITS * max(abs(low), abs(high)):
         return format_number(value, 4)
     places, exponent = decimals_for(half), _exponent(max(abs(value), half))
     if abs((high - value) - (value - low)) > 0.4 * half:
@@ -152,7 +154,7 @@ def _with_error(value: float, half: float, places: int, exponent: int) -> str:
 def _outward(value: float, places: int, direction: Callable[[float], int]) -> float:
     """Round `value` at `places` decimals in the `direction`, unless it is there already up to its last bits."""
     nearest = round(value, places)
-    return nearest if abs(nearest - value) <= 1e-9 * abs(value) else direction(value * 10.0**places) / 10.0**places
+    return nearest if abs(nearest - value) <= LAST_BITS * abs(value) else direction(value * 10.0**places) / 10.0**places
 
 
 def _exponent(value: float) -> int:

@@ -70,6 +70,14 @@ class Total:
         """Whether the gradients of the run did not vary or, for a deterministic estimator, varied by rounding alone."""
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
+    def exactly_known(self, reference: Reference | None) -> bool:
+        """Return whether neither the run nor the measured gradient that it is compared with has noise.
+
+        A deterministic estimator that is compared with a noisy reference has errors in its bias, like any other.
+        """
+        noisy = reference is not None and reference.variance > 0
+        return self.constant and not (self.deterministic and noisy)
+
     @property
     def infinite(self) -> bool:
         """Whether the variance seems to be infinite: its status is INFINITE_VARIANCE_SUSPECTED."""

@@ -297,6 +297,39 @@ def test_weights_in_a_mapping_or_a_sequence_are_parameters_and_have_rows(kind):
         assert r.weights["net"]["names"] == "kept"
 
 
+def test_a_frozen_parameter_that_gives_the_batch_shape_gets_rows_too():
+    class Framed(Policy):
+        def __init__(self, weights, validate_args=None):
+            self.weights, self.scale = weights, None
+            d.Distribution.__init__(self, weights[0].shape[:-2], (2,), validate_args=validate_args)
+
+    q = Framed([p([0.3, -0.5], [0.7, 0.2]).requires_grad_(False), p(0.1, 0.4)])
+    check(q)
+    weight, bias = parameters(rows(q, R)).values()
+    assert (weight.requires_grad, bias.requires_grad) == (False, True)
+    assert weight.shape == (R, 2, 2)
+
+
+def test_a_class_with_a_constructor_of_its_own_keeps_its_law():
+    class Twice(Policy):
+        def __init__(self, weights, factor, validate_args=None):
+            self.factor = factor
+            super().__init__(weights, validate_args=validate_args)
+
+        def logits(self):
+            return self.factor * super().logits()
+
+    class Even(Policy):
+        def __init__(self, size):
+            super().__init__([p([0.0] * size, [0.0] * size), p(*[0.0] * size)])
+
+    q = Twice([p([0.3, -0.5], [0.7, 0.2]), p(0.1, 0.4)], 2.0)
+    r = rows(q, R)
+    assert type(r) is Twice
+    torch.testing.assert_close(r.logits(), q.logits().expand(R, 2))
+    assert rows(Even(2), R).batch_shape == (R,)
+
+
 def test_a_q_whose_batch_shape_does_not_follow_its_parameters_has_no_rows():
     class Fixed(Policy):
         def __init__(self, weights, validate_args=None):

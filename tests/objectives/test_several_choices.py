@@ -10,7 +10,7 @@ from bench.objectives import Corridor, GaussianThenCategorical, SigmoidBeliefNet
 from tests.problems import leaf, outcomes
 
 
-@pytest.mark.parametrize("objective", [GaussianThenCategorical(), GaussianThenCategorical(4, mean=-0.7, scale=1.6)])
+@pytest.mark.parametrize("objective", [GaussianThenCategorical(), GaussianThenCategorical(4, mean=-0.7, scale=6.0)])
 def test_the_exact_value_of_a_gaussian_and_a_category_is_an_integral_of_a_sum(objective):
     problem = objective.build(torch.float64)
     theta = {name: t.detach() for name, t in problem.theta.items()}

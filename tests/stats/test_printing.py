@@ -51,6 +51,7 @@ SUMMARY = Summary(
         ((5.0, 5.0, None), "5.000 [5.0, ∞)"),
         ((None, 2.97, None), "≥ 2.9"),
         ((0.7, 0.7, 0.7), "0.7000"),
+        ((0.7, 0.7 - 1e-15, 0.7 + 1e-15), "0.7000"),
         ((0.5, None, None), "0.500"),
         ((None, None, None), "–"),
     ],
@@ -83,6 +84,7 @@ def test_intervals_are_rounded_outwards():
     assert format_interval(2.97, None) == "[2.9, ∞)"
     assert format_interval(None, None) == "–"
     assert format_interval(1.0, 1.0) == "[1.000, 1.000]"
+    assert format_interval(1.69 - 1e-15, 1.69 + 1e-15) == "[1.690, 1.690]"
 
 
 @given(st.floats(1e-12, 1e12))

@@ -157,6 +157,29 @@ def test_nothing_varied():
     assert summary(g, exact=[0.3, 0.5], deterministic=True, exact_error=0.2).verdict == "EXACT"
 
 
+def test_the_noise_of_a_reference_is_no_bias_of_an_estimator_without_noise():
+    """Failure rate 1e-6: of 200 references, each accused with probability 0.003, 8 are accused with one of 3e-7."""
+    exact, words, seed = np.array([3.0, 4.0, 0.0]), [], np.random.default_rng(0)
+    sums = sums_of(np.tile(exact, (64, 1)), exact=exact)
+    off = sums_of(np.tile(1.2 * exact, (64, 1)), exact=exact)
+
+    def against(of, mean, variance):
+        reference = Reference(mean, 1000, 3 * variance, 3 * variance**2)
+        return summarise(of, exact=None, reference=reference, dtype="float64", deterministic=True)
+
+    for _ in range(200):
+        s = against(sums, exact + seed.standard_normal(3) * sqrt(4.0 / 1000), 4.0)
+        words.append((s.verdict, s.direction, s.stuck_count))
+    accused = [word for word in words if word != ("INCONCLUSIVE", "undecided", 0)]
+    assert len(accused) < 8
+    assert against(sums, exact + 1e-4, 1e-4).verdict == "EXACT_WITHIN_TOL"
+    biased = against(off, exact, 0.01)
+    assert (biased.verdict, biased.direction) == ("DETERMINISTIC_BIASED", "scaled")
+    assert biased.scale_low < 1.2 < biased.scale_high
+    assert (biased.mse, biased.bias_per_sd_bound) == (approx(1 - 3e-5), None)
+    assert against(off, exact, 0.0).verdict == "DETERMINISTIC_BIASED"
+
+
 def test_a_stuck_coordinate_beside_live_ones():
     g = noise(256, 3)
     g[:, 1] = 0.25

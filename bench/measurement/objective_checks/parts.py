@@ -103,7 +103,11 @@ def trained_probabilities(trial: ObjectiveTrial) -> None:
 
 def rows_of_q(trial: ObjectiveTrial) -> None:
     """Check that q can be split into rows: every parameter is ``[*batch, ...]``."""
-    q, advice = trial.q, "Every parameter must be a tensor [*batch, ...], stored under its argument's name"
+    q = trial.q
+    advice = (
+        "Every parameter must be a tensor [*batch, ...], stored under its argument's name, and products must allow for "
+        "the axes on its left, as (x.unsqueeze(-2) @ weight).squeeze(-2) does"
+    )
     own = ", ".join(f"{name} {list(t.shape)}" for name, t in parameters(q).items())
     try:
         r, x = trial.rows, trial.x
