@@ -686,15 +686,6 @@ def test_layers_are_measured_with_an_estimator_for_each():
         measure(Nested("reparameterization", "rloo"), e, replicates=64)
 
 
-def test_rows_of_which_products_allow_for_no_axis_on_the_left_are_refused():
-    def second(w, z):
-        return Independent(Bernoulli(logits=z @ w["weight"]), 1)
-
-    theta = {"logits": LOGITS, "weight": torch.eye(3)[:, :2]}
-    with pytest.raises(ValueError, match=r"copies of q cannot be drawn at once: Runtime.* weights.logits, weights.wei"):
-        Expectation(lambda theta: Layers(theta, [bits, second]), quadratic, theta=theta)
-
-
 def test_a_float32_tensor_in_a_mapping_of_weights_meets_float64():
     def q(theta):
         layers = [lambda w: Independent(Bernoulli(logits=w["logits"] + w["bias"]), 1), second]

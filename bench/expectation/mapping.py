@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 from torch.func import vmap
 
-from bench.expectation.trial import Function, f_of, name_of_f, said, samples_of_rows, value_shape
+from bench.expectation.trial import Function, f_of, name_of_f, said, samples_of, value_shape
 from bench.objectives import Problem
 from estimators import InvalidIntegrand, ScoreFunction, rows
 
@@ -44,10 +44,9 @@ def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str
     messages.
 
     Raises:
-        ValueError: q fails if its parameters have one more axis; or f changes its argument, fails even on a single
-            sample, or returns values of the wrong shape.
+        ValueError: f changes its argument, fails even on a single sample, or returns values of the wrong shape.
     """
-    x, f, name = samples_of_rows(q), f_of(problem, q), name_of_f(problem, q)
+    x, f, name = samples_of(rows(q, 2), 3), f_of(problem, q), name_of_f(problem, q)
     left = x.shape[: x.dim() - len(q.batch_shape) - len(q.event_shape)]
     points, value = x.reshape(-1, *x.shape[len(left) :]).clone(), value_shape(problem, q)
     expected = left + value
@@ -75,7 +74,7 @@ def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str
         return torch.allclose(one.reshape(expected), two.reshape(expected), rtol=1e-4, atol=1e-6, equal_nan=True)
 
     whole, begin = tried(lambda: f(x)), time.perf_counter()
-    if not torch.equal(x, samples_of_rows(q)):
+    if not torch.equal(x, samples_of(rows(q, 2), 3)):
         raise ValueError(
             f"{name} must not change its argument x. Work on a copy, such as x.clone() or x.numpy().copy()."
         )

@@ -67,25 +67,6 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
     return draw(q, n, Generator().manual_seed(0))
 
 
-def samples_of_rows(q: Distribution) -> Tensor:
-    """Return 3 samples of each of 2 rows (copies) of q, ``[3, 2, *batch, *event]``; every call returns equal ones.
-
-    Raises:
-        Refusal: q cannot be rebuilt from its parameters.
-        ValueError: q gives samples, and its rows, whose parameters have one more axis on the left, do not.
-    """
-    samples_of(q, 3)
-    try:
-        return samples_of(rows(q, 2), 3)
-    except Refusal:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"Two copies of q cannot be drawn at once: {said(error)}. There, {', '.join(parameters(q))} have one more "
-            "axis on the left, for which products must allow, as (x.unsqueeze(-2) @ weight).squeeze(-2) does."
-        ) from error
-
-
 def f_of(problem: Problem, q: Distribution) -> Function:
     """Return the function that the user gave to integrate over q: f or, if the integrand is a bound, its log-joint."""
     f = problem.integrand(q)
