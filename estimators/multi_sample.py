@@ -110,8 +110,20 @@ class MultiSample(Estimator):
         sets = values[..., members]
         together = inside.together(sets)
         coefficient = self._coefficients(inside, sets.detach(), together.detach(), members)
-        weight = coefficient.unflatten(-1, (self.n, k)).movedim(-2, 0)
+        weight = coefficient.view(*coefficient.shape[:-1], self.n, k).movedim(-2, 0)
         return joined(together.mean(-1), score_of_choices(q, x, weight, self), self)
+
+    def set_coefficients(self, f: SetFunction, values: Tensor) -> Tensor:
+        """Return c_i, what the score of each sample is multiplied by, ``[*batch, N]``, without a graph.
+
+        Args:
+            f: the set function.
+            values: the values of the N = n k samples, each set after another one, ``[*batch, N]``.
+        """
+        count = values.shape[-1]
+        members = _members(count, count // self.n).to(values.device)
+        sets = values.detach()[..., members]
+        return self._coefficients(f, sets, f.together(sets), members)
 
     def _coefficients(self, f: SetFunction, sets: Tensor, together: Tensor, members: Tensor) -> Tensor:
         """Return c_i of every sample, ``[*batch, N]``.

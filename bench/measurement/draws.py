@@ -167,16 +167,13 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
 
 
-def slices(rows: int, points: int, objective: Objective, device: str) -> int:
+def slices(rows: int, elements: int, device: str) -> int:
     """Return the number of equal calls that compute a draw: a power of two, such that each call fits into the cache.
 
-    A draw is a batch of ``rows`` replicates.
-
-    ``points`` is the number of samples of q that the estimator holds in memory at once, per replicate and batch
-    element.
+    A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest tensor of one replicate in a call.
     """
     count = 1
-    while count < rows and rows * points * objective.row_elements > count * CALL[device]:
+    while count < rows and rows * elements > count * CALL[device]:
         count *= 2
     return count
 

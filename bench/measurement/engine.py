@@ -84,7 +84,7 @@ class Engine(Source):
         groups = {name: t.numel() for name, t in self.problem.theta.items()}
         super().__init__(groups, draws(cell, settings.replicates, settings.device), device, truncate_at)
         _check_room(cell, device, SMALLEST_DRAW * self.size, f"{SMALLEST_DRAW} gradients")
-        self.points = cell.estimator.points(self.q)
+        self.elements = cell.estimator.points(self.q) * cell.objective.row_elements
         self.pull_back = PullBack(self.q, self.problem.theta)
         self._streams: dict[str, int] = {}
         self.state: State | None = None
@@ -149,9 +149,8 @@ class Engine(Source):
         A slice fits into the cache, and all slices have equally many calls. A slice is a tuple with a tensor
         ``[calls of the slice, ...]`` for each parameter of q that requires gradients.
         """
-        if self.look_up is not None:  # its samples are numbers, which take little memory
-            return [self.own_gradients(count, generator)]
-        cut = slices(count, self.points, self.cell.objective, self.settings.device)
+        elements = self.elements if self.look_up is None else self.look_up.elements
+        cut = slices(count, elements, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:

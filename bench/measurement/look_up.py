@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from bench.measurement.score_table import ScoreTable
-from bench.measurement.sequences import Sequences
+from bench.measurement.score_table import ScoreTable, check_size
+from bench.measurement.sequences import Sequences, policy_of
 from bench.records.lines import Lost
-from estimators import Estimator, Integrand, InvalidLoss, TokenSequence, inner, rows
+from estimators import Estimator, Integrand, InvalidLoss, rows
 
 TRIAL_ROWS, ROUNDINGS = 4, 1e4
 """Rows of the trial call; its gradients may differ by this many roundings of the largest sum of weighted scores."""
@@ -23,16 +23,21 @@ class LookUp:
     The samples have the law of the estimator's own samples, but are other samples of it.
 
     Args:
-        estimator: an estimator with ``weights`` or ``coefficients``.
-        q: the policy, batch shape ``[P]``.
+        estimator: an estimator with ``weights``, ``coefficients`` or ``set_coefficients``.
+        q: the policy, batch shape ``[P]``; or sets of its sequences, a ``Repeated``.
         f: the integrand.
+
+    ``elements`` is the size of the largest tensor that is made for one estimate, besides its gradient.
 
     Raises:
         Lost: the table would be too large, and the message says which number to lower; or there is no table.
     """
 
-    def __init__(self, estimator: Estimator, q: TokenSequence, f: Integrand) -> None:
-        self.estimator, self.table, self.sequences = estimator, ScoreTable(q), Sequences(estimator, q, f)
+    def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
+        policy, k = policy_of(q)
+        check_size(policy)  # before any list is made
+        self.q, self.sequences, self.table = q, Sequences(estimator, q, f), ScoreTable(policy)
+        self.elements = estimator.points(q) * k * policy.prompts * policy.length
 
     def __call__(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls of the estimator, each ``[count, *own shape]``.
@@ -57,7 +62,7 @@ class LookUp:
             InvalidLoss: the gradients differ.
         """
         drawn = list[Tensor]()
-        f, q = self.sequences.f, self.sequences.q
+        f, q = self.sequences.f, self.q
 
         def reward(x: Tensor) -> Tensor:
             drawn.append(x)
@@ -66,41 +71,39 @@ class LookUp:
         r = rows(q, TRIAL_ROWS)
         expected = autograd(r, f.through(lambda _: reward, r), generator)
         x = max(drawn, key=Tensor.dim)  # greedy decoding has no axis of samples
-        sequences = Sequences(self.estimator, q, f.through(lambda _: reward, q))
-        found = self._weighted(sequences, sequences.numbers(x).movedim(0, -1))
+        sequences = Sequences(self.sequences.estimator, q, f.through(lambda _: reward, q))
+        found = self._weighted(sequences, sequences.numbers(x))
         scale = max(float(t.abs().max()) for t in (*expected, *found))
         off = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
         if not off <= ROUNDINGS * torch.finfo(found[0].dtype).eps * scale:
             raise InvalidLoss(
-                f"{self.estimator!r} has weights that are not the gradient of its loss: the gradients of {TRIAL_ROWS} "
-                f"estimates differ by {off:.2g}, and the largest entry is {scale:.2g}. Let the method weights or "
-                "coefficients return what the score of each token or sample is multiplied by in __call__."
+                f"{self.sequences.estimator!r} has weights that are not the gradient of its loss: the gradients of "
+                f"{TRIAL_ROWS} estimates differ by {off:.2g}, and the largest entry is {scale:.2g}. Let its weights or "
+                "coefficients be what the score of each token or sample is multiplied by in __call__."
             )
 
 
 def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
     """Return the look-up of an estimator's gradients; None if they are left to autograd.
 
-    There is one if the estimator says by which numbers it multiplies scores, in ``weights`` or ``coefficients``, and q
-    is a ``TokenSequence`` whose score table is not too large. An f with noise of its own has none.
+    There is one if the estimator says by which numbers it multiplies scores, and q is a ``TokenSequence``, or sets of
+    its sequences, whose score table is not too large. An f with a gradient or noise of its own has none.
     """
-    policy = inner(q)
-    needs_more = estimator.needs_state or estimator.needs_costs or estimator.needs_bound
-    if needs_more or not weighs(estimator) or not isinstance(policy, TokenSequence) or policy.batch_shape[1:]:
+    if estimator.needs_state or estimator.needs_costs or estimator.needs_bound or not weighs(estimator):
         return None
     try:
-        return LookUp(estimator, policy, f)
+        return LookUp(estimator, q, f)
     except Lost:
         return None
 
 
 def weighs(estimator: Estimator) -> bool:
-    """Return whether an estimator has ``weights`` or ``coefficients`` for the ``__call__`` that it has.
+    """Return whether an estimator has ``weights``, or coefficients, for the ``__call__`` that it has.
 
     An estimator of a class that has its own ``__call__``, and inherits the others, has not.
     """
     for each in type(estimator).__mro__:
-        if "weights" in vars(each):
+        if "weights" in vars(each) or "set_coefficients" in vars(each):
             return True
         if "coefficients" in vars(each):
             return estimator.coefficients(torch.zeros(getattr(estimator, "n", 1), 1)) is not None

@@ -5,9 +5,20 @@ from typing import cast
 
 import torch
 from torch import Generator, Tensor
+from torch.distributions import Distribution
 
 from bench.records.lines import Lost
-from estimators import Estimator, Integrand, PolicyReturn, TokenSequence
+from estimators import (
+    Bound,
+    Estimator,
+    Integrand,
+    MultiSample,
+    PolicyReturn,
+    Repeated,
+    SetFunction,
+    TokenSequence,
+    inner,
+)
 from estimators.policy_gradient import PolicyGradient
 
 
@@ -17,59 +28,72 @@ class Sequences:
     Answer s in the support of q, to prompt p, has the number ``p S + s``. No tensor has a graph.
 
     Args:
-        estimator: an estimator with ``weights``, such as a ``PolicyGradient``, or with ``coefficients``.
-        q: the policy, batch shape ``[P]``.
-        f: the integrand.
+        estimator: an estimator with ``weights``, such as a ``PolicyGradient``, with ``coefficients`` or with
+            ``set_coefficients``.
+        q: the policy, batch shape ``[P]``; or sets of k of its sequences, a ``Repeated``.
+        f: the integrand; for sets, a ``SetFunction``.
 
     Raises:
-        Lost: f has noise of its own: it gives other values in a second call.
+        Lost: q is neither; or f has a gradient or noise of its own, so that a list of its values is not enough.
     """
 
-    def __init__(self, estimator: Estimator, q: TokenSequence, f: Integrand) -> None:
-        f = f if isinstance(f, PolicyReturn) else PolicyReturn(f)
-        self.estimator, self.q, self.f = estimator, q, f if f.q is not None else f.through(lambda g: g, q)
-        self.size, self.x = q.support_size, q.enumerate_support()
-        self.inside = _by_number(q.mask(self.x))
+    def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
+        self.policy, self.k = policy_of(q)
+        if isinstance(f, Bound) or isinstance(f, SetFunction) != isinstance(inner(q), Repeated):
+            raise Lost("f shows no values of single sequences.")
+        f = f if isinstance(f, PolicyReturn | SetFunction) else PolicyReturn(f)
+        f = f if f.q is not None else f.through(lambda g: g, q)
+        self.estimator, self.f, self.x = estimator, f, self.policy.enumerate_support()
+        self.size, self.inside = len(self.x), _by_number(self.policy.mask(self.x))
         self.family = cast(PolicyGradient, estimator) if hasattr(estimator, "weights") else None
+        found = self._evaluated()
+        if found.requires_grad:
+            raise Lost("f has a gradient of its own.")
         with torch.no_grad():
-            evaluate = self.f if self.family is None else self.f.rewards
-            self.values, again = (_by_number(evaluate(self.x)) for _ in range(2))
-            self.log_probs = _by_number(q.log_probs(self.x))
-            others = (self.f.reference, self.f.sampler)
+            self.values, again = _by_number(found), _by_number(self._evaluated())
+            self.log_probs = _by_number(self.policy.log_probs(self.x))
+            others = (f.reference, f.sampler) if isinstance(f, PolicyReturn) else (None, None)
             self.log_ref, self.log_mu = (
                 None if each is None else _by_number(each.log_probs(self.x)) for each in others
             )
         if not torch.equal(self.values.nan_to_num(), again.nan_to_num()):
-            raise Lost("f gives other values for equal sequences: its gradients cannot be looked up.")
+            raise Lost("f gives other values for equal sequences.")
         drawn = self.log_probs if self.family is None or self.log_mu is None else self.log_mu
-        self.bounds = _bounds(drawn, q.prompts)
+        self.bounds = _bounds(drawn, self.policy.prompts)
+
+    def _evaluated(self) -> Tensor:
+        """Return the value of each sequence, ``[S, P]``: its reward alone for an estimator with ``weights``."""
+        if isinstance(self.f, SetFunction):
+            assert self.f.q is not None
+            return self.f.each(self.x.unsqueeze(-2), self.f.q).squeeze(-1)
+        return self.f(self.x) if self.family is None else self.f.rewards(self.x)
 
     def draw(self, rows: int, generator: Generator) -> Tensor:
-        """Return the numbers of the n samples of the estimator for each row and prompt, ``[rows, P, n]``.
+        """Return the numbers of the sequences of the estimator for each row and prompt, ``[rows, P, G]``.
 
-        Each sample takes one uniform number, by inverse transform in float64. For an estimator with ``weights``, the
-        integrand's sampler draws if there is one, for every other estimator q.
+        They are its n samples, or those in its n sets, one set after the other. Each takes one uniform number, by
+        inverse transform in float64. For an estimator with ``weights``, the integrand's sampler draws if there is one,
+        for every other estimator q.
 
         Args:
             rows: number of rows.
             generator: the source of the noise.
         """
-        n, prompts = self.estimator.points(self.q), len(self.bounds)
-        u = torch.rand((prompts, rows * n), dtype=torch.float64, device=self.bounds.device, generator=generator)
+        count, prompts = getattr(self.estimator, "n", 1) * self.k, len(self.bounds)
+        u = torch.rand((prompts, rows * count), dtype=torch.float64, device=self.bounds.device, generator=generator)
         first = self.size * torch.arange(prompts, device=u.device)
         numbers = torch.searchsorted(self.bounds, u, right=True).add_(first.unsqueeze(-1))
-        return numbers.view(prompts, rows, n).transpose(0, 1)
+        return numbers.view(prompts, rows, count).transpose(0, 1)
 
     def weights(self, numbers: Tensor) -> Tensor:
-        """Return what the estimator multiplies the score of each token by, ``[rows, P, n, T]`` or ``[rows, P, n, 1]``.
+        """Return what the estimator multiplies the score of each token by, ``[rows, P, G, T]`` or ``[rows, P, G, 1]``.
 
-        ``numbers`` are those of its samples, ``[rows, P, n]``.
+        ``numbers`` are those of its sequences, ``[rows, P, G]``.
         """
         values = look_up(self.values, numbers)
         if self.family is None:
-            found = self.estimator.coefficients(values.movedim(-1, 0))
-            assert found is not None
-            return found.movedim(0, -1).unsqueeze(-1)
+            return self._coefficients(values).unsqueeze(-1)
+        assert isinstance(self.f, PolicyReturn)
         return self.family.weights(
             values,
             look_up(self.log_probs, numbers),
@@ -81,24 +105,59 @@ class Sequences:
             beta=self.f.beta,
         )
 
+    def _coefficients(self, values: Tensor) -> Tensor:
+        """Return what the score of each sequence is multiplied by; like the values, ``[rows, P, G]``."""
+        if not isinstance(self.f, SetFunction):
+            return self._of_samples(values)
+        if isinstance(self.estimator, MultiSample):
+            return self.estimator.set_coefficients(self.f, values)
+        each = self._of_samples(self.f.together(values.view(*values.shape[:-1], -1, self.k)))
+        return each.repeat_interleave(self.k, -1)
+
+    def _of_samples(self, values: Tensor) -> Tensor:
+        """Return the coefficients of samples, ``[rows, P, n]``, from the values of f."""
+        found = self.estimator.coefficients(values.movedim(-1, 0))
+        assert found is not None
+        return found.movedim(0, -1)
+
     @functools.cached_property
     def greedy(self) -> Tensor:
         """The reward of greedy decoding, ``[P]``."""
+        assert isinstance(self.f, PolicyReturn)
         with torch.no_grad():
-            return self.f.rewards(self.q.mode)
+            return self.f.rewards(self.policy.mode)
 
     @functools.cached_property
     def squares(self) -> Tensor:
         """The sum over the vocabulary of the squared probabilities at each token, ``[P S, T]``."""
         with torch.no_grad():
-            return _by_number(self.q.logits(self.x).softmax(-1).square().sum(-1))
+            return _by_number(self.policy.logits(self.x).softmax(-1).square().sum(-1))
 
     def numbers(self, x: Tensor) -> Tensor:
-        """Return the numbers of sequences, ``[*]``; x is ``[*, P, T]``."""
-        scales = self.q.vocabulary ** torch.arange(x.shape[-1], device=x.device)
+        """Return the numbers of the sequences in samples x of R rows of q, ``[R, P, G]``.
+
+        x is ``[n, R, P, T]``, or ``[n, R, P, k, T]`` for sets.
+        """
+        x = x.movedim(-2, 1).flatten(0, 1) if isinstance(self.f, SetFunction) else x
+        scales = self.policy.vocabulary ** torch.arange(x.shape[-1], device=x.device)
         codes, order = (self.x[:, 0] * scales).sum(-1).sort()
         found = order[torch.searchsorted(codes, (x * scales).sum(-1))]
-        return found + self.size * torch.arange(self.q.prompts, device=x.device)
+        return (found + self.size * torch.arange(self.policy.prompts, device=x.device)).movedim(0, -1)
+
+
+def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
+    """Return the policy that q draws sequences from, and the number k of sequences in one sample.
+
+    Raises:
+        Lost: q draws no sequences of tokens, or has more batch axes than that of the prompts.
+    """
+    own, k = inner(q), 1
+    base = own
+    if isinstance(own, Repeated):
+        base, k = inner(cast(Distribution, own.base_dist)), own.k
+    if not isinstance(base, TokenSequence) or base.batch_shape[1:]:
+        raise Lost("q is no policy whose sequences can be listed.")
+    return base, k
 
 
 def look_up(table: Tensor, numbers: Tensor) -> Tensor:

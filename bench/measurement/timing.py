@@ -38,7 +38,7 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
     most = cap(cell.objective, settings.device)
     if is_own(cell.objective):
         most = min(most, max(sizes_of(cell.objective, settings.replicates, settings.device)))
-    count = most // slices(most, engine.points, cell.objective, settings.device)
+    count = most // slices(most, engine.elements, settings.device)
     generator, theta, many = engine.generator("timing", 0), engine.problem.theta, rows(engine.q, count)
 
     def batch() -> object:

@@ -10,9 +10,10 @@ import torch
 from bench.measurement import score_table
 from bench.measurement.engine import Engine
 from bench.measurement.look_up import look_up_of
+from bench.objectives import Verifier
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import RLOO, VIMCO, InvalidLoss, PolicyReturn, ScoreFunction, rows
+from estimators import PKPO, RLOO, VIMCO, InvalidLoss, MultiSample, PolicyReturn, ScoreFunction, rows
 from estimators.policy_gradient import PolicyGradient
 from tests.measurement.objectives import POLICIES, Answers
 from tests.problems import seeded
@@ -49,25 +50,34 @@ def drawn_by_autograd(engine, generator):
 
 
 FEW = [RLOO(n=3), ScoreFunction(n=2, baseline=0.5), PolicyGradient(n=3), PolicyGradient(n=3, reduction="token-mean")]
-CASES = [*(("table", each) for each in ESTIMATORS), *((name, each) for name in POLICIES for each in FEW)]
+CASES = [*((each, Answers()) for each in ESTIMATORS), *((each, Answers(name)) for name in POLICIES for each in FEW)]
+SETS = [RLOO(n=3), ScoreFunction(), PKPO(), *(MultiSample(n=2, baseline=b) for b in ("others", "left-out", "mean"))]
+CASES += [(each, Verifier(vocabulary=3, length=3, prompts=2, k=3)) for each in SETS]
 
 
-@pytest.mark.parametrize(("policy", "estimator"), CASES)
-def test_the_gradients_are_those_of_autograd_on_the_samples_of_one_call(estimator, policy):
-    cell = engine(estimator, policy)
+@pytest.mark.parametrize(("estimator", "objective"), CASES)
+def test_the_gradients_are_those_of_autograd_on_the_samples_of_one_call(estimator, objective):
+    cell = Engine(Cell(estimator, objective), SHARP)
     x, expected = drawn_by_autograd(cell, seeded(1))
-    support = {tuple(s): k for k, s in enumerate(cell.q.enumerate_support()[:, 0].tolist())}
-    numbers = torch.tensor(
-        [
-            [[support[tuple(s[r, p].tolist())] + p * len(support) for s in x] for p in range(x.shape[2])]
-            for r in range(ROWS)
-        ]
-    )
     look_up = cell.look_up
-    weights = look_up.sequences.weights(numbers)
-    found = look_up.table.gradients(numbers, weights / cell.q.prompts)
+    policy = look_up.sequences.policy
+    support = {tuple(s): k for k, s in enumerate(policy.enumerate_support()[:, 0].tolist())}
+    numbers = [
+        [
+            [support[tuple(s)] + p * len(support) for sample in x[:, r, p].tolist() for s in listed(sample)]
+            for p in range(policy.prompts)
+        ]
+        for r in range(ROWS)
+    ]
+    weights = look_up.sequences.weights(torch.tensor(numbers))
+    found = look_up.table.gradients(torch.tensor(numbers), weights / policy.prompts)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     assert any(g.abs().max() > 1e-3 for g in expected)
+
+
+def listed(sample):
+    """Return the sequences of a sample, one or a set of them."""
+    return sample if isinstance(sample[0], list) else [sample]
 
 
 @pytest.mark.parametrize("sampler", [False, True], ids=["RLOO", "PolicyGradient"])
@@ -98,8 +108,8 @@ def test_the_samples_have_this_law():
 
 def test_numbers_are_those_of_the_sequences():
     sequences = engine(RLOO(n=2)).look_up.sequences
-    every = sequences.numbers(sequences.x)
-    assert every.T.flatten().tolist() == list(range(2 * sequences.size))
+    every = sequences.numbers(sequences.x.unsqueeze(1))
+    assert every.flatten().tolist() == list(range(2 * sequences.size))
 
 
 @pytest.mark.parametrize("estimator", [PolicyGradient(n=4), RLOO(n=4)], ids=["off-policy", "on-policy"])
@@ -157,15 +167,15 @@ def test_gradients_are_left_to_autograd_without_weights(estimator):
 
 
 @pytest.mark.parametrize("estimator", [RLOO(), PolicyGradient()])
-def test_an_f_with_noise_of_its_own_is_evaluated_anew_for_each_sample(estimator):
-    cell = engine(RLOO())
-    noise = seeded()
+def test_an_f_with_noise_or_a_gradient_of_its_own_is_not_looked_up(estimator):
+    q, noise = engine(RLOO()).q, seeded()
 
-    def f(x):
+    def noisy(x):
         return torch.rand(x.shape[:-1], generator=noise, dtype=torch.float64)
 
-    assert look_up_of(estimator, cell.q, PolicyReturn(lambda x: x.sum(-1).double())) is not None
-    assert look_up_of(estimator, cell.q, PolicyReturn(f)) is None
+    assert look_up_of(estimator, q, PolicyReturn(lambda x: x.sum(-1).double())) is not None
+    assert look_up_of(estimator, q, PolicyReturn(noisy)) is None
+    assert look_up_of(estimator, q, PolicyReturn(q.log_prob)) is None
 
 
 def test_a_draw_depends_on_its_number_alone():
