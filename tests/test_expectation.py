@@ -667,9 +667,11 @@ def test_layers_of_bits_are_summed_and_may_close_over_float32_tensors():
 def test_products_that_are_not_batched_and_layers_that_draw_are_named():
     theta = {"logits": LOGITS, "v": torch.eye(3)}
     flat = lambda w, z: Independent(Bernoulli(logits=nn.functional.linear(z, w["v"])), 1)  # noqa: E731
-    with pytest.raises(ValueError, match=r"two copies of its parameters.*weights.v \[2, 3, 3\].* must be batched"):
-        Expectation(lambda t: Layers(t, [bits, flat]), quadratic, theta)
-    noisy = lambda w, z: Independent(Bernoulli(logits=z @ w["v"] + torch.rand(3)), 1)  # noqa: E731
+    matrix = lambda w, z: Independent(Bernoulli(logits=z @ w["v"]), 1)  # noqa: E731
+    for second in (flat, matrix):  # the other one fits two samples of two copies
+        with pytest.raises(ValueError, match=r"two copies of its parameters.*weights.v \[2, 3, 3\].* must be batched"):
+            Expectation(lambda t, second=second: Layers(t, [bits, second]), quadratic, theta)
+    noisy = lambda w, z: Independent(Bernoulli(logits=z + w["v"].sum() + torch.rand(3)), 1)  # noqa: E731
     with pytest.raises(ValueError, match="q's functions draw random numbers"):
         Expectation(lambda t: Layers(t, [bits, noisy]), quadratic, theta)
 
