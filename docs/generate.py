@@ -22,7 +22,7 @@ from rich.console import Console
 
 import estimators
 from bench import objectives
-from bench.planning.catalogue import arguments, facts, served
+from bench.planning.catalogue import arguments, facts, own_defaults, served
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
@@ -67,9 +67,12 @@ def table(header: list[str], lines: list[list[str]]) -> str:
 
 
 def fields(known: dict[str, Any]) -> str:
-    """Return the parameters of a selector with their defaults: ``n=1, temperature=1.0``."""
-    text = ", ".join(f"{name}={field['default']}" for name, field in known["fields"].items())
-    return f"`{text}`" if text else "none"
+    """Return the parameters of a selector with their defaults: ``n=1, temperature=1.0``.
+
+    Of an estimator that is another one with other defaults, these defaults are given, and the other one is named.
+    """
+    text = ", ".join(f"{name}={default}" for name, default in own_defaults("estimator", known).items())
+    return (f"`{text}`" if text else "none") + (f" and those of `{known['base']}`" if known.get("base") else "")
 
 
 def body(cls: type) -> str:

@@ -58,6 +58,18 @@ from estimators.muprop import MuProp
 from estimators.nested import Nested
 from estimators.nvil import NVIL
 from estimators.policies import Policy, RecurrentPolicy, TablePolicy
+from estimators.policy_gradient import PolicyGradient
+from estimators.policy_presets import (
+    CISPO,
+    DAPO,
+    GSPO,
+    OPO,
+    PPO,
+    DrGRPO,
+    OptimalTokenBaseline,
+    ReinforcePlusPlus,
+    ReMax,
+)
 from estimators.policy_return import PolicyReturn
 from estimators.quadratic_control_variate import QuadraticControlVariate
 from estimators.rebar import REBAR
@@ -85,18 +97,19 @@ from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
-    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "GRPO", "NVIL", "PKPO", "REBAR", "RELAX", "RLOO", "RODEO",
-    "SIMPLE", "SPSA", "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM",
-    "DoubleControlVariate", "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies",
-    "ExponentialArrival", "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao",
-    "GumbelSoftmax", "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter",
-    "Layers", "LocalExpectation", "MeasureValued", "MuProp", "MultiSample", "Nested", "NotDifferentiable",
-    "PlainFields", "Policy", "PolicyReturn", "QuadraticControlVariate", "RecurrentPolicy", "Refusal", "ReinMax",
+    "ARM", "ARMS", "ARSM", "CARMS", "CISPO", "DAPO", "DARN", "GO", "GRPO", "GSPO", "NVIL", "OPO", "PKPO", "PPO",
+    "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA", "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound",
+    "Chain", "DeltaMethod", "DisARM", "DoubleControlVariate", "DoublyReparameterized", "DrGRPO", "Drawable",
+    "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival", "ForwardGradient", "GappedStraightThrough",
+    "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax", "HessianControlVariate", "Integrand",
+    "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers", "LocalExpectation", "MeasureValued", "MuProp",
+    "MultiSample", "Nested", "NotDifferentiable", "OptimalTokenBaseline", "PlainFields", "Policy", "PolicyGradient",
+    "PolicyReturn", "QuadraticControlVariate", "ReMax", "RecurrentPolicy", "Refusal", "ReinMax", "ReinforcePlusPlus",
     "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
-    "Repeated", "Return", "ScoreFunction", "SelfCritical", "SetFunction", "State", "StickingTheLanding",
-    "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "TablePolicy",
-    "TokenSequence", "TransformerPolicy", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry",
-    "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
-    "inject_at", "inner", "log_prob", "log_probs", "logistic", "logits", "normal", "one", "parameters", "perturbed",
-    "probs", "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform", "widths",
+    "Repeated", "Return", "ScoreFunction", "SelfCritical", "SetFunction", "State", "StickingTheLanding", "StochasticAD",
+    "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "TablePolicy", "TokenSequence",
+    "TransformerPolicy", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue", "checked_state",
+    "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject", "inject_at", "inner", "log_prob",
+    "log_probs", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs", "rdraw", "rows", "score",
+    "spread", "squash", "through", "totals", "uniform", "widths",
 ]  # fmt: skip

@@ -122,6 +122,8 @@ class Estimator(PlainFields, abc.ABC):
     """Whether the value that a call returns is an unbiased estimate of E_q[f]."""
     deterministic: bool = False
     """Whether the gradient has no noise, so that the generator changes nothing."""
+    couples_batch: bool = False
+    """Whether the estimate of one batch element uses the samples of others, as a mean over the batch does."""
     families: tuple[type[Distribution], ...] | None = None
     """Supported families of q, without ``Independent``; None if only the class's docstring states the conditions."""
     needs_df: bool = False

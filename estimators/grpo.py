@@ -9,8 +9,11 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, positive, true_or_false
 from estimators._densities import score
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, Integrand, State, has_law, inner
 from estimators._surrogate import joined
+from estimators.policy_gradient import PolicyGradient
+from estimators.policy_presets import DrGRPO
+from estimators.token_sequence import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,14 @@ class GRPO(Estimator):
     ``normalise=False`` leaves the division out, as Dr. GRPO does: ``A_k = f(x_k) - mean f``. The expected gradient is
     then (n - 1)/n times the exact one: RLOO divides by that factor and is unbiased.
 
-    The method for language models has more parts, which are not here: the clipped ratio of two policies, a penalty on
-    the distance from a reference policy, and the length of a sequence.
+    On a ``TokenSequence`` it is the loss for language models:
+
+    ``g = (1/n) sum_k (1/L_k) sum_t (w_kt A_k - beta (1 - exp(-d_kt))) grad log q_t(x_kt | x_k<t)``
+
+    L is the length of a sequence; w the ratio of q and the policy that drew the samples, 0 where it has left the
+    interval from 0.8 to 1.2 in the direction of the advantage; d the log-ratio of q and a reference policy, both of
+    which a ``PolicyReturn`` holds. The penalty is the one named k3. The factor 1/L turns the gradient unless all
+    sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of ``PolicyGradient``.
 
     Args:
         n: number of samples in the group, at least 2.
@@ -46,6 +55,10 @@ class GRPO(Estimator):
     epsilon: float = 1e-4
 
     unbiased = False
+    needs_greedy = False
+    """Whether ``weights`` needs the reward of greedy decoding."""
+    needs_squares = False
+    """Whether ``weights`` needs the sums of the squared probabilities."""
     aliases: ClassVar[tuple[str, ...]] = ("group-relative",)
     reference: ClassVar[str] = "Shao et al. 2024"
 
@@ -64,9 +77,47 @@ class GRPO(Estimator):
         """The factor (n - 1)/n of the expected gradient; None if the advantages are divided by their deviation."""
         return None if self.normalise else (self.n - 1) / self.n
 
+    @property
+    def of_tokens(self) -> PolicyGradient:
+        """The estimator that this one is on a ``TokenSequence``."""
+        if not self.normalise:
+            return DrGRPO(self.n)
+        return PolicyGradient(
+            self.n,
+            leave_one_out=False,
+            scaling="group",
+            epsilon=self.epsilon,
+            reduction="sequence-mean",
+            kl="k3",
+            kl_in="loss",
+            kl_per="token",
+            ratio="token",
+            clipping="ppo",
+        )
+
+    def weights(
+        self,
+        rewards: Tensor,
+        logp: Tensor,
+        log_ref: Tensor | None,
+        log_mu: Tensor | None,
+        mask: Tensor,
+        *,
+        greedy: Tensor | None = None,
+        squares: Tensor | None = None,
+        beta: float = 0.0,
+    ) -> Tensor:
+        """Return what the score of each token of a ``TokenSequence`` is multiplied by, ``[..., P, G, T]``.
+
+        The arguments are those of ``PolicyGradient.weights``.
+        """
+        return self.of_tokens.weights(rewards, logp, log_ref, log_mu, mask, greedy=greedy, squares=squares, beta=beta)
+
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
+        if has_law(type(inner(q)), TokenSequence):
+            return self.of_tokens(f, q, generator, state)
         x = draw(q, self.n, generator)
         fx = f(x)
         value = fx.mean(0)

@@ -1,6 +1,5 @@
 """Policy gradients of token sequences: one family, whose fields are the choices that language model trainers make."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +10,9 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, finite, is_finite, one_of, positive, true_or_false
 from estimators._fields import named_type
 from estimators._policy_weights import PENALTIES, SLOPES, baselines, ratios, shares, to_go, whitened
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, has_law, inner
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import no_derivatives
 from estimators.policy_return import PolicyReturn
 from estimators.token_sequence import TokenSequence
 
@@ -48,6 +48,8 @@ class PolicyGradient(Estimator):
         kl_in: where the penalty is: "reward", as a part of the return, or "loss", where its slope is taken.
         kl_per: what d is: of the whole "sequence", or of each "token"; in the reward a token is then charged for itself
             and the tokens after it.
+        kl_of: whose log-probabilities d has: those of the "policy" q, or, in the reward, those of the "sampler", which
+            are known when the samples are drawn.
         kl_ratio: whether a penalty in the loss is multiplied by the ratio of q and the sampler, whose slope counts too.
         beta: the weight of the penalty; None for that of the integrand.
         ratio: the importance weight: "none"; "token"; "sequence", the product over the sequence; "geometric", the L-th
@@ -57,7 +59,7 @@ class PolicyGradient(Estimator):
             "truncate", the ratio is moved into its interval.
         clip_low: the interval of the ratio begins at 1 - clip_low.
         clip_high: the interval of the ratio ends at 1 + clip_high.
-        clip_dual: with "ppo", the largest ratio of a token with a negative advantage.
+        clip_dual: with "ppo", the largest ratio of a token with a negative advantage; None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
     Sutton & Singh 2000.
@@ -72,13 +74,14 @@ class PolicyGradient(Estimator):
     kl: str = "k1"
     kl_in: str = "reward"
     kl_per: str = "sequence"
+    kl_of: str = "policy"
     kl_ratio: bool = False
     beta: float | None = None
     ratio: str = "sequence"
     clipping: str = "none"
     clip_low: float = 0.2
     clip_high: float = 0.2
-    clip_dual: float = math.inf
+    clip_dual: float | None = None
 
     families = (TokenSequence,)
     reference: ClassVar[str] = "Ahmadian et al. 2024"
@@ -90,6 +93,7 @@ class PolicyGradient(Estimator):
         one_of(self, "kl", "k1", "k2", "k3", "none")
         one_of(self, "kl_in", "reward", "loss")
         one_of(self, "kl_per", "sequence", "token")
+        one_of(self, "kl_of", "policy", "sampler")
         one_of(self, "ratio", "sequence", "none", "token", "geometric", "cumulative", "per-decision")
         one_of(self, "clipping", "none", "ppo", "truncate")
         for field in ("leave_one_out", "kl_ratio"):
@@ -97,6 +101,8 @@ class PolicyGradient(Estimator):
         positive(self, "epsilon")
         for field in ("clip_low", "clip_high"):
             finite(self, field)
+        if self.clip_dual is not None:
+            positive(self, "clip_dual")
         name = type(self).__name__
         if self.beta is not None and not is_finite(self.beta):
             raise InvalidParameter(
@@ -105,17 +111,14 @@ class PolicyGradient(Estimator):
             )
         if self.kl_ratio and self.kl_in != "loss":
             raise InvalidParameter(f"{name} needs kl_in='loss' for kl_ratio=True (got kl_in={self.kl_in!r}).")
+        if self.kl_of != "policy" and self.kl_in != "reward":
+            raise InvalidParameter(f"{name} needs kl_in='reward' for kl_of='sampler' (got kl_in={self.kl_in!r}).")
         if self.clipping != "none" and self.ratio == "none":
             raise InvalidParameter(f"{name} needs a ratio to clip (got ratio='none'). Use {name}(ratio='token').")
-        grouped = [
-            f for f in ("baseline", "scaling") if getattr(self, f) in ("mean", "length", "optimal-token", "group")
-        ]
-        if grouped:
-            of = f"{grouped[0]}={getattr(self, grouped[0])!r}"
-            advice = (
-                f": {of} needs a group of at least two samples. Use {name}(n=2), or {name}(n=1, baseline='greedy')."
-            )
-            at_least(self, 2, advice)
+        needing = [f for f in ("baseline", "scaling") if getattr(self, f) in _GROUPED]
+        if needing:
+            why = f"{needing[0]}={getattr(self, needing[0])!r} needs a group of at least two samples"
+            at_least(self, 2, f": {why}. Use {name}(n=2), or {name}(n=1, baseline='greedy').")
         else:
             at_least(self, 1)
 
@@ -128,23 +131,23 @@ class PolicyGradient(Estimator):
     def gradient_scale(self) -> float | None:  # type: ignore[override]
         """The factor (n - 1)/n of a group mean that holds the own sample; None if there is no known factor."""
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
-        return (self.n - 1) / self.n if known and self.kl_in == "reward" and self.ratio == "sequence" else None
+        return (self.n - 1) / self.n if known and self.kl_in == "reward" else None
 
     @property
     def _exact(self) -> bool:
         """Whether everything but the baseline is exact."""
-        in_reward = (self.kl, self.kl_in) == ("k1", "reward")
+        in_reward = (self.kl, self.kl_in, self.kl_of) == ("k1", "reward", "policy")
         in_loss = self.kl_in == "loss" and self.kl in ("k1", "k3") and self.kl_per == "sequence" and self.kl_ratio
         choices = (self.scaling, self.reduction, self.clipping, self.beta)
         return (in_reward or in_loss) and choices == ("none", "sum", "none", None) and self.ratio in _EXACT_RATIOS
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient: not if a deviation is divided out."""
-        return self.scaling == "none"
+        """Whether a multiple of f has that multiple of the gradient: not with a deviation, nor with a clip by sign."""
+        return self.scaling == "none" and self.clipping != "ppo"
 
     @property
-    def couples_batch(self) -> bool:
+    def couples_batch(self) -> bool:  # type: ignore[override]
         """Whether the estimate for one prompt uses the samples of others."""
         return self.scaling in ("batch", "tokens") or self.reduction == "token-mean"
 
@@ -157,6 +160,12 @@ class PolicyGradient(Estimator):
     def needs_squares(self) -> bool:
         """Whether ``weights`` needs the sums of the squared probabilities."""
         return self.baseline == "optimal-token"
+
+    def refuses(self, family: type[Distribution]) -> str | None:
+        """Return the reason why the estimator does not support a class of distributions; None if it does."""
+        if has_law(family, TokenSequence):
+            return None
+        return f"{type(self).__name__} serves TokenSequence, and q is {family.__name__}. Use RLOO or GRPO."
 
     def weights(
         self,
@@ -190,10 +199,11 @@ class PolicyGradient(Estimator):
         log_ratio = torch.zeros_like(logp) if log_mu is None else logp - log_mu
         beta = beta if self.beta is None else self.beta
         penalised = self.kl != "none" and beta != 0 and log_ref is not None
-        off = logp - log_ref if penalised and log_ref is not None else None
+        held = logp if log_mu is None or self.kl_of == "policy" else log_mu
+        off = held - log_ref if penalised and log_ref is not None else None
 
         ratio = ratios(self.ratio, log_ratio, live)
-        returns = self._returns(rewards.unsqueeze(-1), off, beta, ratio)
+        returns = self._returns(rewards.to(logp.dtype).unsqueeze(-1), off, beta, ratio)
         advantages = returns - self._baselines(returns, logp, live, greedy, squares)
         weights = self._clipped(ratio, self._scaled(advantages, returns, live))
         if off is not None and self.kl_in == "loss":
@@ -252,7 +262,8 @@ class PolicyGradient(Estimator):
             case "truncate":
                 return ratio.clamp(low, high) * advantages
             case _:
-                left = torch.where(advantages > 0, ratio > high, (ratio < low) | (ratio > self.clip_dual))
+                beyond = ratio < low if self.clip_dual is None else (ratio < low) | (ratio > self.clip_dual)
+                left = torch.where(advantages > 0, ratio > high, beyond)
                 return torch.where(left, 0, ratio * advantages)
 
     def _slope(self, off: Tensor, log_ratio: Tensor) -> Tensor:
@@ -275,9 +286,8 @@ class PolicyGradient(Estimator):
         f = f if isinstance(f, PolicyReturn) else PolicyReturn(f, q=q)
         x = f.draw(self.n, generator)
         logp = policy.log_probs(x)
-        with torch.no_grad():
-            log_ref = None if f.reference is None else f.reference.log_probs(x)
-            log_mu = None if f.sampler is None else f.sampler.log_probs(x)
+        log_ref, log_mu = f.log_ref(x), f.log_mu(x)
+        with no_derivatives():
             greedy = f.rewards(policy.mode) if self.needs_greedy else None
             squares = policy.logits(x).softmax(-1).square().sum(-1) if self.needs_squares else None
         rewards, now = f.rewards(x), logp.detach()
@@ -288,7 +298,7 @@ class PolicyGradient(Estimator):
             squares=None if squares is None else squares.movedim(0, -2),
             beta=f.beta,
         )
-        value = rewards if log_ref is None else rewards - f.beta * (now - log_ref).sum(-1)
+        value = f.penalised(rewards, now, log_ref)
         value = value if log_mu is None else value * (now - log_mu).sum(-1).exp()
         surrogate = inject_at(q.batch_shape, [(weights, logp.movedim(0, -2))], self)
         return joined(value.mean(0), surrogate, self)

@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 from estimators._checks import is_finite
 from estimators._draws import draw
 from estimators._protocol import Checked, CheckedFunction, Integrand, Refusal
+from estimators._rows import first_parameter
 from estimators._transforms import no_derivatives
 from estimators.chain import log_probs
 from estimators.token_sequence import TokenSequence
@@ -59,12 +60,37 @@ class PolicyReturn(Checked):
         if self.q is None:
             raise Refusal("A PolicyReturn with a penalty needs its q. Set q, or call an estimator, which sets it.")
         with no_derivatives():
-            off = log_probs(self.q, x) - log_probs(self.reference, x)  # type: ignore[arg-type]
-        return reward - self.beta * off.sum(-1)
+            logp = log_probs(self.q, x)
+        return self.penalised(reward, logp, self.log_ref(x))
 
     def rewards(self, x: Tensor) -> Tensor:
         """Return the rewards alone, ``[..., *batch]``, for sequences x, ``[..., *batch, T]``."""
         return self.reward(x) if self.q is None else CheckedFunction(self.reward, self.q, name="the reward")(x)
+
+    def penalised(self, rewards: Tensor, logp: Tensor, log_ref: Tensor | None) -> Tensor:
+        """Return f, ``[..., *batch]``, from its parts.
+
+        Args:
+            rewards: the rewards, ``[..., *batch]``.
+            logp: the log-probabilities of the tokens under q, without a graph, ``[..., *batch, T]``.
+            log_ref: those under the reference, ``[..., *batch, T]``; None if there is no reference.
+        """
+        return rewards - self.beta * (logp - log_ref).sum(-1) if self.beta and log_ref is not None else rewards
+
+    def log_ref(self, x: Tensor) -> Tensor | None:
+        """Return the log-probabilities under the reference, ``[..., *batch, T]``, of sequences x; None without one."""
+        return self._log_probs(self.reference, x)
+
+    def log_mu(self, x: Tensor) -> Tensor | None:
+        """Return the log-probabilities under the sampler, ``[..., *batch, T]``, of sequences x; None without one."""
+        return self._log_probs(self.sampler, x)
+
+    def _log_probs(self, policy: TokenSequence | None, x: Tensor) -> Tensor | None:
+        if policy is None:
+            return None
+        with no_derivatives():
+            found = policy.log_probs(x)
+        return found if self.q is None else found.to(first_parameter(self.q).dtype)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
         """Return a copy for samples of ``q`` whose reward is ``around(reward)``.

@@ -38,7 +38,6 @@ class SelfCritical(Estimator):
     n: int = 1
 
     families = (Normal, Bernoulli, OneHotCategorical, Categorical, TokenSequence)
-    aliases: ClassVar[tuple[str, ...]] = ("remax",)
     reference: ClassVar[str] = "Rennie et al. 2017"
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, program, reported
 from bench.cli.options import complete, json_option
 from bench.cli.terminal import echo, echo_json
-from bench.planning.catalogue import Kind, arguments, canonical_name, catalogue, served
+from bench.planning.catalogue import Kind, arguments, canonical_name, catalogue, own_defaults, served
 from bench.records.labels import spelled, value_text
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -98,22 +98,24 @@ def _listed(found: dict[Kind, Entries]) -> list[str]:
         groups = {f"Estimators. {title}": list[str]() for title in GROUPS.values()} if kind == "estimator" else {}
         for name, facts in entries.items():
             title = f"Objectives, {facts['family']}" if kind == "objective" else f"Estimators. {_group(facts)}"
-            groups.setdefault(title, []).extend(_lines(name, facts, width))
+            groups.setdefault(title, []).extend(_lines(kind, name, facts, width))
         for title, group in groups.items() if kind == "estimator" else sorted(groups.items()):
             lines += [title, *group] if group else []
     return lines or ["Nothing fits."]
 
 
 def _group(facts: dict[str, Any]) -> str:
+    if facts["base"]:
+        return f"Presets of {facts['base']}"
     exact = facts["deterministic"] and facts["unbiased"]
     return GROUPS[facts["unbiased"], None if exact else _is_black_box(facts)]
 
 
-def _lines(name: str, facts: dict[str, Any], width: int | None) -> list[str]:
+def _lines(kind: Kind, name: str, facts: dict[str, Any], width: int | None) -> list[str]:
     """Return the two lines of an entry, folded at the width of a terminal: what it is called, and what it is."""
     text = facts["description"] + (f" Cost: {facts['cost']}." if facts.get("cost") else "")
     text += f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""
-    head = spelled(name, {key: field["default"] for key, field in facts["fields"].items()})
+    head = spelled(name, own_defaults(kind, facts))
     lines = [("  ", f"{head}  {'; '.join(_facts(facts))}"), ("      ", text)]
     if width is None:
         return [indent + line for indent, line in lines]
@@ -166,7 +168,7 @@ def _explained(text: str, *, json: bool) -> str:
     width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else None
     before, _, after = inspect.cleandoc(cls.__doc__ or "It has no docstring.").replace("``", "`").partition("\nArgs:\n")
     source = after.partition("\n\n")[2] or f"Reference: {facts['reference']}." if facts.get("reference") else ""
-    parts = [*_lines(name, facts, width)[:1]] if facts else [f"  {name}"]
+    parts = [*_lines(kind, name, facts, width)[:1]] if facts else [f"  {name}"]
     parts += ["", _folded(before.rstrip(), width), *_parameters(facts, arguments(cls), width)]
     parts += ["", _folded(source, width)] if source and source not in before else []
     parts += ["", f"Also called: {', '.join(facts['aliases'])}"] if facts.get("aliases") else []
@@ -205,7 +207,7 @@ def _measuring(kind: Kind, name: str, cls: type) -> str:
 
 def _pasted(kind: Kind, cls: str, facts: dict[str, Any]) -> list[str]:
     """Return lines of Python that use an entry of the catalogue."""
-    given = ", ".join(f"{key}={field['default']!r}" for key, field in facts["fields"].items())
+    given = ", ".join(f"{key}={default!r}" for key, default in own_defaults(kind, facts).items())
     if kind == "objective":
         return [
             "",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical, Poisson
 from torch.nn.functional import one_hot
 
-from estimators import Integrand, Repeated, Subset, inner, parameters
+from estimators import Integrand, PolicyReturn, Repeated, Subset, TablePolicy, TokenSequence, inner, parameters
 
 Theta = tuple[Tensor, ...]
 Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
@@ -39,6 +39,8 @@ class Case:
         steady: whether a sample always takes equally many random numbers, whatever the parameters of q. In torch's
             rejection samplers it does not: a change in one row (independent estimate) changes the noise of the next
             row.
+        around: function from f and q to the integrand that estimators get, such as a ``PolicyReturn`` whose reward is
+            f; None for f itself.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     particles: int | None = None
     combine: Callable[[Tensor], Tensor] | None = None
     steady: bool = True
+    around: Callable[[Integrand, Distribution], Integrand] | None = None
 
     def q(self, theta: Theta | None = None) -> Distribution:
         """Return the distribution q at the given theta or, without one, at a copy of the case's own theta.
@@ -142,6 +145,17 @@ def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
     return x, q.log_prob(x).exp()
 
 
+def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
+    """Return a reward with a penalty, whose samples are from another policy than q: both policies have no gradient."""
+    like = next(iter(parameters(q).values()))
+
+    def policy(shift: float) -> TokenSequence:
+        logits = (torch.arange(18.0, device=like.device) * 1.7 + shift).sin().reshape(2, 3, 3) / 2
+        return TokenSequence({"logits": logits.to(like.dtype)}, TablePolicy(3), 2, 2, validate_args=False)
+
+    return PolicyReturn(reward, reference=policy(0.0), sampler=policy(1.0), beta=0.4, q=q)
+
+
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
     """Return a smooth function f of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
 
@@ -232,6 +246,14 @@ CASES: tuple[Case, ...] = (
         lambda logits: Subset(logits, 2, validate_args=False),
         wave(0.4, -0.9),
         enumerated,
+    ),
+    Case(
+        "TokenSequence, batch of 2, 2 tokens of 3",
+        ((torch.arange(18.0, dtype=torch.float64) ** 2).cos().reshape(2, 3, 3) / 2,),
+        lambda logits: TokenSequence({"logits": logits}, TablePolicy(3), 2, 2, validate_args=False),
+        wave(0.4, -0.9, classes=3),
+        enumerated,
+        around=penalised,
     ),
     Case(
         "Poisson, batch of 3",

@@ -156,19 +156,13 @@ class Conformance:
         _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
         _skip_if(self.estimator.needs_set, "a set function of multiples is no multiple of it")
         for trial in self.trials():
-            f = trial.case.f
-            zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
-            for g0, g1, g4 in zip(zero, once, four, strict=True):
-                trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
+            for once, four in _of_multiples(trial):
+                trial.close("4 f does not have 4 times the gradient of f", four, 4 * once)
 
     def _is_linear(self) -> bool:
         """Return whether 4 f has 4 times the gradient of f in every case."""
-        for trial in self.trials():
-            f = trial.case.f
-            once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (1.0, 4.0))
-            if not all(torch.allclose(b, 4 * a) for a, b in zip(once, four, strict=True)):
-                return False
-        return True
+        pairs = itertools.chain.from_iterable(map(_of_multiples, self.trials()))
+        return all(torch.allclose(four, 4 * once) for once, four in pairs)
 
     def test_loss_can_be_weighted(self) -> None:
         """The gradient of ``(c * loss).sum()`` is c times the gradient of ``loss.sum()``, for one number c per element.
@@ -366,10 +360,21 @@ class Conformance:
             _assert_untouched(trial, 0, "row")
 
     def test_batch_elements_do_not_touch(self) -> None:
-        """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element."""
+        """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
+
+        If the estimator declares ``couples_batch = True``, at least one case must show such a change, with samples of q
+        itself: those of another distribution do not change.
+        """
         wanted = "a batch and noise that does not depend on q"
-        for trial in self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape):
-            _assert_untouched(trial, 1, "batch element")
+        trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)
+        if not self.estimator.couples_batch:
+            for trial in trials:
+                _assert_untouched(trial, 1, "batch element")
+            return
+        own = [dataclasses.replace(t, case=dataclasses.replace(t.case, around=None)) for t in trials]
+        assert any(_fails(partial(_assert_untouched, t, 1, "batch element", -4.0)) for t in own), (
+            f"{self.estimator!r} declares couples_batch = True, but no batch element depends on another. Declare False."
+        )
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
         """Losses and gradients of rows (estimates) are uncorrelated, and so are the losses of two batch elements."""
@@ -558,6 +563,7 @@ class Conformance:
     def _serves(self, case: Case) -> bool:
         e = self.estimator
         fits = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
+        fits = fits and not (e.needs_bound and case.around)
         return fits and e.needs_set == (case.combine is not None) and e.refuses(type(inner(case.q()))) is None
 
     def _assert_mean(self, what: str, index: int, fact: str) -> None:
@@ -618,6 +624,23 @@ def _raises(call: Callable[[], object]) -> bool:
     return False
 
 
+def _fails(check: Callable[[], object]) -> str | None:
+    """Return the message with which a check fails; None if it passes."""
+    try:
+        check()
+    except AssertionError as error:
+        return str(error)
+    return None
+
+
+def _of_multiples(trial: Trial) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for each tensor of theta, the gradients for f and for 4 f, less the gradient for f = 0."""
+    f = trial.case.f
+    zero, once, four = (trial.call(f=lambda x, c=c: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
+    for g0, g1, g4 in zip(zero, once, four, strict=True):
+        yield g1 - g0, g4 - g0
+
+
 def _plain(value: Any) -> bool:
     return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, int | float | str | None)
 
@@ -675,10 +698,10 @@ def _equal(state: State, before: dict[str, Tensor]) -> bool:
     return all(torch.equal(t, before[name]) for name, t in state.state_dict().items())
 
 
-def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
-    """Assert that a change in the first element of an axis does not change the others."""
+def _assert_untouched(trial: Trial, axis: int, what: str, factor: float = 1.2) -> None:
+    """Assert that theta times ``factor`` in the first element of an axis does not change the others."""
     worlds = []
-    for change in (1.0, 1.2):
+    for change in (1.0, factor):
         theta = leaves(trial.case.theta, FEW)
         shift = torch.zeros(FEW, *trial.case.q().batch_shape, dtype=torch.float64)
         with torch.no_grad():

@@ -124,16 +124,19 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return the integrand to call the estimator with: f itself, or the bound over q whose log-joint is f.
+        """Return the integrand to call the estimator with: f itself, or what the estimator or the case makes of it.
 
-        It is the bound if the estimator needs one, or the case has particles. If the estimator needs costs, it is f as
-        a sum of costs; if the case has sets, the function of the set. If ``f`` is None, it is the f of the case.
+        It is the bound over q whose log-joint is f if the estimator needs one, or the case has particles. If the
+        estimator needs costs, it is f as a sum of costs; if the case has sets, the function of the set. If ``f`` is
+        None, it is the f of the case.
         """
         f = self.case.f if f is None else f
         if self.case.combine is not None:
             return SetFunction(f, self.case.combine)
         whole = Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
-        return in_costs(whole, q) if self.estimator.needs_costs else whole
+        if self.estimator.needs_costs:
+            return in_costs(whole, q)
+        return whole if self.case.around is None else self.case.around(whole, q)
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
         """Return what the estimator returns for f at q, the loss, ``[*batch]``.

@@ -83,8 +83,12 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
     if kind == "estimator":
         from torch.distributions import Bernoulli
 
-        families = instance.families
+        import estimators
+        from estimators import command_line_name
+
+        families, parent = instance.families, cls.__mro__[1]
         return common | {
+            "base": command_line_name(parent) if parent in estimators.catalogue().values() else None,
             "cost": cost(cls),
             "unbiased": instance.unbiased,
             "value_unbiased": instance.value_unbiased,
@@ -111,8 +115,12 @@ def _field(field: dataclasses.Field[Any], hint: Any, meaning: str) -> dict[str, 
 
 
 def arguments(cls: type) -> dict[str, str]:
-    """Return what the docstring of a class says about each argument, by name, without the last full stop."""
-    text = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    """Return what the docstrings of a class and its bases say about each argument, without the last full stop."""
+    return {name: text for base in reversed(cls.__mro__) for name, text in _own_arguments(base).items()}
+
+
+def _own_arguments(cls: type) -> dict[str, str]:
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     parts = re.split(r"(?m)^    (\w+): ", f"{text}\n")[1:]
     texts = (" ".join(part.split()).replace("``", "`").removesuffix(".") for part in parts[1::2])
     return dict(zip(parts[::2], texts, strict=True))
@@ -125,6 +133,21 @@ def served(facts: Mapping[str, Any]) -> list[str]:
     ``["any"]`` if it serves every family.
     """
     return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
+
+
+def own_defaults(kind: Kind, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default of each field of an entry, by name; of a preset, only those that its base has not.
+
+    Args:
+        kind: whether the entry is an estimator or an objective.
+        known: the facts of the entry in the catalogue.
+    """
+    base = catalogue(kind)[known["base"]]["fields"] if known.get("base") else {}
+    return {
+        name: field["default"]
+        for name, field in known["fields"].items()
+        if name not in base or base[name]["default"] != field["default"]
+    }
 
 
 def cost(cls: type) -> str:

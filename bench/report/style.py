@@ -28,6 +28,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "enumeration", "local-expectation", "sum-and-sample", "unordered-set", "", "evolution-strategies", "spsa",
         "forward-gradient", "nested",
     ),
+    "#949494": (
+        "policy-gradient", "dr-grpo", "dapo", "gspo", "cispo", "ppo", "remax", "opo", "optimal-token-baseline",
+        "reinforce-plus-plus",
+    ),
 }  # fmt: skip
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""
 

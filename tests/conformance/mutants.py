@@ -336,6 +336,12 @@ class LearnsInAbsoluteUnits(ForgetsAFrozenState):
 # Rows, batch, types -----------------------------------------------------------------------------------------------
 
 
+@dies("test_batch_elements_do_not_touch", "declares couples_batch = True, but no batch element depends on another")
+@dataclass(frozen=True)
+class CouplesNothing(RLOO):
+    couples_batch = True
+
+
 @dies("test_rows_do_not_touch", "gradient of one row depends on another row")
 @dataclass(frozen=True)
 class BaselineIsTheMeanOverRows(ScoreFunction):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.conformance import Case, Conformance
-from bench.conformance.cases import subsets, wave
+from bench.conformance.cases import enumerated, wave
 from estimators import (
     RLOO,
     Refusal,
@@ -175,7 +175,7 @@ def case(cls):
         (t([0.4, -1.2, 1.3, 0.9]),),
         lambda theta: cls(theta, 2, validate_args=False),
         wave(0.4),
-        subsets,
+        enumerated,
     )
 
 

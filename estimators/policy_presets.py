@@ -1,0 +1,251 @@
+"""Published losses of language model trainers: members of the family ``PolicyGradient`` by name."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from estimators.policy_gradient import PolicyGradient
+
+
+@dataclass(frozen=True)
+class DrGRPO(PolicyGradient):
+    """Dr. GRPO: the reward less the mean of its group, divided by neither deviation nor length.
+
+    ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
+
+    The mean contains the own sample, so the expected gradient is (n - 1)/n times the exact one. The weight of samples
+    of another policy is that of the whole sequence, which keeps this factor. Trainers that take several steps for one
+    batch use ``ratio="token", clipping="ppo"``, and divide by the largest length, ``reduction="constant"``. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
+
+    Reference: Liu et al. 2025 ("Understanding R1-Zero-like training", 2503.20783).
+    """
+
+    leave_one_out: bool = False
+
+    reference: ClassVar[str] = "Liu et al. 2025"
+
+
+@dataclass(frozen=True)
+class DAPO(PolicyGradient):
+    """DAPO: group-relative advantages, a mean over all tokens of the batch, and a clip that is wider above.
+
+    ``g = P / (sum of all lengths) sum_i sum_t w_it A_i grad log q(x_it | x_i<t)``
+
+    ``A_i = (r_i - mean r) / (sd r + epsilon)``
+
+    w is the ratio of q and the sampler at the token, 0 where it has left the interval from 0.8 to 1.28 in the direction
+    of the advantage. Biased: the deviation weights the prompts, and turns the gradient unless the reward has two
+    values; the number of tokens is random, and depends on the rewards. There is no penalty. Without the division by the
+    deviation, ``scaling="none"``, the expected gradient tends to (n - 1)/n times the exact one over the mean length, as
+    the number of sequences grows. q is a ``TokenSequence``. Cost: n evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
+    reduction="token-mean", kl="none", ratio="token", clipping="ppo", clip_high=0.28``.
+
+    Reference: Yu et al. 2025 (2503.14476), whose filter of prompts and soft punishment of length are not here.
+    """
+
+    leave_one_out: bool = False
+    scaling: str = "group"
+    reduction: str = "token-mean"
+    kl: str = "none"
+    ratio: str = "token"
+    clipping: str = "ppo"
+    clip_high: float = 0.28
+
+    reference: ClassVar[str] = "Yu et al. 2025"
+
+
+@dataclass(frozen=True)
+class GSPO(PolicyGradient):
+    """GSPO: group-relative advantages, and the geometric mean of the ratios of a sequence as its importance weight.
+
+    ``g = (1/n) sum_i (1/L_i) s_i A_i grad log q(x_i)``
+
+    ``s_i = (q(x_i) / mu(x_i))^(1/L_i)``
+
+    L_i is the length of sequence i. The factor 1/L_i comes from the derivative of s_i; ``reduction="sum"`` leaves it
+    out, and s_i is then a weight that is not differentiated. A is the reward less the mean of its group, over the
+    deviation of the group. s_i is 0 where it has left its interval, 1 - 0.0003 to 1 + 0.0004, in the direction of the
+    advantage. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a ``TokenSequence``. Cost: n
+    evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
+    reduction="sequence-mean", kl="none", ratio="geometric", clipping="ppo", clip_low=0.0003, clip_high=0.0004``.
+
+    Reference: Zheng et al. 2025 ("Group sequence policy optimization", 2507.18071), section 5.1 for the interval.
+    """
+
+    leave_one_out: bool = False
+    scaling: str = "group"
+    reduction: str = "sequence-mean"
+    kl: str = "none"
+    ratio: str = "geometric"
+    clipping: str = "ppo"
+    clip_low: float = 3e-4
+    clip_high: float = 4e-4
+
+    reference: ClassVar[str] = "Zheng et al. 2025"
+
+
+@dataclass(frozen=True)
+class CISPO(PolicyGradient):
+    """CISPO: group-relative advantages, and importance weights of tokens that are cut off and not differentiated.
+
+    ``g = P / (sum of all lengths) sum_i sum_t min(w_it, 5) A_i grad log q(x_it | x_i<t)``
+
+    w is the ratio of q and the sampler at the token, A the reward less the mean of its group, over the deviation of the
+    group. Every token keeps a gradient, unlike under PPO's clip. Biased by the deviation, by the random number of
+    tokens and by the weight, which is that of one token and not of the sequence. The paper gives no bound. 5 is the one
+    that TRL recommends; verl clips from 0.8 to 1.2, ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n
+    evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
+    reduction="token-mean", kl="none", ratio="token", clipping="truncate", clip_low=1.0, clip_high=4.0``.
+
+    Reference: MiniMax 2025 ("MiniMax-M1", 2506.13585); the bound, Khatri et al. 2025 (2510.13786).
+    """
+
+    leave_one_out: bool = False
+    scaling: str = "group"
+    reduction: str = "token-mean"
+    kl: str = "none"
+    ratio: str = "token"
+    clipping: str = "truncate"
+    clip_low: float = 1.0
+    clip_high: float = 4.0
+
+    reference: ClassVar[str] = "MiniMax 2025"
+
+
+@dataclass(frozen=True)
+class PPO(PolicyGradient):
+    """PPO's clipped loss with leave-one-out baselines, where there is no learned value function.
+
+    ``g = P / (sum of all lengths) sum_i sum_t w_it A_i grad log q(x_it | x_i<t)``
+
+    ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
+
+    w is the ratio of q and the sampler at the token, 0 where it has left the interval from 0.8 to 1.2 in the direction
+    of the advantage. Biased by the random number of tokens, which ``reduction="sum"`` avoids, and where the samples are
+    of another policy: w is the weight of one token and not of the sequence, and clipped. Where the ratio of a negative
+    advantage is above ``clip_dual``, the token has no gradient: 3 in verl, no bound in the paper. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``reduction="token-mean", kl_of="sampler",
+    ratio="token", clipping="ppo"``.
+
+    Reference: Schulman, Wolski, Dhariwal, Radford & Klimov 2017 (1707.06347), equation 7.
+    """
+
+    reduction: str = "token-mean"
+    kl_of: str = "sampler"
+    ratio: str = "token"
+    clipping: str = "ppo"
+
+    reference: ClassVar[str] = "Schulman et al. 2017"
+
+
+@dataclass(frozen=True)
+class ReMax(PolicyGradient):
+    """ReMax: the reward less the reward of greedy decoding.
+
+    ``g = (1/n) sum_i (r_i - r(greedy)) grad log q(x_i)``
+
+    Unbiased: the greedy sequence is not random. If f is differentiable in a parameter of the reward, the baseline
+    passes no gradient to it. q is a ``TokenSequence``; ``SelfCritical`` serves other families. Cost: n + 1 evaluations
+    of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``n=1, baseline="greedy"``.
+
+    Reference: Li et al. 2024 (2310.10505).
+    """
+
+    n: int = 1
+    baseline: str = "greedy"
+
+    command_name: ClassVar[str] = "remax"
+    reference: ClassVar[str] = "Li et al. 2024"
+
+
+@dataclass(frozen=True)
+class OPO(PolicyGradient):
+    """OPO: the reward less the mean reward of the group, weighted by the lengths of its sequences.
+
+    ``g = (1/n) sum_i (r_i - b) grad log q(x_i)``
+
+    ``b = sum_j L_j r_j / sum_j L_j``
+
+    The length L stands for the squared norm of the score, which the best constant baseline is weighted by. Biased, in
+    length and in direction: the baseline contains the own sample. ``leave_one_out=True`` leaves it out, and is
+    unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``baseline="length", leave_one_out=False``.
+
+    Reference: Hao et al. 2025 ("On-policy RL with optimal reward baseline", 2505.23585).
+    """
+
+    baseline: str = "length"
+    leave_one_out: bool = False
+
+    reference: ClassVar[str] = "Hao et al. 2025"
+
+
+@dataclass(frozen=True)
+class OptimalTokenBaseline(PolicyGradient):
+    """Optimal token baseline: at each token, the mean return of the group weighted by the squared scores so far.
+
+    ``g = (1/n) sum_i sum_t (R_it - b_t) grad log q(x_it | x_i<t)``
+
+    ``b_t = sum_j W_jt R_jt / sum_j W_jt``
+
+    ``W_jt = sum_{u <= t} (1 - 2 q(x_ju | x_j<u) + sum_v q(v | x_j<u)^2)``,  0 after the end of sequence j
+
+    W is the squared norm of the scores in the logits. Where no other sequence reaches token t, the baseline is 0.
+    Biased, in length and in direction: the baseline contains the own sample. ``leave_one_out=True`` leaves it out, and
+    is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``baseline="optimal-token", leave_one_out=False,
+    kl_per="token"``.
+
+    Reference: Li et al. 2026 ("The optimal token baseline", 2602.07078), as verl has it.
+    """
+
+    baseline: str = "optimal-token"
+    leave_one_out: bool = False
+    kl_per: str = "token"
+
+    reference: ClassVar[str] = "Li et al. 2026"
+
+
+@dataclass(frozen=True)
+class ReinforcePlusPlus(PolicyGradient):
+    """REINFORCE++: returns, whitened over all tokens of the batch.
+
+    ``g = P / (sum of all lengths) sum_i sum_t w_it (R_it - mean R) / sd R grad log q(x_it | x_i<t)``
+
+    mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. The return R is
+    the reward less the penalty of the token and those after it. w is the ratio of q and the sampler at the token, 0
+    where it has left the interval from 0.8 to 1.2 in the direction of the advantage. Biased, by a random scale and in
+    direction: the mean and the deviation contain the own sample. With ``baseline="mean"`` the group's mean is
+    subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
+    evaluations of f.
+
+    The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
+    scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.
+
+    Reference: Hu et al. 2025 (2501.03262).
+    """
+
+    baseline: str = "none"
+    leave_one_out: bool = False
+    scaling: str = "tokens"
+    reduction: str = "token-mean"
+    kl_per: str = "token"
+    kl_of: str = "sampler"
+    ratio: str = "token"
+    clipping: str = "ppo"
+
+    reference: ClassVar[str] = "Hu et al. 2025"
