@@ -139,7 +139,7 @@ def _serving(kind: Kind, entries: Entries, family: str) -> Entries:
 
     cls = family_named(family)
     if kind == "objective":
-        return {name: facts for name, facts in entries.items() if issubclass(load(Selector(name), kind).family, cls)}
+        return {name: facts for name, facts in entries.items() if issubclass(load(Selector(name), kind)().family, cls)}
     return {name: facts for name, facts in entries.items() if load(Selector(name), kind)().refuses(cls) is None}
 
 
