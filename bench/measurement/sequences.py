@@ -39,13 +39,14 @@ class Sequences:
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
         self.policy, self.k = policy_of(q)
-        if isinstance(f, Bound) or isinstance(f, SetFunction) != isinstance(inner(q), Repeated):
-            raise Lost("f shows no values of single sequences.")
+        sets, weighs = isinstance(inner(q), Repeated), hasattr(estimator, "weights")
+        if isinstance(f, Bound) or isinstance(f, SetFunction) != sets or (sets and weighs):
+            raise Lost("f shows no values of single sequences, or the estimator needs more than these.")
         f = f if isinstance(f, PolicyReturn | SetFunction) else PolicyReturn(f)
         f = f if f.q is not None else f.through(lambda g: g, q)
         self.estimator, self.f, self.x = estimator, f, self.policy.enumerate_support()
         self.size, self.inside = len(self.x), _by_number(self.policy.mask(self.x))
-        self.family = cast(PolicyGradient, estimator) if hasattr(estimator, "weights") else None
+        self.family = cast(PolicyGradient, estimator) if weighs else None
         found = self._evaluated()
         if found.requires_grad:
             raise Lost("f has a gradient of its own.")
@@ -155,7 +156,7 @@ def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
     base = own
     if isinstance(own, Repeated):
         base, k = inner(cast(Distribution, own.base_dist)), own.k
-    if not isinstance(base, TokenSequence) or base.batch_shape[1:]:
+    if type(base) is not TokenSequence or base.batch_shape[1:]:  # a subclass may have a law of its own
         raise Lost("q is no policy whose sequences can be listed.")
     return base, k
 

@@ -13,7 +13,19 @@ from bench.measurement.look_up import look_up_of
 from bench.objectives import Verifier
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import PKPO, RLOO, VIMCO, InvalidLoss, MultiSample, PolicyReturn, ScoreFunction, rows
+from estimators import (
+    PKPO,
+    RLOO,
+    VIMCO,
+    InvalidLoss,
+    MultiSample,
+    PolicyReturn,
+    Repeated,
+    ScoreFunction,
+    SetFunction,
+    TokenSequence,
+    rows,
+)
 from estimators.policy_gradient import PolicyGradient
 from tests.measurement.objectives import POLICIES, Answers
 from tests.problems import seeded
@@ -176,6 +188,17 @@ def test_an_f_with_noise_or_a_gradient_of_its_own_is_not_looked_up(estimator):
     assert look_up_of(estimator, q, PolicyReturn(lambda x: x.sum(-1).double())) is not None
     assert look_up_of(estimator, q, PolicyReturn(noisy)) is None
     assert look_up_of(estimator, q, PolicyReturn(q.log_prob)) is None
+
+
+def test_weights_of_tokens_are_not_for_sets_nor_for_another_law():
+    q, f = engine(RLOO()).q, SetFunction(lambda x: x.sum(-1).double(), lambda v: v.amax(-1))
+    assert look_up_of(RLOO(), Repeated(q, 2), f) is not None
+    assert look_up_of(PolicyGradient(), Repeated(q, 2), f) is None
+
+    class Own(TokenSequence):
+        """A subclass, which may have another density."""
+
+    assert look_up_of(RLOO(), Own(q.weights, q.policy, q.prompts, q.length), f) is None
 
 
 def test_a_draw_depends_on_its_number_alone():
