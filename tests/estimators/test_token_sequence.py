@@ -211,6 +211,12 @@ def test_the_mean_over_all_pairs_sees_a_bias(mean_over_pairs):
     assert (found - exact).norm() > 0.05 * exact.norm()
 
 
+def test_the_self_critical_baseline_is_greedy_decoding():
+    q, seen = made(TablePolicy(VOCABULARY)), []
+    SelfCritical()(lambda x: [seen.append(x), coded(x)][1], q, seeded())
+    assert torch.equal(seen[1], q.mode)
+
+
 def test_too_many_sequences_to_list_are_counted_not_listed():
     policy = TablePolicy(40)
     q = TokenSequence({"logits": torch.zeros(()).expand(policy.shapes(1, 5)["logits"])}, policy, 1, 5)
