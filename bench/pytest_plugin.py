@@ -1,6 +1,7 @@
-"""The pytest fixture ``gradient_check``, for tests of a user's own estimators. It writes nothing and times nothing.
+"""The pytest fixture ``gradient_check``, for tests of a user's own estimators and losses.
 
-If the package is installed, every run of pytest loads this module, so slow imports are inside the methods.
+It writes nothing and times nothing. If the package is installed, every run of pytest loads this module, so slow imports
+are inside the methods.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from bench.audit import Audit
     from bench.objectives import Objective
     from bench.stats import Summary
     from estimators import Estimator
@@ -20,7 +25,7 @@ ROUNDING = 1e-3
 
 
 class GradientCheck:
-    """Assertions on estimators. All noise comes from the seed, so a test always passes or always fails.
+    """Assertions on estimators and losses. All noise comes from the seed, so a test always passes or always fails.
 
     Args:
         root: the folder whose ``results/baselines`` holds the baselines, the files of accepted statistics.
@@ -144,6 +149,59 @@ class GradientCheck:
             evidence = Printer(baseline, found, report).explain(finding)
             raise AssertionError(f"{cell.label}: {finding.verdict}: {finding.reason}\n{evidence}")
 
+    def assert_policy_gradient(
+        self,
+        loss: Callable[..., Any],
+        *,
+        target: str = "reward",
+        up_to_scale: bool = False,
+        tolerance: float = 0.01,
+        **options: Any,
+    ) -> None:
+        """Fail if a policy-gradient loss does not, on average, follow the gradient of its target.
+
+        The loss is audited on nine small policies, as ``bench audit`` does, and has to pass on each of them.
+
+        Args:
+            loss: a function of any of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards`` and ``tokens``, by
+                name, that returns one number, which is minimised.
+            target: "reward", "penalised-reward", "off-policy", "reverse-kl", "forward-kl", "token-kl",
+                "token-forward-kl", "arcsine", "log" or "pass@k".
+            up_to_scale: whether any positive multiple of the gradient passes.
+            tolerance: relative error of the scale, and tangent of the angle, that passes. If batches are sampled, the
+                limits of the intervals count.
+            options: further arguments of ``bench.audit.audit``, such as ``group`` and ``beta``.
+
+        Raises:
+            AssertionError: the loss has another direction or, unless ``up_to_scale`` is True, another scale.
+            ValueError: the loss is at fault, or has no such target.
+        """
+        __tracebackhide__ = True
+        from bench.audit import audit
+
+        _assert_follows(audit(loss, **options), target, tolerance, up_to_scale=up_to_scale)
+
+
+def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale: bool) -> None:
+    __tracebackhide__ = True
+    from math import atan, degrees
+
+    if target not in audit.targets:
+        known = ", ".join(audit.targets)
+        raise ValueError(f"{audit.loss} has no target {target!r}: it takes {', '.join(audit.takes)}. It has {known}.")
+    most = degrees(atan(tolerance))
+    for point, found in zip(audit.points, audit.targets[target], strict=True):
+        low, high = (found.scale if end is None else end for end in (found.scale_low, found.scale_high))
+        angle = found.angle if found.angle_high is None else found.angle_high
+        off = found.scale <= 0 or angle > most or not (up_to_scale or 1 - tolerance <= low <= high <= 1 + tolerance)
+        if off:
+            where = f"seed {point.seed}, distance {point.distance:g}"
+            shown = "" if found.scale_low is None else f" at most, scale {low:.3g} to {high:.3g}"
+            raise AssertionError(
+                f"{audit.loss} does not follow the gradient of {target!r} on the policy with {where}: scale "
+                f"{found.scale:.3g}, angle {angle:.2g} degrees{shown}. {audit.sentence}"
+            )
+
 
 def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
     __tracebackhide__ = True
@@ -181,5 +239,5 @@ def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
 
 @pytest.fixture(scope="session")
 def gradient_check(request: pytest.FixtureRequest) -> GradientCheck:
-    """Return assertions for a user's tests: ``assert_unbiased`` and ``assert_variance_not_worse``."""
+    """Return assertions for a user's tests, such as ``assert_unbiased`` and ``assert_variance_not_worse``."""
     return GradientCheck(request.config.rootpath)

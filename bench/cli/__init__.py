@@ -14,6 +14,7 @@ import click
 from bench import interrupts
 from bench.cli import (
     advise,
+    audit,
     baseline,
     check,
     check_objective,
@@ -91,6 +92,7 @@ def cli(context: click.Context) -> None:
 for module in (
     run,
     advise,
+    audit,
     report,
     compare,
     list,

@@ -10,6 +10,7 @@ import sys
 import traceback
 import types
 import typing
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,27 @@ def load(selector: Selector, kind: Kind) -> type:
         raise Forbidden(f"{name} is code of a user, which --no-plugins forbids. If you trust {source}, leave that out.")
     module = _module(source, is_file=selector.file is not None)
     return _checked(module, cls or _only(module, source, kind), name, kind)
+
+
+def load_function(text: str) -> Callable[..., Any]:
+    """Return the function that a text such as ``mine.py::loss`` names: a path and a name in the file.
+
+    Raises:
+        UsageError: the text has another form, there is no such file, or nothing in it that can be called by the name.
+        Forbidden: no code of users is to be imported.
+    """
+    path, _, name = text.partition("::")
+    if not path.endswith(".py") or not name:
+        raise UsageError(f"{text!r} names no function. Give a file and a function in it, as in mine.py::loss.")
+    if not plugins.ALLOWED.get():
+        raise Forbidden(f"{text} is code of a user, which --no-plugins forbids. If you trust {path}, leave that out.")
+    module = _module(path, is_file=True)
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        holds = f" The file has {', '.join(own)}." if own else " The file has no function."
+        raise UsageError(f"{path} has no function {name!r}.{did_you_mean(name, own) or holds}")
+    return typing.cast(Callable[..., Any], found)
 
 
 def _module(source: str, *, is_file: bool) -> types.ModuleType:

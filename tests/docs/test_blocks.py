@@ -19,7 +19,7 @@ from bench.planning.spec import Spec
 from tests.docs.pages import PAGES, ROOT, STUDIES, blocks, commands
 
 PYTHON, SHELL, PARSED, PYTEST = "python", "bash", "python no-run", "python3 -m pytest -q test_"
-OWN_TEST = {"model-": "tests/test_models.py"}
+OWN_TEST = {"model-": "tests/test_models.py", "audit": "tests/audit/test_page.py"}
 """Pages that a test of their own follows, by the start of their names."""
 NOT_RUN = {
     "python3 -m pip install": "needs packages from elsewhere",

@@ -48,6 +48,8 @@ WAYS = {
     ("train", 5): f"{RUN} s; spoil s/records.jsonl; bench train -e rloo:n=2 -o qubo --steps 2 --seeds 1 --out s",
     ("advise", 2): "bench advise -o rlo",
     ("advise", 4): f"bench advise {NO_FIT}",
+    ("audit", 1): "bench audit mine.py::broken_loss",
+    ("audit", 2): "bench audit mine.py::loss",
     ("measure", 2): "bench measure --gradients nowhere.npy",
     ("measure", 5): f"{RUN} s; spoil s/records.jsonl; numbers g.npy; bench measure --gradients g.npy --out s",
     ("baseline save", 1): f"bench baseline save ci {BROKEN} -e rloo:n=2 --replicates 300",
@@ -86,6 +88,10 @@ class Fine(RLOO):
         if Path("broken").exists():
             raise RuntimeError("broken")
         return super().__call__(f, q, generator, state)
+
+
+def broken_loss(logp, rewards):
+    raise RuntimeError("broken")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""The audit of a loss: ``audit(loss) -> Audit``."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.audit.compare import Comparison
+from bench.audit.findings import Point
+from bench.audit.found import Found, fitted
+from bench.audit.loss import Loss
+from bench.audit.measure import number_of_batches, traits_of
+from bench.audit.policies import AuditPolicy, audit_policies
+from bench.audit.result import Audit
+from bench.audit.words import PENALTIES, REWARDS
+from bench.measurement.threads import single_thread
+from bench.planning.selectors import UsageError
+from bench.planning.user_code import set_apart
+
+MOST_GROUP = 1024
+"""Largest number of samples for each prompt."""
+
+
+def audit(
+    loss: Callable[..., Any],
+    *,
+    name: str = "",
+    group: int = 4,
+    prompts: int = 4,
+    vocabulary: int = 3,
+    length: int = 3,
+    beta: float | None = None,
+    samples: int = 10_000,
+) -> Audit:
+    """Compare the expected gradient of a policy-gradient loss with the gradients that it may be meant to have.
+
+    The loss is computed on nine small policies, whose sequences can all be listed. It runs in the calling process.
+
+    Args:
+        loss: a function of any of ``logp``, ``old_logp``, ``ref_logp`` and ``mask``, ``[prompts, group, length]``,
+            ``rewards``, ``[prompts, group]``, and ``tokens``, ``[prompts, group, length]``, by name. It returns one
+            number, which is minimised.
+        name: what the result calls it; by default the function's own name.
+        group: number of samples for each prompt.
+        prompts: number of prompts of a batch.
+        vocabulary: number of tokens; token 0 ends a sequence.
+        length: the largest number of tokens of a sequence.
+        beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
+        samples: how many batches are sampled for each policy if there are more than 100,000.
+
+    Raises:
+        UsageError: the loss is at fault, or a policy of this size is too large.
+        Exception: whatever the loss raises.
+    """
+    if not 1 <= group <= MOST_GROUP:
+        raise UsageError(f"An audit needs a group from 1 to {MOST_GROUP:,} samples (got {group:,}).")
+    with single_thread(), set_apart():
+        checked = Loss(loss, name)
+        return _audit(checked, audit_policies(prompts, vocabulary, length, group), group, samples, beta)
+
+
+def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int, beta: float | None) -> Audit:
+    rewarded, penalised = "rewards" in loss, "ref_logp" in loss
+    if not (rewarded or penalised):
+        raise UsageError(
+            f"{loss.name} takes neither rewards nor ref_logp, so there is no gradient to compare it with: take one."
+        )
+    traits = traits_of(loss, policies, group)
+    found = [Found(loss, policy, group, traits, samples) for policy in policies]
+    vocabulary = int(policies[0].tokens.max()) + 1
+    is_fitted = beta is None
+    if beta is None and rewarded and penalised:
+        beta = fitted(found)
+    targets = dict[str, tuple[Comparison, ...]]()
+    if rewarded:
+        targets |= {name: tuple(each.of_reward(name) for each in found) for name in REWARDS}
+        targets["off-policy"] = tuple(each.off_policy() for each in found)
+    if penalised:
+        targets |= {name: tuple(each.of_penalty(name) for each in found) for name in PENALTIES}
+    if rewarded and penalised and beta:
+        targets["penalised-reward"] = tuple(each.of_both(beta) for each in found)
+    first, batches = policies[0], number_of_batches(len(policies[0].tokens), policies[0].prompts, group, traits)
+    rows = found[0].whole.rows
+    return Audit(
+        loss=loss.name,
+        takes=loss.names,
+        group=group,
+        prompts=first.prompts,
+        vocabulary=vocabulary,
+        length=first.tokens.shape[1],
+        is_exact=rows is None,
+        batches=batches if rows is None else len(rows),
+        is_vectorised=loss.is_vectorised,
+        points=tuple(Point(p.seed, p.distance, p.kl, tuple(p.success.tolist())) for p in policies),
+        targets=targets,
+        beta=beta,
+        is_fitted=is_fitted,
+        variance=tuple(each.variance(beta) for each in found),
+        factor=traits.pieces,
+        pieces=tuple(each.in_pieces() for each in found) if traits.pieces is None else (),
+    )

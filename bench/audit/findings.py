@@ -1,0 +1,69 @@
+"""The numbers that an audit finds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.audit.compare import Comparison
+
+Comparisons = tuple[Comparison, ...]
+"""One comparison for each policy."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One of the policies of an audit.
+
+    Args:
+        seed: seed of the policy.
+        distance: distance of the reference and of the older policy mu, from 0 (the policy) to 1 (another one).
+        kl: mean over the prompts of KL(pi||ref).
+        success: probability of reward 1 for each prompt.
+    """
+
+    seed: int
+    distance: float
+    kl: float
+    success: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The numbers of an audit, for every policy and target.
+
+    Args:
+        loss: the name of the loss.
+        takes: the arguments that it asks for.
+        group: number of samples for each prompt.
+        prompts: number of prompts of a batch.
+        vocabulary: number of tokens.
+        length: the largest number of tokens of a sequence.
+        is_exact: whether the expected gradients are sums over all batches; otherwise batches were sampled.
+        batches: number of these batches.
+        is_vectorised: whether many batches were computed at once.
+        points: the policies.
+        targets: for each target that applies, by name, one comparison for each policy.
+        beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
+        is_fitted: whether ``beta`` was found by least squares, and not given.
+        variance: for each policy, the variance of a gradient over its squared scale, relative to that of RLOO; None if
+            the scale is not positive, or a group has one sample.
+        factor: the gradient of a batch, divided by the mean of the gradients of its prompts, each alone; None if this
+            is not one number.
+        pieces: if ``factor`` is None, comparisons of the expected gradient of a batch with that mean.
+    """
+
+    loss: str
+    takes: tuple[str, ...]
+    group: int
+    prompts: int
+    vocabulary: int
+    length: int
+    is_exact: bool
+    batches: int
+    is_vectorised: bool
+    points: tuple[Point, ...]
+    targets: Mapping[str, Comparisons]
+    beta: float | None
+    is_fitted: bool
+    variance: tuple[float | None, ...]
+    factor: float | None
+    pieces: Comparisons

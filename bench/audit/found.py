@@ -1,0 +1,106 @@
+"""What is found about a loss on one policy."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from bench.audit.compare import Comparison, compare
+from bench.audit.loss import Loss
+from bench.audit.measure import Batches, Estimate, Traits, rloo
+from bench.audit.policies import AuditPolicy
+
+
+class Found:
+    """The expected gradients of a loss on one policy, in two parts: that of the reward, and that of the penalty.
+
+    The reward's part is the gradient where the reference is the policy itself, so that a penalty for leaving it is 0.
+    The penalty's part is the rest. If batches are sampled, RLOO on these batches, whose expected gradient is known,
+    takes noise away.
+
+    Args:
+        loss: the loss.
+        policy: the policy.
+        group: number of samples for each prompt.
+        traits: what is known of the loss.
+        samples: how many batches are sampled if there are too many.
+    """
+
+    def __init__(self, loss: Loss, policy: AuditPolicy, group: int, traits: Traits, samples: int) -> None:
+        self.loss, self.policy, self.group, self.traits, self.samples = loss, policy, group, traits, samples
+        self.factor = traits.pieces or 1.0
+        self.rewarded = "rewards" in loss
+        self._controls = dict[tuple[float, float], Estimate]()
+        self.batches = Batches(policy, group, traits, samples, off_policy=False)
+        self.whole = self.batches.estimate(loss.weights, self.factor)
+        self.reward = self.penalty = self.whole
+        if self.rewarded and "ref_logp" in loss:
+            self.reward = self.batches.estimate(loss.weights, self.factor, plain=True)
+            self.penalty = self.whole.minus(self.reward)
+
+    def target(self, reward: float, beta: float) -> Tensor:
+        """Return the gradient of ``reward * E r - beta * KL(pi||ref)``, ``[D]``."""
+        return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
+
+    def of_reward(self, name: str) -> Comparison:
+        """Return the reward's part against a target of the reward, such as "reward"."""
+        return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
+
+    def of_penalty(self, name: str) -> Comparison:
+        """Return the penalty's part against minus the gradient of a divergence, such as "reverse-kl"."""
+        return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
+
+    def of_both(self, beta: float) -> Comparison:
+        """Return the whole gradient against that of ``E r - beta * KL(pi||ref)``."""
+        return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
+
+    def off_policy(self) -> Comparison:
+        """Return the reward's part, of samples that the older policy mu has written, against that of ``E r``."""
+        older = Batches(self.policy, self.group, self.traits, self.samples, off_policy=True)
+        found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
+        if found.rows is not None and self.group > 1:
+            found = found.steadied(older.estimate(rloo(self.group)), target)
+        return compare(found, target)
+
+    def in_pieces(self) -> Comparison:
+        """Return the gradient of a batch against the mean of the gradients of its prompts, each alone."""
+        traits = Traits(self.traits.ordered, 1.0)
+        one = Batches(self.policy, self.group, traits, self.samples, off_policy=False)
+        return compare(self._steadied(self.whole, *self._terms(1.0)), one.estimate(self.loss.weights).mean)
+
+    def variance(self, beta: float | None) -> float | None:
+        """Return the variance of a gradient over its squared scale, relative to RLOO's; None if there is no scale.
+
+        Args:
+            beta: the weight of KL(pi||ref) in the target and in the rewards of RLOO.
+        """
+        terms = self._terms(beta)
+        target = self.target(*terms)
+        scale = float(self.whole.mean @ target / target.square().sum())
+        if scale <= 0 or self.group == 1:
+            return None
+        return self.whole.variance / scale**2 / self._rloo(*terms).variance
+
+    def _terms(self, beta: float | None) -> tuple[float, float]:
+        return (1.0, beta or 0.0) if self.rewarded else (0.0, 1.0)
+
+    def _steadied(self, estimate: Estimate, reward: float, beta: float) -> Estimate:
+        if estimate.rows is None or self.group == 1:
+            return estimate
+        return estimate.steadied(self._rloo(reward, beta), self.target(reward, beta))
+
+    def _rloo(self, reward: float, beta: float) -> Estimate:
+        """Return RLOO on the batches of the loss."""
+        if (found := self._controls.get((reward, beta))) is None:
+            found = self._controls[reward, beta] = self.batches.estimate(rloo(self.group, reward, beta))
+        return found
+
+
+def fitted(found: Sequence[Found]) -> float | None:
+    """Return the weight of KL(pi||ref), relative to that of the reward, that fits best; None if none is positive."""
+
+    def slope(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+        return float(sum(a @ b for a, b in pairs)) / float(sum(b @ b for _, b in pairs))
+
+    reward = slope([(each.reward.mean, each.target(1.0, 0.0)) for each in found])
+    penalty = slope([(each.penalty.mean, each.target(0.0, 1.0)) for each in found])
+    return penalty / reward if penalty * reward > 0 else None

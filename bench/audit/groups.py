@@ -1,0 +1,38 @@
+"""Groups of samples: all of them, each counted as often as it comes, or the number of them if they are too many."""
+
+import functools
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+
+def number_of_groups(kinds: int, size: int, *, ordered: bool) -> int:
+    """Return how many groups of ``size`` samples there are if a sample is one of ``kinds`` sequences.
+
+    Args:
+        kinds: number of different sequences.
+        size: number of samples in a group.
+        ordered: whether groups that hold the same sequences in another order count as different.
+    """
+    return kinds**size if ordered else math.comb(kinds + size - 1, size)
+
+
+@functools.lru_cache(4)
+def all_groups(kinds: int, size: int, *, ordered: bool) -> tuple[Tensor, Tensor]:
+    """Return every group, whole numbers ``[groups, size]``, and the log of the number of its orders, ``[groups]``.
+
+    Args:
+        kinds: number of different sequences, which are numbered from 0.
+        size: number of samples in a group.
+        ordered: whether each order is a group of its own; otherwise the samples of a group are sorted.
+    """
+    if ordered:
+        index = torch.tensor([*itertools.product(range(kinds), repeat=size)])
+        return index, torch.zeros(len(index), dtype=torch.float64)
+    index = torch.tensor([*itertools.combinations_with_replacement(range(kinds), size)])
+    counts = torch.zeros(len(index), kinds, dtype=torch.float64).scatter_add_(
+        1, index, torch.ones(index.shape, dtype=torch.float64)
+    )
+    return index, math.lgamma(size + 1) - torch.lgamma(counts + 1).sum(1)

@@ -1,0 +1,209 @@
+"""A user's loss: called with the arguments that it names, checked, and differentiated for many batches at once."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.planning.catalogue import did_you_mean
+from bench.planning.selectors import UsageError
+
+Batch = Mapping[str, Tensor]
+"""The arguments of a loss by name. Many batches have one more axis on the left."""
+ARGUMENTS = {
+    "logp": "log-probability of each token under the policy that is trained, `[prompts, group, length]`",
+    "old_logp": "log-probability of each token under the policy that wrote it, `[prompts, group, length]`",
+    "ref_logp": "log-probability of each token under the reference policy, `[prompts, group, length]`",
+    "mask": "whether a token belongs to its sequence, up to and including the end: bool, `[prompts, group, length]`",
+    "rewards": "reward of each sequence, `[prompts, group]`",
+    "tokens": "the tokens, whole numbers, `[prompts, group, length]`; 0 ends a sequence",
+}
+"""What a loss can ask for, by name."""
+CHUNK = 2**19
+"""Most log-probabilities for which a loss is computed at once."""
+JOINED = 256
+"""Most batches of one prompt that are joined to one batch, if a loss does not permit vmap."""
+TRIED = 6
+"""Number of batches with which a loss is tried before it is computed for many at once."""
+SAME = 1e-5
+"""Relative difference up to which two results are the same. A loss may compute in float32."""
+
+
+class Loss:
+    """A user's function that returns a loss to be minimised, with the checks of what it does.
+
+    Args:
+        function: the function. Its arguments are some of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards``
+            and ``tokens``; others need a default, which they keep.
+        name: what messages call it.
+
+    Raises:
+        UsageError: the function has an argument that is unknown, or has no ``logp``.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str = "") -> None:
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.names = self._asked(function)
+        self.function = function
+        self.is_vectorised = False
+        self.averages: bool | None = None
+        """Whether the loss averages over the prompts of a batch, or adds them up; None if it mixes them."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def _asked(self, function: Callable[..., Any]) -> tuple[str, ...]:
+        """Return the names of the arguments that the function asks for."""
+        if not callable(function):
+            raise UsageError(f"{self.name} is of type {type(function).__name__}, and a loss is a function.")
+        given = inspect.signature(function).parameters.values()
+        kinds = inspect.Parameter
+        if any(p.kind is kinds.VAR_KEYWORD for p in given):
+            return tuple(ARGUMENTS)
+        for p in given:
+            if p.name in ARGUMENTS and p.kind is kinds.POSITIONAL_ONLY:
+                raise UsageError(f"{self.name} takes {p.name} by position only, and arguments come by name: remove /.")
+            if p.name not in ARGUMENTS and p.default is kinds.empty and p.kind is not kinds.VAR_POSITIONAL:
+                known = ", ".join(ARGUMENTS)
+                raise UsageError(
+                    f"{self.name} asks for an unknown argument {p.name!r}.{did_you_mean(p.name, ARGUMENTS)} A loss "
+                    f"takes any of {known}, by name; any other argument needs a default."
+                )
+        asked = tuple(p.name for p in given if p.name in ARGUMENTS)
+        if "logp" not in asked:
+            raise UsageError(f"{self.name} does not take logp, so it has no gradient: make logp an argument.")
+        return asked
+
+    def try_out(self, batches: Batch) -> None:
+        """Check the loss on a few batches, and find out whether many can be computed at once.
+
+        Args:
+            batches: the arguments of several batches, each ``[batches, ...]``.
+
+        Raises:
+            UsageError: the loss is no number, has no gradient, changes its arguments, or is random.
+            Exception: whatever the loss raises.
+        """
+        few = {name: batches[name][:TRIED] for name in self.names}
+        one_by_one = self._in_a_loop(few)
+        if not _same(self._in_a_loop(few), one_by_one):
+            raise UsageError(
+                f"{self.name} gives another gradient when it is called with the same batch again: make it a function "
+                "of its arguments alone, without noise and without memory."
+            )
+        try:
+            self.is_vectorised = _same(self._at_once(few), one_by_one)
+        except Exception:  # such as .item(), an `if` on a tensor, or an operation that vmap lacks
+            self.is_vectorised = False
+
+    def weights(self, batches: Batch) -> Tensor:
+        """Return minus the derivatives of the loss by the log-probabilities, ``[batches, prompts, group, length]``.
+
+        Args:
+            batches: the arguments of many batches, each ``[batches, ...]``.
+
+        Raises:
+            UsageError: the loss or its gradient is not finite.
+            Exception: whatever the loss raises.
+        """
+        rows = max(1, CHUNK // batches["logp"][0].numel())
+        size, parts = len(batches["logp"]), []
+        for start in range(0, size, rows):
+            chunk = {name: batches[name][start : start + rows] for name in self.names}
+            found = self._at_once(chunk) if self.is_vectorised else self._in_parts(chunk)
+            finite = found.isfinite().flatten(2).all(2)
+            if not bool(finite.all()):
+                row, prompt = (~finite).nonzero()[0].tolist()
+                raise UsageError(self._not_finite(batches["rewards"][start + row, prompt]))
+            parts.append(found)
+        return torch.cat(parts)
+
+    def _at_once(self, batches: Batch) -> Tensor:
+        others = {name: value for name, value in batches.items() if name != "logp"}
+
+        def value(logp: Tensor, others: Batch) -> Tensor:
+            found: Tensor = self.function(logp=logp, **others)
+            return found.reshape(())
+
+        with warnings.catch_warnings(action="ignore"):
+            gradient, loss = torch.func.vmap(torch.func.grad_and_value(value))(batches["logp"], others)
+        return _with_nan(-gradient, loss)
+
+    def _in_parts(self, batches: Batch) -> Tensor:
+        if batches["logp"].shape[1] > 1 or self.averages is None:
+            return self._in_a_loop(batches)
+        starts = range(0, len(batches["logp"]), JOINED)
+        return torch.cat([self._joined({k: v[s : s + JOINED] for k, v in batches.items()}) for s in starts])
+
+    def _joined(self, batches: Batch) -> Tensor:
+        """Return the weights of batches of one prompt each, as those of one batch of many prompts.
+
+        If the largest of them is another one alone, each is computed alone from then on.
+        """
+        if self.averages is not None:
+            found = self._one({name: value.flatten(0, 1) for name, value in batches.items()}).unsqueeze(1)
+            found = found * len(found) if self.averages else found
+            largest = int(found.abs().flatten(1).amax(1).argmax())
+            if _same(found[largest], self._one({name: value[largest] for name, value in batches.items()})):
+                return found
+            self.averages = None
+        return self._in_a_loop(batches)
+
+    def _in_a_loop(self, batches: Batch) -> Tensor:
+        found = [self._one({name: value[k] for name, value in batches.items()}) for k in range(len(batches["logp"]))]
+        return torch.stack(found)
+
+    def _one(self, batch: Batch) -> Tensor:
+        """Return minus the gradient of the loss of one batch, ``[prompts, group, length]``."""
+        leaf = batch["logp"].detach().requires_grad_()
+        given = {name: value.clone() for name, value in batch.items()} | {"logp": leaf.clone()}
+        with torch.enable_grad():
+            loss = self.function(**given)
+        for name, value in batch.items():
+            if not torch.equal(given[name].detach(), value):
+                raise UsageError(
+                    f"{self.name} changes its argument {name} in place. Compute a new tensor, as in "
+                    f"`{name} = {name} - 1` instead of `{name} -= 1`."
+                )
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            came = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise UsageError(f"{self.name} returns {came}, and a loss is one number: return a tensor with one element.")
+        if not loss.requires_grad:
+            raise UsageError(self._no_gradient)
+        (gradient,) = torch.autograd.grad(loss.reshape(()), leaf, allow_unused=True)
+        if gradient is None:
+            raise UsageError(self._no_gradient)
+        return _with_nan(-gradient, loss.detach().reshape(()))
+
+    @property
+    def _no_gradient(self) -> str:
+        return (
+            f"{self.name} returns a number without a gradient: it does not depend on logp, or detach() or no_grad() "
+            "cuts it off."
+        )
+
+    def _not_finite(self, rewards: Tensor) -> str:
+        """Return the message for a group with these rewards, ``[group]``."""
+        advice = (
+            "A group of one has no other sample to compare with: give a group of 2 or more."
+            if len(rewards) == 1
+            else "A trainer meets such groups too: guard the division or the logarithm, as in x / (x.std() + 1e-4)."
+        )
+        return (
+            f"{self.name} is not finite, or its gradient is not, for a group with rewards {rewards.tolist()}. {advice}"
+        )
+
+
+def _with_nan(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Return the gradient, ``[..., prompts, group, length]``; NaN if it is finite and the loss, ``[...]``, is not."""
+    bad = gradient.isfinite().flatten(-3).all(-1) & ~loss.isfinite()
+    return gradient.masked_fill(bad[(...,) + (None,) * 3], torch.nan)
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors are the same up to rounding; NaN is the same as NaN."""
+    scale = second.nan_to_num().abs().amax()
+    return torch.allclose(first, second, rtol=0, atol=float(SAME * scale), equal_nan=True)

@@ -1,0 +1,209 @@
+"""Expected gradients of a loss on one policy: exact, over all batches of samples, or from a sample of batches."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from bench.audit.groups import all_groups, number_of_groups
+from bench.audit.loss import SAME, Batch, Loss
+from bench.audit.policies import AuditPolicy
+from bench.planning.selectors import UsageError
+from estimators.policy_gradient import PolicyGradient
+
+MOST_BATCHES = 100_000
+"""Most batches over which an expectation is summed; if there are more, batches are sampled."""
+MOST_KEPT = 2**23
+"""Most numbers in the gradients of sampled batches, which are kept in memory."""
+TRIALS = 32
+"""Batches of each policy with which it is found out whether a loss mixes prompts."""
+Weigh = Callable[[Batch], Tensor]
+"""From many batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What has to be known of a loss before its expected gradient is computed.
+
+    Args:
+        ordered: whether the order of a group's samples matters.
+        pieces: the gradient of a batch of several prompts, divided by the mean of the gradients of its prompts, each
+            alone: 1 for a loss that averages over prompts. None if this is not one number: the loss mixes prompts.
+    """
+
+    ordered: bool
+    pieces: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An expected gradient: exact, or estimated from the gradients of sampled batches.
+
+    Args:
+        mean: the gradient, ``[D]``.
+        variance: the total variance of the gradient of one batch: the trace of its covariance.
+        rows: the gradients of sampled batches, ``[rows, D]``; None if the mean is exact.
+    """
+
+    mean: Tensor
+    variance: float
+    rows: Tensor | None = None
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """Return the expected difference to the gradients of the same batches, which has no variance of its own."""
+        rows = None if self.rows is None or other.rows is None else self.rows - other.rows
+        return Estimate(self.mean - other.mean, math.nan, rows)
+
+    def steadied(self, control: "Estimate", known: Tensor) -> "Estimate":
+        """Return the estimate with less noise: its rows less a multiple of a control variate of the same batches.
+
+        ``rows - a (control - known)``,  a the coefficient of a regression
+
+        Args:
+            control: an estimate on the same batches.
+            known: its expectation, ``[D]``.
+        """
+        if self.rows is None or control.rows is None:
+            return self
+        off = control.rows - control.mean
+        square = off.square().sum()
+        slope = (self.rows * off).sum() / square if square > 0 else 0.0
+        rows = self.rows - slope * (control.rows - known)
+        return Estimate(rows.mean(0), self.variance, rows)
+
+
+class Batches:
+    """The batches that a policy's sequences can form: all of them with their probabilities, or a sample.
+
+    Args:
+        policy: the policy.
+        group: samples for each prompt.
+        traits: what is known of the loss. If it does not mix prompts, a batch of one prompt stands for all batches.
+        samples: how many batches are sampled if there are more than 100,000.
+        off_policy: whether mu writes the samples.
+    """
+
+    def __init__(self, policy: AuditPolicy, group: int, traits: Traits, samples: int, *, off_policy: bool) -> None:
+        self.policy, self.off_policy = policy, off_policy
+        P, S = policy.prompts, len(policy.tokens)
+        self.units = [list(range(P))] if traits.pieces is None else [[p] for p in range(P)]
+        self.probabilities: list[Tensor] | None = None
+        self.is_exact = number_of_batches(S, P, group, traits) <= MOST_BATCHES
+        log_law = (policy.old_logp if off_policy else policy.logp).sum(-1)
+        if self.is_exact:
+            self.index, self.probabilities = _all_batches(log_law, self.units, group, ordered=traits.ordered)
+            return
+        widest = max(policy.scores.shape[1], P * group * policy.tokens.shape[1])
+        samples = min(samples, MOST_KEPT // widest)
+        generator = Generator().manual_seed(policy.seed)
+        self.index = [_drawn(log_law[unit], group, samples, generator) for unit in self.units]
+
+    def estimate(self, weigh: Weigh, factor: float = 1.0, *, plain: bool = False) -> Estimate:
+        """Return the expected gradient of a batch of all prompts.
+
+        Args:
+            weigh: the weights of the log-probabilities, from batches.
+            factor: the gradient of a batch, divided by the mean of the gradients of its parts.
+            plain: whether the reference is the policy itself.
+        """
+        each = self._gradients(weigh, factor / len(self.units), plain)
+        if self.probabilities is None:
+            rows = sum(each, start=torch.zeros(()))
+            return Estimate(rows.mean(0), float(rows.var(0).sum()), rows)
+        mean, variance = torch.zeros(()), 0.0
+        for rows, probability in zip(each, self.probabilities, strict=True):
+            expected = probability @ rows
+            mean = mean + expected
+            variance += float(probability @ (rows - expected).square().sum(1))
+        return Estimate(mean, variance)
+
+    def _gradients(self, weigh: Weigh, share: float, plain: bool) -> Iterator[Tensor]:
+        """Yield the part of the gradients, ``[batches, D]``, that each unit of prompts has: a share of its own."""
+        for unit, index in zip(self.units, self.index, strict=True):
+            weights = weigh(self.policy.batch(index, unit, off_policy=self.off_policy, plain=plain))
+            yield share * self.policy.gradients(weights, index, unit)
+
+
+def number_of_batches(sequences: int, prompts: int, group: int, traits: Traits) -> int:
+    """Return over how many batches of one prompt, or of all if the loss mixes them, an expectation is a sum."""
+    groups = number_of_groups(sequences, group, ordered=traits.ordered)
+    return groups**prompts if traits.pieces is None else groups
+
+
+def _all_batches(
+    log_law: Tensor, units: Sequence[list[int]], group: int, *, ordered: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return all batches of each unit, ``[batches, prompts, group]``, and their probabilities, ``[batches]``."""
+    groups, orders = all_groups(log_law.shape[1], group, ordered=ordered)
+    index, probabilities = list[Tensor](), list[Tensor]()
+    for unit in units:
+        which = torch.cartesian_prod(*(torch.arange(len(groups)) for _ in unit)).reshape(-1, len(unit))
+        logs = log_law[unit][:, groups].sum(-1) + orders
+        index.append(groups[which])
+        probabilities.append(logs.gather(1, which.T).sum(0).exp())
+    return index, probabilities
+
+
+def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
+    """Return the weights of RLOO, with importance weights for samples of another policy: an unbiased estimator.
+
+    Args:
+        group: number of samples for each prompt, at least 2.
+        reward: what the rewards are multiplied by.
+        beta: the weight of KL(pi||ref) in the objective.
+    """
+    unbiased = PolicyGradient(n=group)
+
+    def weigh(batch: Batch) -> Tensor:
+        parts = (batch[name] for name in ("logp", "ref_logp", "old_logp", "mask"))
+        return unbiased.weights(reward * batch["rewards"], *parts, beta=beta) / batch["logp"].shape[1]
+
+    return weigh
+
+
+def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits:
+    """Try a loss on sampled batches: check it, and find out whether it mixes prompts or depends on their order.
+
+    Raises:
+        UsageError: the loss is at fault, or its gradient is always 0.
+        Exception: whatever the loss raises.
+    """
+    batches = _trial(policies, group)
+    loss.try_out(batches)
+    whole = loss.weights(batches)
+    prompts = whole.shape[1]
+    pieces = loss.weights({name: value.flatten(0, 1).unsqueeze(1) for name, value in batches.items()})
+    pieces = pieces.reshape(whole.shape) / prompts
+    if not bool(whole.any() | pieces.any()):
+        raise UsageError(f"{loss.name} has a gradient of 0 for each of {len(whole)} batches: look for a detach().")
+    factor = float((whole * pieces).sum() / pieces.square().sum())
+    small = SAME * float(whole.abs().amax())
+    mixes = not torch.allclose(whole, factor * pieces, rtol=0, atol=small)
+    if prompts > 1 and not mixes:
+        loss.averages = True if abs(factor - 1) < SAME else False if abs(factor - prompts) < SAME else None
+    rolled = loss.weights({name: value.roll(1, 2) for name, value in batches.items()})
+    ordered = not torch.allclose(rolled, whole.roll(1, 2), rtol=0, atol=small)
+    return Traits(ordered, None if mixes else round(factor, 6))
+
+
+def _trial(policies: Sequence[AuditPolicy], group: int) -> Batch:
+    """Return batches of all prompts, on-policy and off-policy, of every policy."""
+    found = list[Batch]()
+    for policy in policies:
+        generator, prompts = Generator().manual_seed(policy.seed), range(policy.prompts)
+        for off_policy in (False, True):
+            law = (policy.old_logp if off_policy else policy.logp).sum(-1)
+            index = _drawn(law, group, TRIALS // 2, generator)
+            found.append(policy.batch(index, prompts, off_policy=off_policy, plain=False))
+    return {name: torch.cat([batch[name] for batch in found]) for name in found[0]}
+
+
+def _drawn(log_law: Tensor, group: int, samples: int, generator: Generator) -> Tensor:
+    """Return sampled batches, ``[samples, prompts, group]``.
+
+    ``log_law`` has the log-probability of each sequence, ``[prompts, S]``.
+    """
+    found = torch.multinomial(log_law.exp(), samples * group, replacement=True, generator=generator)
+    return found.reshape(len(log_law), samples, group).transpose(0, 1)

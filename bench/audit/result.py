@@ -1,0 +1,30 @@
+"""What an audit returns."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.audit.findings import Findings
+from bench.audit.words import sentence, text
+
+
+@dataclass(frozen=True)
+class Audit(Findings):
+    """What an audit has found about a loss. ``str`` of it is the text that ``bench audit`` prints.
+
+    The fields are ``loss``, ``takes``, ``group``, ``prompts``, ``vocabulary``, ``length``, ``is_exact``, ``batches``,
+    ``is_vectorised``, ``points``, ``targets``, ``beta``, ``is_fitted``, ``variance``, ``factor`` and ``pieces``.
+    ``targets`` has one comparison for each policy, with ``scale``, ``angle`` and ``direction``, by the target's name.
+    """
+
+    @property
+    def sentence(self) -> str:
+        """What the expected gradient is, in one sentence for each part of it."""
+        return sentence(self)
+
+    def __str__(self) -> str:
+        """Return the text that ``bench audit`` prints."""
+        return text(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sentence and all numbers as plain values for JSON."""
+        return {"sentence": self.sentence, **asdict(self)}

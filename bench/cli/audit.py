@@ -1,0 +1,79 @@
+"""The command ``bench audit``."""
+
+from functools import partial
+from json import dumps
+
+import click
+
+from bench.cli import options
+from bench.cli.errors import UNWRITTEN, reported
+from bench.cli.terminal import echo, echo_json
+
+size = partial(click.option, metavar="N")
+
+
+@click.command(
+    name="audit",
+    epilog="Exit codes: 0 the audit was made, whatever it found, 1 the loss raised an exception, 2 the loss is at "
+    "fault, or wrong usage.\n\n"
+    "\b\n"
+    "Examples:\n"
+    "  bench audit mine.py::loss\n"
+    "  bench audit mine.py::loss --group 8 --beta 0.04",
+)
+@click.argument("loss", metavar="FILE.py::LOSS")
+@size("--group", type=options.Count(), default=4, help="Samples for each prompt [4].")
+@size("--prompts", type=options.Count(), default=4, help="Prompts of a batch [4].")
+@size("--vocabulary", type=options.Count(2), default=3, help="Number of tokens; token 0 ends a sequence [3].")
+@size("--length", type=options.Count(), default=3, help="Most tokens of a sequence [3].")
+@click.option(
+    "--beta",
+    type=float,
+    metavar="NUMBER",
+    help="Weight of KL(pi||ref) that the loss is meant to have [the one that fits best].",
+)
+@options.number(
+    "--samples",
+    type=options.Count(100),
+    default=10_000,
+    help="Sampled batches for each policy, if there are more than 100,000 [10000].",
+)
+@options.no_plugins
+@options.json_option
+@reported(UNWRITTEN)
+def command(
+    loss: str,
+    group: int,
+    prompts: int,
+    vocabulary: int,
+    length: int,
+    beta: float | None,
+    samples: int,
+    json: bool,
+) -> None:
+    """Compare a policy-gradient loss with the gradients that it may be meant to have.
+
+    LOSS is a function of any of these arguments, by name: logp, old_logp, ref_logp and mask, [prompts, group, length],
+    rewards, [prompts, group], and tokens, [prompts, group, length]. It returns one number, which is minimised.
+
+    Its expected gradient is computed on nine small language models, whose texts can all be listed: exactly, unless
+    there are too many groups of samples. It is compared in scale and angle with the gradients of the expected reward,
+    of functions of it, and of divergences from the reference. The loss runs in this process.
+    """
+    from bench.audit import audit
+    from bench.planning.loading import load_function
+
+    found = audit(
+        load_function(loss),
+        name=loss,
+        group=group,
+        prompts=prompts,
+        vocabulary=vocabulary,
+        length=length,
+        beta=beta,
+        samples=samples,
+    )
+    if json:
+        echo_json(dumps(found.to_json()))
+    else:
+        echo(str(found))

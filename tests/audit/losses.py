@@ -1,0 +1,145 @@
+"""Losses as trainers write them, and losses with one fault each."""
+
+import torch
+
+
+def rloo(logp, mask, rewards):
+    group = rewards.shape[1]
+    advantage = (rewards - rewards.mean(1, keepdim=True)) * group / (group - 1)
+    return -(advantage * (logp * mask).sum(-1)).mean()
+
+
+def dr_grpo(logp, mask, rewards):
+    advantage = rewards - rewards.mean(1, keepdim=True)
+    return -(advantage * (logp * mask).sum(-1)).mean()
+
+
+def grpo(logp, mask, rewards):
+    advantage = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+    return -((advantage.unsqueeze(-1) * logp * mask).sum(-1) / mask.sum(-1)).mean()
+
+
+def token_mean(logp, mask, rewards):
+    advantage = (rewards - rewards.mean(1, keepdim=True)).unsqueeze(-1)
+    return -(advantage * logp * mask).sum() / mask.sum()
+
+
+def added_up(logp, mask, rewards):
+    return rloo(logp, mask, rewards) * len(rewards)
+
+
+def with_item(logp, mask, rewards):
+    loss = rloo(logp, mask, rewards)
+    assert isinstance(loss.item(), float)
+    return loss
+
+
+def rarely_mixed(logp, mask, rewards):
+    loss = rloo(logp, mask, rewards)
+    return loss if loss.item() > 1e9 or len(rewards) < 5 else 2 * loss
+
+
+def first_as_baseline(logp, mask, rewards):
+    advantage = rewards[:, 1:] - rewards[:, :1]
+    return -(advantage * (logp * mask).sum(-1)[:, 1:]).mean()
+
+
+def importance(logp, old_logp, mask, rewards):
+    ratio = ((logp - old_logp) * mask).sum(-1).exp()
+    group = rewards.shape[1]
+    others = (rewards.sum(1, keepdim=True) - rewards) / (group - 1)
+    return -(ratio * (rewards - others)).mean()
+
+
+def _k3(logp, ref_logp):
+    return (ref_logp - logp).exp() - 1 - (ref_logp - logp)
+
+
+def k3_of_sequences(logp, ref_logp, mask, rewards):
+    off = ((logp - ref_logp) * mask).sum(-1)
+    return rloo(logp, mask, rewards) + 0.1 * _k3(off, 0 * off).mean()
+
+
+def k3_of_tokens(logp, ref_logp, mask):
+    return 0.1 * (_k3(logp, ref_logp) * mask).sum(-1).mean()
+
+
+def k1_in_the_loss(logp, ref_logp, mask, rewards):
+    return rloo(logp, mask, rewards) + 0.1 * ((logp - ref_logp) * mask).sum(-1).mean()
+
+
+def k1_in_the_reward(logp, ref_logp, mask, rewards):
+    off = ((logp - ref_logp) * mask).sum(-1).detach()
+    return rloo(logp, mask, rewards - 0.1 * off)
+
+
+def k2_of_tokens(logp, ref_logp, mask, rewards):
+    return rloo(logp, mask, rewards) + 0.05 * ((logp - ref_logp).square() * mask).sum(-1).mean()
+
+
+def k3_in_the_reward(logp, ref_logp, mask, rewards):
+    off = ((logp - ref_logp) * mask).sum(-1).detach()
+    return rloo(logp, mask, rewards - 0.1 * _k3(off, 0 * off))
+
+
+def of_vectors(logp, rewards):
+    return (logp.sum(-1) * rewards).mean(0)
+
+
+def with_metrics(logp, rewards):
+    return logp.mean(), {"reward": rewards.mean()}
+
+
+def detached(logp, rewards):
+    return (logp.detach().sum(-1) * rewards).mean()
+
+
+def without_logp(rewards):
+    return rewards.mean()
+
+
+def unknown_name(logp, reward):
+    return (logp.sum(-1) * reward).mean()
+
+
+def unguarded(logp, rewards):
+    advantage = (rewards - rewards.mean(1, keepdim=True)) / rewards.var(1, keepdim=True, unbiased=False).sqrt()
+    return -(advantage * logp.sum(-1)).mean()
+
+
+def infinite(logp, rewards):
+    return -(rewards * logp.sum(-1)).mean() + 1 / (rewards.sum() - rewards.sum())
+
+
+def in_place(logp, rewards):
+    rewards -= rewards.mean(1, keepdim=True)
+    return -(rewards * logp.sum(-1)).mean()
+
+
+def in_place_of_logp(logp, mask, rewards):
+    logp *= mask
+    logp += 1
+    return -(rewards * logp.sum(-1)).mean()
+
+
+def noisy(logp, rewards):
+    return -(torch.rand(()) * rewards * logp.sum(-1)).mean()
+
+
+def without_target(logp):
+    return logp.mean()
+
+
+def constant(logp, rewards):
+    return (0 * logp.sum(-1) * rewards).mean()
+
+
+def positional(logp, /, rewards):
+    return (logp.sum(-1) * rewards).mean()
+
+
+def broken(logp, rewards):
+    raise ValueError("no such adapter")
+
+
+not_a_function = 3
