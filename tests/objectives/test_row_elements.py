@@ -9,7 +9,7 @@ from torch import Generator
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, OneHotCategorical
 
 from bench.measurement.draws import cap
-from bench.objectives import Objective, Problem, catalogue
+from bench.objectives import Objective, Problem, SigmoidBeliefNetwork, catalogue
 from tests.conformance.objective_mutants import Attention
 
 
@@ -82,6 +82,12 @@ def test_every_objective_of_the_catalogue_declares_its_size_and_tells_the_truth(
         objective = cls()
         measured = objective.measured_row_elements(with_theta=False)
         assert objective.row_elements / 2 < measured <= 4 * objective.row_elements, objective
+
+
+def test_the_weights_between_wide_layers_count():
+    wide = SigmoidBeliefNetwork(width=200)
+    assert wide.row_elements >= 200 * 200
+    assert wide.measured_row_elements(with_theta=False) <= 4 * wide.row_elements
 
 
 def test_a_number_that_is_remembered_is_not_measured(monkeypatch):

@@ -88,8 +88,8 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the widest layer for one sample, counting all images."""
-        return self.batch * max(self.pixels, self.width)
+        """Number of elements in the widest layer for one sample, counting all images, or of weights above the first."""
+        return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property
     def pixels(self) -> int:
