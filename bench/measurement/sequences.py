@@ -13,13 +13,13 @@ from estimators import (
     Estimator,
     Integrand,
     MultiSample,
+    PolicyGradient,
     PolicyReturn,
     Repeated,
     SetFunction,
     TokenSequence,
     inner,
 )
-from estimators.policy_gradient import PolicyGradient
 
 
 class Sequences:

@@ -21,8 +21,7 @@ from bench.objectives import Verifier
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.environment import environment
-from estimators import PolicyReturn, TablePolicy, TokenSequence
-from estimators.policy_gradient import PolicyGradient
+from estimators import PolicyGradient, PolicyReturn, TablePolicy, TokenSequence
 from tests.benchmarks.interleaved import Job, Laps, interleave
 
 OUT = Path(__file__).parents[2] / "results" / "performance"

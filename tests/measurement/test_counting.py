@@ -21,11 +21,11 @@ from estimators import (
     Enumeration,
     GumbelSoftmax,
     InvalidIntegrand,
+    PolicyGradient,
     Reparameterization,
     ScoreFunction,
     StraightThrough,
 )
-from estimators.policy_gradient import PolicyGradient
 from tests.measurement.objectives import Answers, Network
 
 SHARP = Settings(replicates=256, dtype="float64")

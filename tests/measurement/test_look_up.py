@@ -19,14 +19,15 @@ from estimators import (
     VIMCO,
     InvalidLoss,
     MultiSample,
+    PolicyGradient,
     PolicyReturn,
     Repeated,
     ScoreFunction,
     SetFunction,
     TokenSequence,
+    catalogue,
     rows,
 )
-from estimators.policy_gradient import PolicyGradient
 from tests.measurement.objectives import POLICIES, Answers
 from tests.problems import seeded
 from tests.tolerances import z_limit
@@ -90,6 +91,15 @@ def test_the_gradients_are_those_of_autograd_on_the_samples_of_one_call(estimato
 def listed(sample):
     """Return the sequences of a sample, one or a set of them."""
     return sample if isinstance(sample[0], list) else [sample]
+
+
+PUBLISHED = [estimator for estimator in catalogue().values() if hasattr(estimator, "weights")]
+
+
+@pytest.mark.parametrize("estimator", PUBLISHED)
+def test_published_losses_are_looked_up(estimator):
+    assert len(PUBLISHED) > 9
+    assert engine(estimator()).look_up is not None, "and agree with autograd, as a trial finds"
 
 
 @pytest.mark.parametrize("sampler", [False, True], ids=["RLOO", "PolicyGradient"])
