@@ -31,16 +31,24 @@ def law(family: type[Distribution]) -> type[Distribution]:
     """Return the class that defines how a class of distributions samples, and its density.
 
     This is ``family`` itself, or the nearest parent if ``family`` overrides none of the parent's samplers and
-    densities.
+    densities. A class that is not derived from one of torch's families may have a law in any of its methods, such as
+    the logits of a choice, so there an override of any method counts that is not one of ``Distribution``.
     """
-    for ancestor in family.__mro__:
-        if ancestor is Distribution:
-            break
+    parents = family.__mro__[: family.__mro__.index(Distribution)]
+    anyhow = not any(map(is_torchs, parents))
+    for ancestor in parents:
         if is_torchs(ancestor):
             return ancestor
-        if _LAW & vars(ancestor).keys():
+        if _LAW & vars(ancestor).keys() or (anyhow and _overrides(ancestor)):
             return ancestor if issubclass(ancestor, Distribution) else family
     return family
+
+
+def _overrides(family: type[Distribution]) -> bool:
+    """Return whether a class overrides a method or a property that a parent added to those of ``Distribution``."""
+    added = {name for parent in family.__mro__[1:] for name in vars(parent)} - set(dir(Distribution))
+    own = [value for name, value in vars(family).items() if name in added]
+    return any(callable(value) or isinstance(value, property | functools.cached_property) for value in own)
 
 
 @_cached

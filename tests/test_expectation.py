@@ -30,6 +30,7 @@ from bench.training.settings import Training
 from bench.training.trainee import Trainee
 from estimators import (
     RLOO,
+    Drawable,
     Enumeration,
     Layers,
     Nested,
@@ -621,6 +622,24 @@ def test_costs_serve_downstream_credit_and_one_that_looks_ahead_is_found():
         measure(RLOO(), Expectation(bits, Return(ahead), theta={"logits": LOGITS}), replicates=64)
     with pytest.raises(Refusal, match="needs a Return"):
         measure(RLOO(credit="downstream"), Expectation(bits, quadratic, theta={"logits": LOGITS}), replicates=64)
+
+
+def test_a_draw_that_does_not_use_its_generator_is_named():
+    class Free(Drawable):
+        arg_constraints = {}  # noqa: RUF012
+
+        def __init__(self, logits, validate_args=None):
+            self.logits = logits
+            super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
+
+        def draw(self, sample_shape, generator):
+            return (torch.rand(self._extended_shape(sample_shape)) < self.logits.sigmoid()).to(self.logits)
+
+        def log_prob(self, value):
+            return Bernoulli(logits=self.logits).log_prob(value).sum(-1)
+
+    with pytest.raises(ValueError, match="Free draws other samples from an equal generator"):
+        Expectation(lambda t: Free(t["logits"]), quadratic, {"logits": LOGITS})
 
 
 def test_costs_without_their_axis_are_named():

@@ -43,6 +43,10 @@ class ObjectiveConformance:
         """The integrand f gives one number per sample and batch element, and does not change the samples."""
         self._run(values.values_of_f)
 
+    def test_choices_do_not_look_ahead(self) -> None:
+        """The log-probability of a choice, if f is a ``Return``, depends on no later choice."""
+        self._run(values.columns_of_log_probs)
+
     def test_costs_do_not_look_ahead(self) -> None:
         """The costs of f, if f is a ``Return``, sum to f, and no cost depends on a choice after its own."""
         self._run(values.costs_of_f)

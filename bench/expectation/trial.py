@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from bench.objectives import Problem
-from estimators import Bound, Refusal, draw, parameters, rows
+from estimators import Bound, Refusal, draw, inner, parameters, rows
 
 Function = Callable[..., Any]
 """A function that a user gave."""
@@ -42,19 +42,27 @@ def q_of(problem: Problem, called_with: str) -> Distribution:
 
 
 def _refuse_rows(q: Distribution) -> None:
-    """Raise ``ValueError`` if two rows of q fail, or two calls of their density differ."""
+    """Raise ``ValueError`` if two rows of q fail, or two draws with one seed or two calls of the density differ."""
     r = rows(q, 2)
     try:
-        x = samples_of(r, 3)  # not 2: products of equally many samples and rows may fit by chance
+        x, again = (samples_of(r, 3) for _ in range(2))  # not 2: products of as many samples and rows may fit by chance
         twice = [r.log_prob(x) for _ in range(2)]
     except (Refusal, NotImplementedError):
         return  # found later, and said there
     except Exception as error:
         shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in parameters(r).items())
+        use = (
+            " Products must be batched, as in (z.unsqueeze(-2) @ w).squeeze(-2)." if type(error) is RuntimeError else ""
+        )
         raise ValueError(
             f"q fails with two copies of its parameters, which have one more axis on the left ({shapes}): "
-            f"{said(error)}. Products must be batched, as in (z.unsqueeze(-2) @ w).squeeze(-2)."
+            f"{said(error)}.{use}"
         ) from error
+    if not torch.equal(x, again):
+        raise ValueError(
+            f"{type(inner(q)).__name__} draws other samples from an equal generator: its draw must take all random "
+            "numbers from the generator that it gets."
+        )
     if not torch.equal(*twice):
         raise ValueError(
             "log q differs between two calls at the same samples: q's functions draw random numbers. Draw them "

@@ -30,6 +30,7 @@ from bench.objectives import (
     Problem,
     RandomWalk,
 )
+from bench.objectives.random_walk import Walk
 from estimators import Bound, Drawable, Enumeration, Layers, Reparameterization, Return, StraightThrough
 
 
@@ -1027,6 +1028,28 @@ class CostMissing(Costs):
 
     def costs_of(self, x):
         return x * x.cumsum(-1)
+
+
+class Permuted(Walk):
+    """Steps whose log-probabilities are in the columns of other steps."""
+
+    def log_probs(self, value):
+        return super().log_probs(value).flip(-1)
+
+
+@dies("test_choices_do_not_look_ahead", "the log-probability of choice 0 (counted from 0) changes with choice 1")
+@dataclass(frozen=True)
+class ColumnsPermuted(RandomWalk):
+    dim: int = 5
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+
+        def q(theta):
+            right = problem.q(theta)
+            return Permuted(right.length, right.steps)
+
+        return replace(problem, q=q)
 
 
 @dies("test_costs_do_not_look_ahead", "declares costs = True, and its integrand is not a Return")

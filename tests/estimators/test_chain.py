@@ -47,6 +47,13 @@ class Sticky(Chain):
         return PAIRS
 
 
+class Other(Sticky):
+    """Overrides a method that is no name of torch's."""
+
+    def log_probs(self, value):
+        return 2 * super().log_probs(value)
+
+
 STATES = outcomes(BITS)
 PAIRS = torch.stack([torch.stack(pair) for pair in itertools.product(STATES, STATES)], 1)
 """Every pair of trajectories, ``[2, 256, bits]``: one pair for each row."""
@@ -116,6 +123,18 @@ def test_the_formula_of_downstream_leave_one_out():
     torch.testing.assert_close(value, changes(PAIRS).sum(-1).mean(0))
     (g,) = torch.autograd.grad(value.sum(), parameters(r)["logits"])
     torch.testing.assert_close(g[37], sum(w * s for w, s in zip(weight, score, strict=True)))
+
+
+def test_rows_of_a_subclass_have_its_own_law():
+    q = Other(leaf(0.3, -0.4, 0.2, 0.6), leaf(0.7).squeeze())
+    assert type(rows(q, 3)) is Other
+    torch.testing.assert_close(rows(q, 3).log_prob(STATES[:, None])[:, 0], q.log_prob(STATES))
+
+    class Named(Sticky):
+        def __init__(self, w):
+            super().__init__(w["logits"], w["stick"])
+
+    assert type(rows(Named({"logits": leaf(0.3, -0.4, 0.2, 0.6), "stick": leaf(0.7).squeeze()}), 3)) is Sticky
 
 
 def test_a_matrix_says_which_choices_a_cost_reads():

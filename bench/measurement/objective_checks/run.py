@@ -22,6 +22,7 @@ from bench.measurement.objective_checks.parts import (
 )
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial
 from bench.measurement.objective_checks.values import (
+    columns_of_log_probs,
     costs_of_f,
     gradient_of_f,
     repeated_build,
@@ -40,6 +41,7 @@ QUICK: tuple[Check, ...] = (
     trained_probabilities,
     rows_of_q,
     values_of_f,
+    columns_of_log_probs,
     costs_of_f,
     sets_of_f,
     repeated_build,

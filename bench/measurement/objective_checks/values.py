@@ -10,7 +10,7 @@ from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, all_equal, mostly_equal
 from bench.measurement.objective_checks.parts import refuse_shared
 from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
-from estimators import Bound, Return, SetFunction, parameters, rows
+from estimators import Bound, Return, SetFunction, log_probs, parameters, rows, widths
 
 ALONE = 8
 """Number of samples that f is also given alone."""
@@ -97,6 +97,28 @@ def sets_of_f(trial: ObjectiveTrial) -> None:
                 "combine depends on the order of the values, and MultiSample puts them into other orders. Use a "
                 "function of the set, such as the largest value"
             )
+
+
+def columns_of_log_probs(trial: ObjectiveTrial) -> None:
+    """Check that the log-probability of a choice, if f is a ``Return``, depends on no later choice."""
+    q, r, x = trial.q, trial.rows, trial.many
+    if not isinstance(trial.problem.integrand(q), Return):
+        raise NotJudged("f is no Return")
+    with trial.calling("log_probs of q"), torch.no_grad():
+        each, choices = log_probs(r, x), len(widths(q))
+        if each.shape != (*x.shape[: x.dim() - len(q.event_shape)], choices):
+            raise trial.fault(
+                f"log_probs of q returned shape {list(each.shape)} for samples {list(x.shape)}, and q has {choices} "
+                "choices. Return one column for each choice"
+            )
+        if not mostly_equal(each.sum(-1), r.log_prob(x), EXACT):
+            raise trial.fault("the log_probs of q do not sum to its log_prob")
+        odd = Return(lambda x: log_probs(r, x)).looks_ahead(x, trial.draw(r, trial.count, seed=1), r)
+    if odd is not None:
+        raise trial.fault(
+            f"the log-probability of choice {odd[0]} (counted from 0) changes with choice {odd[1]}: a column of "
+            "log_probs depends on its own choice and those before it alone. Downstream credit would be biased"
+        )
 
 
 def _values(trial: ObjectiveTrial, q: Distribution, x: Tensor) -> Tensor:
