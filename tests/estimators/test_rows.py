@@ -311,13 +311,20 @@ def test_a_frozen_parameter_that_gives_the_batch_shape_gets_rows_too():
 
 
 def test_a_class_with_a_constructor_of_its_own_keeps_its_law():
-    class Twice(Policy):
+    class Lifted(Policy):
+        def logits(self):
+            return self.lift(super().logits())
+
+        def lift(self, logits):
+            return logits
+
+    class Twice(Lifted):
         def __init__(self, weights, factor, validate_args=None):
             self.factor = factor
             super().__init__(weights, validate_args=validate_args)
 
-        def logits(self):
-            return self.factor * super().logits()
+        def lift(self, logits):
+            return self.factor * logits
 
     class Even(Policy):
         def __init__(self, size):
