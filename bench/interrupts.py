@@ -30,6 +30,7 @@ def end() -> int:
     It is 128 plus the number of the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP. In a
     process that does not listen it is 130, and no signal is ignored.
     """
+    exec("")  # Python dies by SIGINT if the last text that it executed was interrupted, as the text of a dataclass is
     if not _received:
         return 128 + signal.SIGINT
     for number in ENDING:

@@ -11,7 +11,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 from bench.cli.terminal import echo, echo_json
-from bench.records.files import make_folder
+from bench.records.files import LOST, make_folder, output
 
 
 @click.command(
@@ -120,7 +120,7 @@ def command(
         for line in printer.annotations():
             echo(line, err=True)
     written = [_write(path, text) for path, text in ((markdown, printer.markdown), (junit, printer.junit)) if path]
-    return printer.report.exit_code or (ExitCode.FINE if all(written) else ExitCode.USAGE)
+    return printer.report.exit_code or max(written, default=ExitCode.FINE)
 
 
 def _check_writable(path: Path) -> None:
@@ -130,11 +130,11 @@ def _check_writable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
-def _write(path: Path, text: Callable[[], str]) -> bool:
-    """Write a report, and return whether this was possible; if not, say so on stderr."""
+def _write(path: Path, text: Callable[[], str]) -> ExitCode:
+    """Write a report, and return the exit code for it; if it cannot be written, say so on stderr."""
     try:
-        path.write_text(text(), encoding="utf-8")
+        output(path, text())
     except OSError as error:
         echo(f"Error: {path} cannot be written: {error.strerror}.", err=True)
-        return False
-    return True
+        return ExitCode.FAILED if error.errno in LOST else ExitCode.USAGE
+    return ExitCode.FINE

@@ -55,6 +55,10 @@ def _where(workers: int | None, executor: str | None, scheduler: str | None, fil
     option = "--scheduler" if file is None else "--scheduler-file"
     if executor == "local":
         raise click.UsageError(f"{option} names a Dask cluster, and --executor local wants none: choose one.")
+    port = (scheduler or "").rpartition(":")[2]
+    if scheduler is not None and not (port.isdecimal() and 0 < int(port[:9]) < 2**16):
+        said = "is no address with a port from 1 to 65535: write it as tcp://10.0.0.1:8786."
+        raise click.UsageError(f"--scheduler {scheduler} {said}")
     if workers is not None:
         raise click.UsageError(f"{option} names a cluster with workers of its own. Leave --workers out.")
     return Dask(scheduler, file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.errors import CommandError, ExitCode, reported
+from bench.cli.errors import UNCHANGED, CommandError, ExitCode, reported
 from bench.cli.options import folder, json_option
 from bench.cli.output import PIPE_WIDTH, read_records
 from bench.cli.terminal import echo, echo_json
@@ -32,7 +32,7 @@ SHOWN = 10
     help="The study that has A and B, if they are estimators or cells [results/default].",
 )
 @json_option
-@reported()
+@reported(UNCHANGED)
 def command(sides: tuple[str, ...], named: tuple[str, ...], study: Path, json: bool) -> None:
     """Compare two studies, two estimators or two cells.
 

@@ -12,7 +12,9 @@ from bench import interrupts
 
 SAFE = "what was measured is safe. Go on with"
 UNWRITTEN = "nothing was written. Start again with"
-"""Message after an interrupt if nothing was kept (``SAFE`` if results were). The command to repeat follows it."""
+UNCHANGED = "the records are as they were. Start again with"
+"""What the message after an interrupt says of the results: they were kept; there are none; the command measures nothing
+and only reads records. The command to repeat follows it."""
 
 
 class ExitCode(IntEnum):
@@ -63,7 +65,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
 
     Args:
         interrupted: what the message after an interrupt says of the results: ``SAFE`` if they were kept, ``UNWRITTEN``
-            if not.
+            if not, ``UNCHANGED`` if the command only reads records.
     """
     from bench.execution.progress import NoWorker
     from bench.planning.selectors import NothingFits, UsageError

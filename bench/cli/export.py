@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.errors import reported
+from bench.cli.errors import UNCHANGED, reported
 from bench.cli.options import OUTPUT, PATH
 from bench.cli.output import read_records
 from bench.cli.terminal import echo, echo_json
@@ -24,7 +24,7 @@ FORMATS = ("csv", "parquet", "json")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format of the rows [that of --out, or csv].")
 @click.option("-o", "--out", type=OUTPUT, metavar="FILE", help="Write the rows to this file [stdout].")
 @click.option("--training", is_flag=True, help="Export checkpoints of training, if the study has measurements too.")
-@reported()
+@reported(UNCHANGED)
 def command(path: Path, form: str | None, out: Path | None, training: bool) -> None:
     """Write the rows of a study for other programs.
 
@@ -53,10 +53,8 @@ def command(path: Path, form: str | None, out: Path | None, training: bool) -> N
         content = exported(records, chosen, checkpoints=training or trained == {True})
     except Unavailable as error:
         raise UsageError(str(error)) from None
-    if out is not None and out.exists() and (out.is_symlink() or not out.is_file()):
-        out.write_bytes(content)  # a device such as /dev/stdout, or a pipe
-    elif out is not None:
-        files.write(out, content)
+    if out is not None:
+        files.output(out, content)
     elif chosen == Format.JSON:
         echo_json(content.decode())
     else:

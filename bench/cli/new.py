@@ -12,6 +12,7 @@ import click
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, program, reported
 from bench.cli.terminal import echo
 from bench.planning.catalogue import Kind, canonical_name, kebab
+from bench.records import files
 
 TEMPLATES = Path(__file__).with_name("templates")
 SUFFIXES = {"objective": ".py", "estimator": ".py", "study": ".toml"}
@@ -48,12 +49,9 @@ def command(what: str, file: Path, name: str | None, as_class: bool) -> None:
     _check_file(file, SUFFIXES[what])
     _check_name(what, name)
     text = (TEMPLATES / f"{what}{'_class' * as_class}.txt").read_text(encoding="utf-8")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(text.replace("NAME", name))
-    except FileExistsError:
-        raise CommandError(f"{file} exists already, and stays as it is. Give another name.", ExitCode.USAGE) from None
+    if os.path.lexists(file):
+        raise CommandError(f"{file} exists already, and stays as it is. Give another name.", ExitCode.USAGE)
+    files.write(file, text.replace("NAME", name))
     echo("\n  ".join([f"{file} runs as it is. Next:", *_next(what, file, name)]))
 
 

@@ -45,12 +45,15 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
     ``records`` are those of the folder. A plan that cannot be read is told in place of it: a report needs none.
     """
     from bench.records import plan
+    from bench.records.files import Unreadable
     from bench.records.lines import Damaged
 
     try:
         found = plan.standing(plan.planned(plan.read(folder)), records)
     except Damaged as error:
         return str(error)
+    except Unreadable as error:
+        return f"{error.filename} cannot be read: {error.strerror}."
     return "" if found.is_complete else f"{found}: `{program()} run {shlex.quote(str(folder))}` goes on."
 
 
@@ -97,7 +100,7 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> N
     """
     figures = sum(file.suffix == ".svg" for file in files)
     texts = [file.name for file in files if file.parent == folder]
-    echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
+    echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figure{'s' * (figures != 1)}", err=True)
     begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
     page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
     if not figures:

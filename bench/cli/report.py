@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.errors import reported
+from bench.cli.errors import UNCHANGED, reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
@@ -24,7 +24,7 @@ from bench.cli.terminal import echo
 @click.option("--no-figures", is_flag=True, help="Draw no figures; those of an earlier report stay.")
 @json_option
 @quiet_option
-@reported()
+@reported(UNCHANGED)
 def command(
     path: Path,
     cost: str,

@@ -118,6 +118,8 @@ def command(
     named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
     specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
+    if "max_replicates" in overrides and not any(each.precision for each in specs) and not quiet:
+        echo("--max-replicates has no effect: without a --precision, all --replicates are measured.", err=True)
     named_selectors = [selector for each in specs for selector in (*each.estimators, *each.objectives)]
     options.prepare_workers(named_selectors, workers, cell_timeout)
     chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.errors import CommandError, ExitCode, reported
+from bench.cli.errors import UNCHANGED, CommandError, ExitCode, reported
 from bench.cli.options import PATH, json_option
 from bench.cli.terminal import echo, echo_json
 from bench.records.text import printable
@@ -18,7 +18,7 @@ from bench.records.text import printable
 @click.argument("path", type=PATH, metavar="FOLDER")
 @click.option("--repair", is_flag=True, help="Move what is broken or left over into a new folder inside the study.")
 @json_option
-@reported()
+@reported(UNCHANGED)
 def command(path: Path, repair: bool, json: bool) -> None:
     """Check that a study folder is whole.
 
@@ -48,4 +48,5 @@ def command(path: Path, repair: bool, json: bool) -> None:
             echo(f"Moved to {aside}: {len(faults)} broken or left over.")
     if found.damage and aside is None:
         advice = f"`bench verify {folder} --repair` moves it aside."
-        raise CommandError(f"{folder} is damaged in {len(found.damage)} places. {advice}", ExitCode.DAMAGED)
+        places = f"{len(found.damage)} place{'s' * (len(found.damage) > 1)}"
+        raise CommandError(f"{folder} is damaged in {places}. {advice}", ExitCode.DAMAGED)

@@ -46,6 +46,12 @@ def begin(connection: Connection, printed: Connection, variables: dict[str, str]
     serve(connection, preload)
 
 
+def end_with_parent() -> None:
+    """Let this process be killed when the thread that has started it ends. Elsewhere than on Linux, do nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def die_with_parent() -> None:
     """Let this process be killed as soon as its parent has ended.
 
@@ -55,7 +61,7 @@ def die_with_parent() -> None:
         server = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
         if server is not None:  # without this, the process that forks workers would not end before they do
             os.close(server)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
     watched = multiprocessing.parent_process()
     assert watched is not None
 

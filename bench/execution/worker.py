@@ -46,21 +46,52 @@ DUMP = re.compile(
 """The lines of a traceback that Python prints when it crashes or when it is asked where it is, and its first line."""
 
 
+UNKNOWN = 255
+"""Python's exit code of a worker whose end the process that forks workers has not reported."""
+ALL_LOST = "ended with all others, because the process that starts them was killed"
+"""How a worker died that Linux has ended with the process from which it was forked."""
+
+
 class Crashed(Lost):
     """A worker process died at its work, or made no progress for too long. ``how`` says how, without a full stop."""
 
     def __init__(self, how: str, words: str) -> None:
         self.how = f"{how}{f': {words}' if words else ''}"
-        super().__init__(f"The worker process {how}. No other cell is affected.{f' It said: {words}' if words else ''}")
+        alone = "" if how == ALL_LOST else " No other cell is affected."
+        super().__init__(f"The worker process {how}.{alone}{f' It said: {words}' if words else ''}")
 
 
 def prepare() -> None:
     """Begin to prepare for workers, and return at once: on Linux, a process imports torch, and workers fork from it."""
     if FORKED:
-        multiprocessing.set_forkserver_preload(["bench.execution.serving", "bench.execution.run"])
+        mortal = ["bench.execution.mortal"] if threading.current_thread() is threading.main_thread() else []
+        multiprocessing.set_forkserver_preload([*mortal, "bench.execution.serving", "bench.execution.run"])
         # It shall find the modules that this process finds, and none that lie in the working folder by chance.
         with _uninterrupted(), _variables({"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}):
             forkserver.ensure_running()
+
+
+def _server() -> int | None:
+    """Return the id of the process that forks workers; None if there is none."""
+    return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined,no-any-return]
+
+
+def _has_ended(server: int) -> bool:
+    """Return whether the process that forks workers has ended, or does so in a moment: Linux ends its children first.
+
+    ``server`` is its id. Another such process may have taken its place already.
+    """
+    end = time.monotonic() + GLANCE
+    while server == _server():
+        try:
+            if os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @contextlib.contextmanager
@@ -105,6 +136,7 @@ class Worker:
         self.is_lost = False
         """Whether ``answer`` has found that the process is dead or late; it has then been ended."""
         self._asked, self._heard, self._dead, self._ready, self._said = 0, time.monotonic(), False, False, ""
+        self._server: int | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         context: Any = multiprocessing.get_context("forkserver" if FORKED and not fresh else "spawn")
         self.connection, theirs = context.Pipe()
@@ -118,6 +150,7 @@ class Worker:
                 prepare()
             with _uninterrupted(), _variables(variables):
                 self.process.start()
+            self._server = None if fresh else _server()
         except (OSError, EOFError) as error:
             why = printable(getattr(error, "strerror", None) or type(error).__name__)
             raise NoWorker(f"No worker process can be started: {why}. Use fewer, as by --workers 1.") from None
@@ -215,7 +248,10 @@ class Worker:
             errors.close()
             self._errors = None
         text = self._decoder.decode(data, final=not data)
-        self._said = (self._said + text)[-LAST:]
+        said = self._said + text
+        self._said = said[-LAST:]
+        if dump := DUMP.search(said):  # the reason names its place, and the rest helps nobody
+            text = text[: max(0, dump.start() - (len(said) - len(text)))]
         with contextlib.suppress(OSError, ValueError):  # the stream may be closed, or its disk full
             sys.stderr.write(text)
             sys.stderr.flush()
@@ -235,6 +271,7 @@ class Worker:
             code = self.process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
             how = "closed its pipe" if code is None else how
+            how = ALL_LOST if code == UNKNOWN and self._server and _has_ended(self._server) else how
             how += ", as happens when memory runs out" if code == -signal.SIGKILL else ""
         self.listen()
         self.kill()

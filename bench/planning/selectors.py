@@ -106,6 +106,8 @@ def parse(text: str) -> Selector:
     text = text.strip()
     if "\0" in text:
         raise UsageError(f"A selector holds no null character (got {text!r}).")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # how Python spells bytes of a name that are not UTF-8
+        raise UsageError(f"A selector is text in UTF-8, as its records are (got {text!r}). Rename the file.")
     path, end, rest = text.partition("::") if "::" in text else text.partition(".py:")
     if end:
         cls, colon, params = rest.partition(":")

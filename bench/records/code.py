@@ -70,7 +70,7 @@ def _class_digest(cls: type) -> str:
     if module is None or file is None:
         return ""  # defined in a console, where there is no file
     name = getattr(module.__spec__, "name", cls.__module__)  # a module that runs as a script is called __main__
-    folder, name = re.fullmatch(r"(_bench_user_\w+)?\.?(.*)", name).groups("")  # type: ignore[union-attr]
+    folder, name = re.fullmatch(r"(?s)(_bench_user_\w+)?\.?(.*)", name).groups("")  # type: ignore[union-attr]
     code = _Code(name, Path(file), folder)
     return code.digest(_Ref(name, cls.__qualname__.partition(".")[0] if _is_ours(name) else ""))
 

@@ -49,6 +49,22 @@ def write(path: Path, content: str | bytes) -> None:
         sync_folder(path.parent)
 
 
+def output(path: Path, content: str | bytes) -> None:
+    """Write bytes or UTF-8 text to a path that the user has named for output.
+
+    A file is replaced completely or not at all. A device such as /dev/stdout, a pipe, or the file that a link points to
+    is written to.
+
+    Raises:
+        OSError: the content cannot be written.
+    """
+    if path.exists() and (path.is_symlink() or not path.is_file()):
+        with naming(path):
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    else:
+        write(path, content)
+
+
 def read(path: Path, *, follow: bool = True) -> bytes:
     """Return the content of a regular file.
 
@@ -143,5 +159,6 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        error.filename = str(path)
+        del error.filename2  # with None, the message would end in -> None
         raise

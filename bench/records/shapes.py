@@ -387,7 +387,8 @@ def check_lengths(record: Record) -> None:
             _need(key, record[key] is None or len(record[key]) == record["size"], "its length is not `size`")
         rows, w = record["sums"]["block_rows"], record["sums"]["block_w"]
         _need("sums.block_w", len(rows) == len(w) > 0, "its length is not that of block_rows")
-        _need("sums.block_rows", min(rows) > 0, "every block has rows")
+        whole = min(rows) > 0 and math.isclose(sum(rows), record["replicates"])
+        _need("sums.block_rows", whole, "blocks have at least one row each, and `replicates` in all")
     if record["kind"] == LineKind.TRAINING and record["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED):
         curves, looks = record["curves"], record["looks"]
         count = len(curves["step"])

@@ -265,9 +265,12 @@ def _check_schema(record: Record, folder: Path, number: int | None) -> None:
     schema, environment = record["schema"], record.get("environment")
     if isinstance(schema, int) and 0 < schema <= SCHEMA:
         return
+    if not isinstance(schema, int) or schema < 1:
+        said = f"damaged at schema: a number from 1 to {SCHEMA} is needed (got {printable(str(schema))[:30]})"
+        raise Damaged(f"{_place(folder, number)} is {said}. Restore the file, or delete that line.")
     version = environment.get("stochgrad_bench") if isinstance(environment, dict) else None
     writer = f" (written by stochgrad-bench {printable(str(version))[:30]})" if version else ""
-    raise (Newer if isinstance(schema, int) and schema > SCHEMA else Damaged)(
+    raise Newer(
         f"{_place(folder, number)} has schema {str(schema)[:30]}{writer}, and this version reads up to {SCHEMA}. "
         "Install a newer stochgrad-bench."
     )

@@ -1,5 +1,6 @@
 """Files to start from: each runs as it is written, and the next commands that are printed work."""
 
+import errno
 import importlib.util
 import os
 import re
@@ -111,6 +112,16 @@ def test_a_wrong_word_is_one_sentence_and_nothing_is_written(call, tmp_path, wor
     assert len(done.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["there.py"]
     assert (tmp_path / "there.py").read_text() == "kept"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(call, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    done = call("new", "estimator", "mine.py")
+    said = "Error: mine.py cannot be written: No space left on device; nothing was written. Start again with: bench "
+    assert (done.code, done.err.startswith(said), [*tmp_path.iterdir()]) == (1, True, [])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed")

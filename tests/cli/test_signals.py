@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.execution.worker import FORKED
 from tests.cli.baselines import write_own
 
 WORKER = """
@@ -24,6 +25,27 @@ if __name__ == "__main__":
     worker.ask(Loop())
     print(worker.process.pid, flush=True)
     time.sleep(600)
+"""
+
+
+INTERRUPTED = """
+import os, signal, sys
+from bench import interrupts
+
+interrupts.listen()
+try:
+    exec(f"os.kill({os.getpid()}, signal.SIGTERM)")  # as during the import of a module with a dataclass
+except KeyboardInterrupt:
+    sys.exit(interrupts.end())
+"""
+PREPARE = """
+from multiprocessing import forkserver
+import time
+from bench.execution import worker
+
+worker.prepare()
+print(forkserver._forkserver._forkserver_pid, flush=True)
+time.sleep(600)
 """
 
 
@@ -58,6 +80,23 @@ def test_a_worker_that_hangs_in_c_ends_with_a_parent_that_is_killed(tmp_path):
         assert lives(pid)
         parent.kill()
     wait_for(lambda: not lives(pid))
+
+
+@pytest.mark.skipif(not FORKED, reason="elsewhere no process forks workers")
+def test_the_process_that_forks_workers_ends_with_a_parent_that_is_killed_whatever_it_does(tmp_path):
+    (tmp_path / "parent.py").write_text(PREPARE)
+    with started("parent.py", folder=tmp_path) as parent:
+        pid = int(parent.stdout.readline())
+        wait_for(lambda: "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+        os.kill(pid, signal.SIGSTOP)  # it notices nothing itself now
+        parent.kill()
+    wait_for(lambda: not lives(pid))
+
+
+def test_the_exit_code_is_that_of_the_signal_if_it_comes_while_python_executes_a_text(tmp_path):
+    (tmp_path / "ends.py").write_text(INTERRUPTED)
+    with started("-m", "ends", folder=tmp_path) as command:
+        assert (command.wait(60), command.stderr.read()) == (143, "")
 
 
 def test_a_scheduler_ends_a_command_as_ctrl_c_does(tmp_path):

@@ -155,12 +155,30 @@ def test_a_spec_that_cannot_be_read_does_not_stop_a_command_that_needs_none(call
         assert call("run", "here", "--quiet").code == 0
 
 
-def test_a_path_with_delete_in_it_can_be_resumed(call, tmp_path):
-    name = "my\x7fown.py"
+@pytest.mark.parametrize("name", ["my\x7fown.py", "my\nown.py"])
+def test_a_path_with_control_characters_can_be_resumed(call, tmp_path, name):
     (tmp_path / name).write_text(OWN)
     words = ("--replicates", 64, "--no-timing", "--quiet", "--out", "there")
     assert call("run", "-e", f"{name}::Mine", "-o", "bernoulli-quadratic:dim=2", *words).code == 0
     assert call("run", "there", "--quiet").code == 0
+
+
+@pytest.mark.parametrize("words", [("report", "here"), ("export", "here"), ("verify", "here")])
+def test_an_interrupt_of_a_command_that_reads_speaks_of_no_measurement(call, study, monkeypatch, words):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "parsed", interrupted)
+    done = call(*words)
+    said = f"Interrupted; the records are as they were. Start again with: bench {' '.join(words)}\n"
+    assert (done.code, done.err) == (130, said)
+
+
+def test_a_plan_that_is_a_link_does_not_stop_a_report(call, study, tmp_path):
+    (study / "plan.jsonl").rename(tmp_path / "elsewhere")
+    (study / "plan.jsonl").symlink_to(tmp_path / "elsewhere")
+    done = call("report", "here", "--no-figures")
+    assert (done.code, "plan.jsonl cannot be read: Is a link, which is not followed." in done.err) == (0, True)
 
 
 def test_links_in_a_folder_are_not_followed_by_reports(call, study, tmp_path):
@@ -180,6 +198,11 @@ def test_a_seed_of_64_bits_stays_whole(call, tmp_path, seed):
     assert f",{seed}," in (tmp_path / "here" / "table.csv").read_text()
     assert f"seed {seed}" in (tmp_path / "here" / "table.md").read_text()
     assert {line["seed"] for line in store.read(tmp_path / "here")} == {seed}
+
+
+def test_a_seed_too_large_is_the_options_fault(call):
+    done = call(*OUT, "--seed", 2**63)
+    assert (done.code, "Invalid value for '--seed'" in done.err) == (2, True)
 
 
 def test_what_was_written_is_what_is_read_back(call, study, monkeypatch):

@@ -192,6 +192,8 @@ def test_a_cluster_that_cannot_be_used_is_a_sentence(spec, tmp_path, monkeypatch
         ("--scheduler tcp://1:2 --scheduler-file f", "both name a Dask cluster: choose one"),
         ("--scheduler tcp://1:2 --executor local", "--executor local wants none: choose one"),
         ("--scheduler-file f --workers 2", "Leave --workers out"),
+        ("--scheduler tcp://10.0.0.1:99999", "is no address with a port from 1 to 65535"),
+        ("--scheduler cluster", "write it as tcp://10.0.0.1:8786"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(words, said, call):

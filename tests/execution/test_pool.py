@@ -13,7 +13,7 @@ from bench.execution.pool import Pool, chunks_of
 from bench.execution.progress import NoWorker, Silent
 from bench.execution.serving import Job
 from bench.execution.tasks import MomentsTask
-from bench.execution.worker import Worker, last_words
+from bench.execution.worker import FORKED, Worker, last_words
 from bench.measurement.engine import Engine
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
@@ -109,6 +109,15 @@ def test_a_worker_without_progress_is_ended_and_its_reason_has_the_line():
     assert late.startswith("The worker process made no progress for 1 s, the limit of --cell-timeout, and was ended.")
     assert "No other cell is affected. It said: (test_pool.py, line" in late or "(<string>, line 1)" in late
     assert done == "done"
+
+
+@pytest.mark.skipif(not FORKED, reason="elsewhere no process forks workers")
+def test_workers_that_die_with_the_process_that_starts_them_blame_no_cell():
+    wait = "__import__('time').sleep(600)"
+    with Pool(2) as pool:
+        server = pool.ask(Asks("__import__('os').getppid()"))
+        said = list(pool.records([Asks(wait), Asks(f"__import__('os').kill({server}, 9) or {wait}")]))
+    assert said == ["The worker process ended with all others, because the process that starts them was killed."] * 2
 
 
 def test_every_report_of_progress_gives_a_worker_more_time():

@@ -69,6 +69,8 @@ def test_selectors_too_large_are_one_sentence():
         expand(parse(f"qubo:dim={many},seed={many}"), "objective")
     with pytest.raises(UsageError, match="no null character"):
         parse("x\0y.py::M")
+    with pytest.raises(UsageError, match=r"text in UTF-8, as its records are.*Rename the file"):
+        parse("x\udc85y.py::M")
 
 
 def test_a_run_has_no_more_draws_than_memory_can_hold():

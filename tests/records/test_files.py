@@ -39,6 +39,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else_and_names_the_file(tmp_pa
         with pytest.raises(OSError, match=r"file\.txt") as caught:
             files.write(path, "new")
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert str(caught.value) == f"[Errno {number}] {os.strerror(number)}: '{path}'"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -64,6 +65,22 @@ def test_a_link_is_replaced_and_its_target_stays(tmp_path):
     files.write(tmp_path / "link", "new")
     assert (tmp_path / "target").read_text() == "precious"
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_an_output_goes_through_a_link_and_into_a_pipe_and_replaces_a_file(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with (tmp_path / "file").open() as before:
+        files.output(tmp_path / "link", "linked")
+        assert before.read() == "linked"
+        files.output(tmp_path / "file", b"new")
+        before.seek(0)
+        assert before.read() == "linked"
+    files.output(tmp_path / "pipe", "piped")
+    assert ((tmp_path / "file").read_text(), os.read(reader, 99)) == ("new", b"piped")
+    os.close(reader)
 
 
 def test_temporary_names_differ_each_time_and_are_the_pattern_s(tmp_path, monkeypatch):

@@ -67,6 +67,9 @@ def test_a_missing_key_and_a_wrong_value_are_named(tmp_path, lines):
     refused(tmp_path, moments | {"summary": moments["summary"] | {"status": "FINE"}}, "summary.status: Input should be")
     refused(tmp_path, moments | {"summary": moments["summary"] | {"variance": -1.0}}, "summary.variance: Input should")
     refused(tmp_path, moments | {"mean": moments["mean"][1:]}, "mean: its length is not `size`")
+    sums = moments["sums"]
+    more = sums | {"block_rows": [1e230, *sums["block_rows"][1:]]}
+    refused(tmp_path, moments | {"sums": more}, "sums.block_rows: blocks have at least one row each, and `replicates`")
     refused(tmp_path, moments | {"outcome": "failed", "reason": None}, "reason: a record that is failed needs one")
     refused(tmp_path, training | {"looks": training["looks"][:2]}, "curves.step: there is not one for each")
     shorter = training["curves"] | {"value": training["curves"]["value"][1:]}

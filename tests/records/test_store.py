@@ -93,7 +93,8 @@ def test_without_healing_the_next_record_would_be_lost(tmp_path):
             json.dumps(line("a") | {"schema": SCHEMA + 1}) + "\n",
             f"has schema {SCHEMA + 1}, and this version reads up to",
         ),
-        (json.dumps(line("a") | {"schema": "one"}) + "\n", "has schema one"),
+        (json.dumps(line("a") | {"schema": "one"}) + "\n", "damaged at schema: a number from 1 to"),
+        (json.dumps(line("a") | {"schema": 0}) + "\n", "got 0.. Restore the file"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path, text, says):
