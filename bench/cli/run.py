@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from bench.cli.terminal import echo
 from bench.execution.cluster.address import Dask
 from bench.planning.catalogue import catalogue
 from bench.records.lines import LineKind, Outcome, Record
+
+if TYPE_CHECKING:
+    from bench.planning.spec import Spec
 
 DIGITS = 19
 """From this number of digits on, a whole number may not fit into 64 bits."""
@@ -142,7 +145,20 @@ def command(
     fixed = len(chosen) == 1 and chosen[0].precision is None
     if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)
+    for note in [] if quiet else without_table(chosen):
+        echo(note, err=True)
     return finish(records, folder, held, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
+
+
+def without_table(specs: "Sequence[Spec]") -> list[str]:
+    """Return a sentence for each objective whose gradients would be looked up if one of its numbers were lower."""
+    from bench.measurement.look_up import too_large, weighs
+
+    found = list[str]()
+    for estimators, objectives in (spec.instances() for spec in specs):
+        if any(weighs(estimator) for estimator in estimators):
+            found += [sentence for each in objectives if (sentence := too_large(each))]
+    return found
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:

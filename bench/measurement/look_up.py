@@ -8,8 +8,10 @@ from torch.distributions import Distribution
 
 from bench.measurement.score_table import ScoreTable, check_size
 from bench.measurement.sequences import Sequences, policy_of
+from bench.objectives import Objective
+from bench.planning.selectors import label
 from bench.records.lines import Lost
-from estimators import Estimator, Integrand, InvalidLoss, rows
+from estimators import Estimator, Integrand, InvalidLoss, Repeated, TokenSequence, rows
 
 TRIAL_ROWS, ROUNDINGS = 4, 1e4
 """Rows of the trial call; its gradients may differ by this many roundings of the largest sum of weighted scores."""
@@ -95,6 +97,21 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
         return LookUp(estimator, q, f)
     except Lost:
         return None
+
+
+def too_large(objective: Objective) -> str:
+    """Return a sentence that says which number of an objective to lower for a table; empty text if none is too large.
+
+    Gradients of estimators that could be looked up then come from autograd.
+    """
+    if objective.family not in (TokenSequence, Repeated):
+        return ""
+    problem = objective.build()
+    try:
+        check_size(policy_of(problem.q(problem.theta))[0])
+    except Lost as lost:
+        return f"{label(objective)}: gradients come from autograd, not from a table. {lost}"
+    return ""
 
 
 def weighs(estimator: Estimator) -> bool:

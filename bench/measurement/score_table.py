@@ -181,7 +181,7 @@ def check_size(q: TokenSequence) -> None:
         fits = [n for n in range(least, value) if size_in_bytes(q, **{name: n}) <= MOST_BYTES]
         lower += [f"{name} from {value} to {fits[-1]}"] if fits else []
     raise Lost(
-        f"The score table of {q.policy!r} for {q.prompts} prompts and {q.length} tokens would take "
+        f"The score table of {q.policy!r} with prompts={q.prompts} and length={q.length} would take "
         f"{size / 1e9:,.1f} GB (at most {MOST_BYTES / 1e9:g}). "
         f"Lower {' or '.join(lower) or 'the size of the policy'}."
     )

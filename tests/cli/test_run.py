@@ -17,6 +17,7 @@ import torch
 
 from bench.cli import main
 from bench.execution import tasks
+from bench.measurement import score_table
 from bench.planning import catalogue as names
 from bench.planning import spec
 from bench.records import store
@@ -163,6 +164,16 @@ def test_a_count_may_be_written_as_a_power_of_ten_and_the_run_says_what_was_made
     assert {line["replicates"] for line in lines(tmp_path / "s") if line["kind"] == "moments"} == {512}
     assert "whole draws" not in call(*words, "--replicates", "1_024").err
     assert "whole draws" not in call(*words, "--replicates", "300", "--quiet").err
+
+
+def test_the_number_to_lower_is_named_where_a_table_of_scores_is_too_large(call, monkeypatch):
+    monkeypatch.setattr(score_table, "MOST_BYTES", 2_000)
+    small = "verifier:vocabulary=3,length=3,prompts=1"
+    words = ("run", "-o", small, "--replicates", "64", "--no-timing", "--workers", "1")
+    assert "from autograd" not in call(*words, "-e", "enumeration").err
+    said = call(*words, "-e", "rloo").err
+    assert f"{small}: gradients come from autograd, not from a table. The score table of TablePolicy" in said
+    assert "Lower length from 3 to 2 or vocabulary from 3 to 2.\n" in said
 
 
 def test_the_table_goes_to_stdout_and_everything_else_to_stderr(call):
