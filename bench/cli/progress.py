@@ -157,8 +157,8 @@ def describe_standing(standing: str, records: Sequence[Record]) -> str:
     if not records:
         return standing
     times = sorted(datetime.fromisoformat(record["written"]) for record in records if record.get("written"))
-    shown = [f"{time.astimezone():%d %B %Y, %H:%M}".lstrip("0") for time in times]
-    when = " to ".join(dict.fromkeys([shown[0], shown[-1]])) if shown else ""
+    shown = [f"{time.astimezone():%d %B %Y, %H:%M}".lstrip("0") for time in (*times[:1], *times[-1:])]
+    when = " to ".join(dict.fromkeys(shown))
     return f"{standing}; records{when and f' of {when}'} (--fresh measures again)"
 
 

@@ -1,5 +1,6 @@
 """Text of others, such as the message of an exception, made fit for records, tables, Markdown and terminals."""
 
+import functools
 import json
 import re
 import sys
@@ -114,6 +115,7 @@ def in_csv(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
+@functools.lru_cache
 def in_markdown(text: str) -> str:
     """Return a text escaped so that Markdown shows it as it is, also in a table, and ``@name`` notifies nobody."""
     parts, end = [], 0
