@@ -1,5 +1,6 @@
 """The audit of a loss: ``audit(loss) -> Audit``."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from bench.planning.user_code import set_apart
 
 MOST_GROUP = 1024
 """Largest number of samples for each prompt."""
+LEAST_SAMPLES = 100
+"""Smallest number of sampled batches, from which intervals are made."""
 
 
 def audit(
@@ -52,6 +55,10 @@ def audit(
     """
     if not 1 <= group <= MOST_GROUP:
         raise UsageError(f"An audit needs a group from 1 to {MOST_GROUP:,} samples (got {group:,}).")
+    if beta is not None and not math.isfinite(beta):
+        raise UsageError(f"An audit needs a finite beta (got {beta}).")
+    if samples < LEAST_SAMPLES:
+        raise UsageError(f"An audit needs at least {LEAST_SAMPLES} samples (got {samples}).")
     with single_thread(), set_apart():
         checked = Loss(loss, name)
         return _audit(checked, audit_policies(prompts, vocabulary, length, group), group, samples, beta)

@@ -57,9 +57,13 @@ class Loss:
 
     def _asked(self, function: Callable[..., Any]) -> tuple[str, ...]:
         """Return the names of the arguments that the function asks for."""
-        if not callable(function):
-            raise UsageError(f"{self.name} is of type {type(function).__name__}, and a loss is a function.")
-        given = inspect.signature(function).parameters.values()
+        if not callable(function) or inspect.isclass(function):
+            kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
+            raise UsageError(f"{self.name} is {kind}, and a loss is a function.")
+        try:
+            given = inspect.signature(getattr(function, "forward", function)).parameters.values()
+        except ValueError:
+            raise UsageError(f"{self.name} does not say which arguments it takes: give a function of Python.") from None
         kinds = inspect.Parameter
         if any(p.kind is kinds.VAR_KEYWORD for p in given):
             return tuple(ARGUMENTS)

@@ -95,7 +95,7 @@ class Batches:
         if self.is_exact:
             self.index, self.probabilities = _all_batches(log_law, self.units, group, ordered=traits.ordered)
             return
-        widest = max(policy.scores.shape[1], P * group * policy.tokens.shape[1])
+        widest = max(P * policy.scores.shape[2], P * group * policy.tokens.shape[1])
         samples = min(samples, MOST_KEPT // widest)
         generator = Generator().manual_seed(policy.seed)
         self.index = [_drawn(log_law[unit], group, samples, generator) for unit in self.units]
@@ -110,17 +110,16 @@ class Batches:
         """
         each = self._gradients(weigh, factor / len(self.units), plain)
         if self.probabilities is None:
-            rows = sum(each, start=torch.zeros(()))
+            rows = torch.cat([*each], 1)
             return Estimate(rows.mean(0), float(rows.var(0).sum()), rows)
-        mean, variance = torch.zeros(()), 0.0
+        means, variance = list[Tensor](), 0.0
         for rows, probability in zip(each, self.probabilities, strict=True):
-            expected = probability @ rows
-            mean = mean + expected
-            variance += float(probability @ (rows - expected).square().sum(1))
-        return Estimate(mean, variance)
+            means.append(probability @ rows)
+            variance += float(probability @ (rows - means[-1]).square().sum(1))
+        return Estimate(torch.cat(means), variance)
 
     def _gradients(self, weigh: Weigh, share: float, plain: bool) -> Iterator[Tensor]:
-        """Yield the part of the gradients, ``[batches, D]``, that each unit of prompts has: a share of its own."""
+        """Yield the gradients, times ``share``, at the parameters of each unit of prompts, ``[batches, size]``."""
         for unit, index in zip(self.units, self.index, strict=True):
             weights = weigh(self.policy.batch(index, unit, off_policy=self.off_policy, plain=plain))
             yield share * self.policy.gradients(weights, index, unit)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from bench.audit.loss import Batch
 from bench.objectives import Verifier
@@ -19,8 +20,8 @@ DISTANCES = (0.25, 0.5, 1.0)
 """Distances of the reference, and of the older policy mu, from the policy: 0 is the policy, 1 is another one."""
 MOST = 64
 """Largest vocabulary, length and number of prompts."""
-MOST_NUMBERS = 2**26
-"""Most numbers in the table of the scores of all sequences: half a gigabyte."""
+MOST_NUMBERS = 2**24
+"""Most numbers in the table of the scores of all sequences."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class AuditPolicy:
     """A policy pi with all S sequences of at most T tokens, for each of P prompts.
 
     The reference and the older policy mu, which writes the samples of off-policy batches, lie between pi and two other
-    policies. The size of all parameters together is D.
+    policies. Each prompt has parameters of its own; the size of all of them together is D.
 
     Args:
         seed: seed of the policy.
@@ -40,7 +41,7 @@ class AuditPolicy:
         ref_logp: log-probability of each token under the reference, ``[P, S, T]``.
         old_logp: log-probability of each token under mu, ``[P, S, T]``.
         rewards: the reward of each sequence, ``[P, S]``.
-        scores: the gradient of each entry of logp, ``[P S T, D]``.
+        scores: the gradient of each entry of logp at its prompt's own parameters, ``[P, S T, D / P]``.
         targets: the gradients that a loss may be meant to have, by name, ``[D]`` each.
     """
 
@@ -87,19 +88,21 @@ class AuditPolicy:
         }
 
     def gradients(self, weights: Tensor, index: Tensor, prompts: Sequence[int]) -> Tensor:
-        """Return the gradients of ``sum weights * logp`` at the parameters, ``[batches, D]``.
+        """Return the gradients of ``sum weights * logp`` at the parameters of the prompts, ``[batches, size]``.
 
         Args:
             weights: constants, ``[batches, prompts, group, T]``.
             index: which sequences each batch has, ``[batches, prompts, group]``.
             prompts: the prompts of every batch.
         """
-        S, T = self.tokens.shape
-        sequence = torch.tensor(list(prompts))[:, None] * S + index
-        token = sequence.unsqueeze(-1) * T + torch.arange(T)
-        return torch.nn.functional.embedding_bag(
-            token.flatten(1), self.scores, per_sample_weights=weights.to(self.scores).flatten(1), mode="sum"
-        )
+        T = self.tokens.shape[1]
+        token = (index.unsqueeze(-1) * T + torch.arange(T)).flatten(2)
+        weights = weights.to(self.scores).flatten(2)
+        parts = [
+            embedding_bag(token[:, k], self.scores[p], per_sample_weights=weights[:, k], mode="sum")
+            for k, p in enumerate(prompts)
+        ]
+        return torch.cat(parts, 1)
 
 
 def audit_policies(prompts: int, vocabulary: int, length: int, k: int) -> list[AuditPolicy]:
@@ -142,7 +145,7 @@ def _size(prompts: int, vocabulary: int, length: int) -> int:
     """Return the number of entries of ``AuditPolicy.scores``."""
     policy = TablePolicy(vocabulary)
     (shape,) = policy.shapes(prompts, length).values()
-    return prompts * policy.sequences(length) * length * math.prod(shape)
+    return policy.sequences(length) * length * math.prod(shape)
 
 
 def _policy(objective: Verifier, k: int) -> AuditPolicy:
@@ -153,14 +156,15 @@ def _policy(objective: Verifier, k: int) -> AuditPolicy:
     assert isinstance(f, PolicyReturn)
     assert f.reference is not None
     assert f.sampler is not None
-    own, x = list(problem.theta.values()), q.enumerate_support()
+    (logits,), x = problem.theta.values(), q.enumerate_support()
     logp = q.log_probs(x).transpose(0, 1)
     with torch.no_grad():
         ref_logp, old_logp = (other.log_probs(x).transpose(0, 1) for other in (f.reference, f.sampler))
-    one_each = torch.eye(logp.numel(), dtype=logp.dtype)
-    scores = torch.autograd.grad(logp.flatten(), own, one_each, retain_graph=True, is_grads_batched=True)
+    one_each = torch.eye(x[:, 0].numel(), dtype=logp.dtype)
+    of_tokens = logp.sum(0).flatten()  # no prompt's own parameters change the others
+    (scores,) = torch.autograd.grad(of_tokens, logits, one_each, retain_graph=True, is_grads_batched=True)
     values = policy_targets(q, f, k)
-    targets = {name: torch.autograd.grad(value, own, retain_graph=True) for name, value in values.items()}
+    targets = {name: torch.autograd.grad(v, logits, retain_graph=True)[0].flatten() for name, v in values.items()}
     return AuditPolicy(
         seed=objective.seed,
         distance=objective.drift,
@@ -171,6 +175,6 @@ def _policy(objective: Verifier, k: int) -> AuditPolicy:
         ref_logp=ref_logp,
         old_logp=old_logp,
         rewards=f.reward(x).transpose(0, 1),
-        scores=torch.cat([each.flatten(1) for each in scores], 1),
-        targets={name: torch.cat([g.flatten() for g in each]) for name, each in targets.items()},
+        scores=scores.flatten(2).transpose(0, 1).contiguous(),
+        targets=targets,
     )

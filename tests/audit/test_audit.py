@@ -155,9 +155,9 @@ def test_a_token_mean_depends_on_micro_batches():
 def test_sampled_batches_agree_with_all_batches(name, target, monkeypatch):
     exact = audited(name).targets
     monkeypatch.setattr(measure, "MOST_BATCHES", 0)
-    found = audit(getattr(losses, name), group=2, samples=2000)
+    found = audit(getattr(losses, name), group=2, samples=1000)
     assert not found.is_exact
-    assert "2,000 sampled batches each" in str(found)
+    assert "1,000 sampled batches each" in str(found)
     limit = z_limit(2 * 2 * 9) / 1.96  # failure rate: of all 36 comparisons together, in units of the half-width
     for each in (target, "off-policy"):
         for ours, truth in zip(found.targets[each], exact[each], strict=True):
@@ -238,6 +238,7 @@ def test_the_text_begins_with_the_sentence_and_names_the_policies():
         ("constant", "gradient of 0 for each of"),
         ("positional", "takes logp by position only"),
         ("not_a_function", "is of type int, and a loss is a function"),
+        ("OfModule", "is a class, and a loss is a function"),
     ],
 )
 def test_a_faulty_loss_gets_one_sentence(name, said):
@@ -263,9 +264,11 @@ def test_a_group_of_one_is_named_where_a_group_is_needed():
         ({"vocabulary": 1}, "needs vocabulary from 2 to 64"),
         ({"prompts": 10**9}, "needs prompts from 1 to 64"),
         ({"group": 10**9}, "needs a group from 1 to 1,024 samples"),
+        ({"beta": float("nan")}, "needs a finite beta"),
+        ({"samples": 10}, "needs at least 100 samples"),
     ],
 )
-def test_what_is_too_large_is_refused_before_memory_is_taken(options, said):
+def test_what_is_too_large_or_no_number_is_refused_before_memory_is_taken(options, said):
     with pytest.raises(UsageError, match=said):
         audit(losses.rloo, **options)
 
@@ -325,6 +328,10 @@ def test_the_assertion_passes_and_fails(gradient_check):
         check(losses.k3_in_the_reward, target="reverse-kl", up_to_scale=True)
     with pytest.raises(ValueError, match="has no target 'kl'"):
         check(losses.rloo, target="kl")
+
+
+def test_a_module_is_a_loss():
+    assert [each.scale for each in audit(losses.OfModule(), group=2).targets["reward"]] == pytest.approx([0.5] * 9)
 
 
 def test_the_assertion_wants_the_direction_to_be_shown_if_batches_are_sampled(gradient_check):
