@@ -131,9 +131,9 @@ class Trial:
         None, it is the f of the case.
         """
         f = self.case.f if f is None else f
-        if self.case.combine is not None:
-            return SetFunction(f, self.case.combine)
         whole = Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
+        if self.case.combine is not None:
+            whole = SetFunction(f, self.case.combine)
         if self.estimator.needs_costs:
             return in_costs(whole, q)
         return whole if self.case.around is None else self.case.around(whole, q)
