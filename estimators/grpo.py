@@ -117,7 +117,7 @@ class GRPO(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         if has_law(type(inner(q)), TokenSequence):
-            return self.of_tokens(f, q, generator, state)
+            return self.of_tokens.loss(f, q, generator, self)
         x = draw(q, self.n, generator)
         fx = f(x)
         value = fx.mean(0)

@@ -59,7 +59,7 @@ class PolicyGradient(Estimator):
             "truncate", the ratio is moved into its interval.
         clip_low: the interval of the ratio begins at 1 - clip_low.
         clip_high: the interval of the ratio ends at 1 + clip_high.
-        clip_dual: with "ppo", the largest ratio of a token with a negative advantage; None for no bound.
+        clip_dual: in PPO's clip, the largest ratio of a token with a negative advantage; None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
     Sutton & Singh 2000.
@@ -281,6 +281,10 @@ class PolicyGradient(Estimator):
     ) -> Tensor:
         """Return the value, ``[*batch]``: an estimate of E f for each prompt, with the estimated gradient attached."""
         self.check(q)
+        return self.loss(f, q, generator, self)
+
+    def loss(self, f: Integrand, q: Distribution, generator: Generator | None, who: Estimator) -> Tensor:
+        """Return what a call returns; ``who`` is the estimator that is named if the loss is differentiated twice."""
         policy = inner(q)
         assert isinstance(policy, TokenSequence)
         f = f if isinstance(f, PolicyReturn) else PolicyReturn(f, q=q)
@@ -300,8 +304,8 @@ class PolicyGradient(Estimator):
         )
         value = f.penalised(rewards, now, log_ref)
         value = value if log_mu is None else value * (now - log_mu).sum(-1).exp()
-        surrogate = inject_at(q.batch_shape, [(weights, logp.movedim(0, -2))], self)
-        return joined(value.mean(0), surrogate, self)
+        surrogate = inject_at(q.batch_shape, [(weights, logp.movedim(0, -2))], who)
+        return joined(value.mean(0), surrogate, who)
 
 
 _EXACT_RATIOS = ("sequence", "per-decision")

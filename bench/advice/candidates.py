@@ -17,7 +17,7 @@ VARIED: Mapping[str, tuple[Any, ...]] = {
     "noise": ("iid", "antithetic"),
     "credit": ("whole", "downstream"),
 }
-"""Values that are tried for fields besides n. All other fields keep their defaults."""
+"""Values that are tried for fields besides n whose default is one of them. All other fields keep their defaults."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
     n is a power of two, and ``VARIED`` has values for a few other fields, such as the temperature. A field in ``fixed``
     has only the value given there. Combinations that the class refuses, such as an odd n, are left out.
     """
-    known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
-    values = {name: choices for name, choices in VARIED.items() if name in known}
+    known = {f.name: f.default for f in fields(cls) if f.init}  # type: ignore[arg-type]
+    values = {name: choices for name, choices in VARIED.items() if known.get(name) in choices}
     values |= {"n": tuple(counts(most))} if "n" in known else {}
     values |= {name: (value,) for name, value in fixed.items()}
     for combination in product(*values.values()):

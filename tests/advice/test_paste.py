@@ -6,7 +6,19 @@ from torch.distributions import Bernoulli, Gamma, Independent, Normal, OneHotCat
 
 from bench import Expectation
 from bench.advice.paste import Loop, learning, lines_for, spelled
-from estimators import NVIL, RLOO, DisARM, Enumeration, GumbelSoftmax, Layers, ScoreFunction, Subset, catalogue
+from estimators import (
+    NVIL,
+    RLOO,
+    DisARM,
+    Enumeration,
+    GumbelSoftmax,
+    Layers,
+    ScoreFunction,
+    Subset,
+    TablePolicy,
+    TokenSequence,
+    catalogue,
+)
 
 CATALOGUE = catalogue()
 FAMILIES = {
@@ -19,6 +31,10 @@ FAMILIES = {
         (torch.ones(3), torch.ones(3)),
     ),
     Subset: (lambda theta: Subset(logits=theta[0], k=2), (torch.zeros(3),)),
+    TokenSequence: (
+        lambda theta: TokenSequence({"logits": theta[0]}, TablePolicy(3), 1, 3),
+        (torch.zeros(1, 7, 3),),
+    ),
     Layers: (
         lambda theta: Layers(
             {"first": theta[0], "second": theta[1]},

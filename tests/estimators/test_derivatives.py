@@ -24,6 +24,7 @@ from estimators import (
     ReparameterizedVonMises,
     ScoreFunction,
     SetFunction,
+    TokenSequence,
     carry,
     catalogue,
     inner,
@@ -31,6 +32,8 @@ from estimators import (
 from tests.problems import bits, leaf, seeded, t
 
 PAGE = Path(__file__).parents[2] / "docs" / "derivatives.md"
+WHOLE = (Categorical, TokenSequence)
+"""Families whose samples are whole numbers."""
 SMOOTH = {"Enumeration", "ExponentialArrival", "GumbelSoftmax", "Reparameterization"}
 """Estimators whose loss is a smooth function of q's parameters and of the noise."""
 CONTROLLED = {"HessianControlVariate", "QuadraticControlVariate"}
@@ -276,7 +279,7 @@ def test_samplers_that_are_differentiable_once_say_so(q):
 def test_torch_func_grad(estimator, case):
     value, expected = reverse(estimator, case, generator=seeded(3))
     places = tuple(range(len(case.theta)))
-    if "optimal" in repr(estimator) and case.name not in CATEGORICAL:
+    if "baseline='optimal'" in repr(estimator) and case.name not in CATEGORICAL:
         with pytest.raises(Refusal, match=OPTIMAL):
             torch.func.grad(lambda *theta: loss_of(estimator, case, theta).sum(), places)(*case.theta)
         return
@@ -297,9 +300,13 @@ def test_vmap_of_grad(estimator, case):
     rows = [tuple(t * factor for t in case.theta) for factor in (1.0, 0.9, 0.8)]
     stacked = tuple(torch.stack(each) for each in zip(*rows, strict=True))
     places = tuple(range(len(case.theta)))
-    f = (lambda x: (1.3 * x.double()).sin().sum(-1)) if isinstance(inner(case.q()), Categorical) else None  # no one_hot
+    f = (
+        (lambda x: (1.3 * x.double()).sin().sum(-1))
+        if isinstance(inner(case.q()), Categorical | TokenSequence)
+        else None
+    )
     row = torch.func.grad(lambda *theta: loss_of(estimator, case, theta, f).sum(), places)
-    optimal = "optimal" in repr(estimator) and case.name not in CATEGORICAL
+    optimal = "baseline='optimal'" in repr(estimator) and case.name not in CATEGORICAL
     if optimal or "sobol" in repr(estimator) or type(estimator).__name__ in LOOKS:
         with pytest.raises(Refusal, match=rf"looks at values|Sobol points|{OPTIMAL}"):
             torch.func.vmap(row, randomness="different")(*stacked)
@@ -325,7 +332,11 @@ def test_vmap_of_grad(estimator, case):
 def test_grad_and_jvp_of_vmap(estimator, case):
     rows = [tuple(t * factor for t in case.theta) for factor in (1.0, 0.9)]
     stacked = tuple(torch.stack(each) for each in zip(*rows, strict=True))
-    f = (lambda x: (1.3 * x.double()).sin().sum(-1)) if isinstance(inner(case.q()), Categorical) else None  # no one_hot
+    f = (
+        (lambda x: (1.3 * x.double()).sin().sum(-1))
+        if isinstance(inner(case.q()), Categorical | TokenSequence)
+        else None
+    )
 
     def total(*theta):
         return torch.func.vmap(lambda *row: loss_of(estimator, case, row, f), randomness="same")(*theta).sum()
@@ -446,7 +457,7 @@ def no_forward_mode(estimator, case, plain):
     name = type(estimator).__name__
     if name == "DoublyReparameterized":
         return "has no forward mode"
-    if "optimal" in repr(estimator) and case.name not in CATEGORICAL:
+    if "baseline='optimal'" in repr(estimator) and case.name not in CATEGORICAL:
         return OPTIMAL
     if name == "ForwardGradient" and plain:
         return "works in no other forward mode"
