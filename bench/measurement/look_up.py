@@ -15,6 +15,8 @@ from estimators import Estimator, Integrand, InvalidLoss, Repeated, TokenSequenc
 
 TRIAL_ROWS, ROUNDINGS = 4, 1e4
 """Rows of the trial call; its gradients may differ by this many roundings of the largest sum of weighted scores."""
+SMALL = 1e-3
+"""Largest entry of a gradient that may be rounding, as when a policy gives one answer only; the rewards are below 1."""
 Autograd = Callable[[Distribution, Integrand, Generator], tuple[Tensor, ...]]
 """A function from rows of q, an integrand and a generator to an estimator's gradients at the parameters of the rows."""
 
@@ -75,7 +77,7 @@ class LookUp:
         x = max(drawn, key=Tensor.dim)  # greedy decoding has no axis of samples
         sequences = Sequences(self.sequences.estimator, q, f.through(lambda _: reward, q))
         found = self._weighted(sequences, sequences.numbers(x))
-        scale = max(float(t.abs().max()) for t in (*expected, *found))
+        scale = max(SMALL, *(float(t.abs().max()) for t in (*expected, *found)))
         off = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
         if not off <= ROUNDINGS * torch.finfo(found[0].dtype).eps * scale:
             raise InvalidLoss(

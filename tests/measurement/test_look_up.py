@@ -176,6 +176,16 @@ def test_weights_that_are_not_the_gradient_of_the_loss_are_refused(dtype):
         engine(Wrong(), settings=settings).gradients(4, seeded())
 
 
+def test_a_policy_that_gives_one_answer_only_has_gradients_that_are_rounding():
+    objective = Verifier(policy="recurrent")
+    problem = objective.build()
+    with torch.no_grad():
+        for name, w in problem.theta.items():
+            w.fill_(1.0 if name in ("prompts", "tokens") else 0.0)
+        problem.theta["output"][:, 3] = 8 / 12  # nearly always token 3: the samples agree, and the rewards
+    assert Engine(Cell(RLOO(n=8), objective), Settings(replicates=64), problem=problem).look_up is not None
+
+
 def test_gradients_are_left_to_autograd_if_the_table_is_too_large(monkeypatch):
     monkeypatch.setattr(score_table, "MOST_BYTES", 1_000)
     cell = Engine(Cell(RLOO(), Answers()), SHARP)
