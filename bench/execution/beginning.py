@@ -16,6 +16,8 @@ from bench.planning.selectors import Named
 
 PR_SET_PDEATHSIG = 1
 """Linux: the signal that a process gets when its parent ends."""
+FORKS_FOR = "STOCHGRAD_FORKS_FOR"
+"""Variable in the environment of the process from which workers are forked: the process id of the command."""
 
 
 def begin(connection: Connection, printed: Connection, variables: dict[str, str], preload: Named) -> None:
@@ -50,6 +52,13 @@ def end_with_parent() -> None:
     """Let this process be killed when the thread that has started it ends. Elsewhere than on Linux, do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with_command() -> None:
+    """Let this process, from which workers are forked, be killed when its command ends, or now if it has ended."""
+    end_with_parent()
+    if os.environ.get(FORKS_FOR) != str(os.getppid()):  # it ended before this process could ask for the signal
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_with_parent() -> None:

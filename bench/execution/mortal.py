@@ -4,6 +4,6 @@ To import torch takes it seconds, in which it would not notice that the command 
 is the only way to run something there.
 """
 
-from bench.execution.beginning import end_with_parent
+from bench.execution.beginning import end_with_command
 
-end_with_parent()
+end_with_command()

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from bench.execution.beginning import begin
+from bench.execution.beginning import FORKS_FOR, begin
 from bench.execution.progress import Event, NoWorker, Progress, Silent
 from bench.planning.selectors import Named
 from bench.records.lines import Lost
@@ -67,7 +67,8 @@ def prepare() -> None:
         mortal = ["bench.execution.mortal"] if threading.current_thread() is threading.main_thread() else []
         multiprocessing.set_forkserver_preload([*mortal, "bench.execution.serving", "bench.execution.run"])
         # It shall find the modules that this process finds, and none that lie in the working folder by chance.
-        with _uninterrupted(), _variables({"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}):
+        found = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", FORKS_FOR: str(os.getpid())}
+        with _uninterrupted(), _variables(found):
             forkserver.ensure_running()
 
 

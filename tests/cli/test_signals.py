@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.execution.beginning import FORKS_FOR
 from bench.execution.worker import FORKED
 from tests.cli.baselines import write_own
 
@@ -91,6 +92,14 @@ def test_the_process_that_forks_workers_ends_with_a_parent_that_is_killed_whatev
         os.kill(pid, signal.SIGSTOP)  # it notices nothing itself now
         parent.kill()
     wait_for(lambda: not lives(pid))
+
+
+@pytest.mark.skipif(not FORKED, reason="elsewhere no process forks workers")
+@pytest.mark.parametrize(("parent", "code"), [(os.getpid(), 0), (1, -signal.SIGKILL)])
+def test_the_process_that_forks_workers_ends_if_its_parent_has_ended_already(parent, code):
+    words = [sys.executable, "-c", "import bench.execution.mortal"]
+    done = subprocess.run(words, env={**os.environ, FORKS_FOR: str(parent)}, check=False)
+    assert done.returncode == code
 
 
 def test_the_exit_code_is_that_of_the_signal_if_it_comes_while_python_executes_a_text(tmp_path):
