@@ -168,6 +168,16 @@ class Doubled(RLOO):
         return 2 * super().__call__(f, q, generator)
 
 
+def test_estimates_that_are_not_finite_in_both_ways_are_no_difference():
+    f = SetFunction(lambda x: x.sum(-1).double(), lambda v: (v.mean(-1) - 2).sqrt())
+    q = Repeated(engine(RLOO()).q, 2)
+    found = look_up_of(RLOO(), q, f)
+    found.check(engine(RLOO()).own_gradients_on, seeded())
+    rows_of = torch.cat([g.flatten(1) for g in found(50, seeded())], 1).isfinite().all(1)
+    assert rows_of.any()
+    assert not rows_of.all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_that_are_not_the_gradient_of_the_loss_are_refused(dtype):
     settings = replace(SHARP, dtype=dtype)
