@@ -45,16 +45,15 @@ class Watch(Progress):
 
 
 class Killer(Watch):
-    """Kills one process of a cluster at an instant, counted from the first record on."""
+    """Kills one process of a cluster some seconds after the record with a given number."""
 
-    def __init__(self, pids, wait, *, measuring):
-        self.pids, self.wait, self.measuring, self.said = pids, wait, measuring, "nothing"
-        self.timer = None
+    def __init__(self, pids, number, wait, *, measuring):
+        self.pids, self.number, self.measuring = pids, number, measuring
+        self.timer, self.at = threading.Timer(wait, self.kill), None
 
     def finish(self, record):
         super().finish(record)
-        if self.timer is None:
-            self.timer = threading.Timer(self.wait, self.kill)
+        if self.done == self.number:
             self.timer.start()
 
     def kill(self):
@@ -62,7 +61,7 @@ class Killer(Watch):
         last = [child for child in worker.children(recursive=True) if not child.children()]
         process = random.choice(last) if self.measuring else worker
         os.kill(process.pid, signal.SIGKILL)
-        self.said = f"{'measuring process' if self.measuring else 'worker'} {process.pid} at record {self.done}"
+        self.at = self.done
 
 
 def main():
@@ -71,7 +70,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     random.seed(given.seed)
-    spec, wrong = Spec.of(CELLS), 0
+    spec, wrong, late = Spec.of(CELLS), 0, 0
     with tempfile.TemporaryDirectory() as name, coordinator.local_cluster(2) as local:
         dask, client = Dask(local), Client(local, set_as_default=False)
         coordinator.Cluster.stop = lambda cluster: cluster._stack.close()  # measuring processes stay for the next time
@@ -81,15 +80,20 @@ def main():
         for number in range(given.times):
             time.sleep(1)  # until the scheduler knows what has become of its workers
             client.wait_for_workers(2, 60)
-            wait = random.uniform(0, watch.last - watch.first)
-            killer = Killer([*client.run(os.getpid).values()], wait, measuring=number % 2 == 1)
+            # Until the last two records both workers are at work. A wait for one record leaves another one to come.
+            last, wait = random.randrange(1, len(alone) - 2), random.uniform(0, watch.last - watch.first) / watch.done
+            killer = Killer([*client.run(os.getpid).values()], last, wait, measuring=number % 2 == 1)
             found = without_clocks(run(spec, Path(name) / str(number), killer, dask))
             killer.timer.join()
-            wrong += found != alone
-            told = "equal" if found == alone else "DIFFERENT"
-            print(f"{number + 1:3}: killed {killer.said} of {len(alone)}, after {wait:.2f} s: {told}", flush=True)
+            wrong, late = wrong + (found != alone), late + (killer.at == len(alone))
+            what, told = (
+                "measuring process" if killer.measuring else "worker",
+                "equal" if found == alone else "DIFFERENT",
+            )
+            print(f"{number + 1:3}: killed a {what} after {killer.at} of {len(alone)} records: {told}", flush=True)
         client.close()
     print(f"{given.times - wrong} of {given.times} runs have the records of an uninterrupted run")
+    print(f"{given.times - late} of {given.times} kills fell while work remained")
     return int(wrong > 0)
 
 
