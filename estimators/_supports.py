@@ -42,8 +42,8 @@ def refuse_unseen(q: Distribution) -> None:
     In the second case, q is a Poisson of rate 0. All samples are 0, but the derivative in the rate is ``f(1) - f(0)``.
     A rate of 0 whose own derivative in the leaves of its graph is 0, as behind a dead relu, is allowed.
     """
-    while isinstance(inner(q), Drawable) and inner(q).base_dist is not None:
-        q = inner(q).base_dist
+    while isinstance(base := inner(q), Drawable) and base.base_dist is not None:
+        q = base.base_dist
     family = type(inner(q))
     if not has_fixed_support(family) and any(_moves(end) for end in _ends(q)):
         raise UnsupportedFamily(

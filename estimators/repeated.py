@@ -45,6 +45,7 @@ class Repeated(Chain):
         Refusal: k is not a whole number of at least 1.
     """
 
+    base_dist: Distribution
     has_rsample = True  # a set has it if its samples have it
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
@@ -93,6 +94,6 @@ class Repeated(Chain):
         Args:
             expand: whether the batch axes have their full size; if False they have size 1.
         """
-        one: Tensor = self.base_dist.enumerate_support(expand)  # type: ignore[no-untyped-call]
+        one: Tensor = self.base_dist.enumerate_support(expand)
         grid = torch.cartesian_prod(*[torch.arange(len(one))] * self.k).reshape(-1, self.k)
         return self._together(one[grid.T.flatten()], Size((len(grid),)))

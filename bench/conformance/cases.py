@@ -141,7 +141,7 @@ def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
     Returns:
         The points, ``[S, *batch, *event]``, and the probability of each point, ``[S, *batch]``.
     """
-    x: Tensor = q.enumerate_support()  # type: ignore[no-untyped-call]
+    x: Tensor = q.enumerate_support()
     return x, q.log_prob(x).exp()
 
 

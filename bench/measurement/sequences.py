@@ -155,7 +155,7 @@ def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
     own, k = inner(q), 1
     base = own
     if isinstance(own, Repeated):
-        base, k = inner(cast(Distribution, own.base_dist)), own.k
+        base, k = inner(own.base_dist), own.k
     if type(base) is not TokenSequence or base.batch_shape[1:]:  # a subclass may have a law of its own
         raise Lost("q is no policy whose sequences can be listed.")
     return base, k

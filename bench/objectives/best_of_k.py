@@ -106,7 +106,7 @@ class BestOfK(Objective):
 
         def exact(theta: Theta) -> Tensor:
             sets = q(theta)
-            x = sets.enumerate_support()  # type: ignore[no-untyped-call]
+            x = sets.enumerate_support()
             return (sets.log_prob(x).exp() * f(sets)(x)).sum()
 
         return Problem({"logits": logits}, q, f, exact)

@@ -174,11 +174,13 @@ class Verifier(Objective):
         def q(theta: Theta) -> Distribution:
             return self._with(theta) if self.k == 1 else Repeated(self._with(theta), self.k)
 
-        def f(q: Distribution | None = None) -> Integrand:
+        drawn = self._with(sampler) if self.off_policy else None
+        of_one = PolicyReturn(reward, self._with(reference), drawn, self.kl)
+
+        def f(q: Distribution) -> Integrand:
             if self.k > 1:
                 return SetFunction(reward, lambda rewards: rewards.amax(-1), q)
-            drawn = self._with(sampler) if self.off_policy else None
-            return PolicyReturn(reward, self._with(reference), drawn, self.kl, q=q)
+            return replace(of_one, q=q)
 
         def exact(theta: Theta) -> Tensor:
             if self.k > 1:
@@ -186,7 +188,7 @@ class Verifier(Objective):
                 x = answers.enumerate_support()
                 p = (answers.log_prob(x).exp() * reward(x.unsqueeze(-2)).squeeze(-1)).sum(0)
                 return (1 - (1 - p) ** self.k).mean()
-            return penalised_reward(self._with(theta), f())
+            return penalised_reward(self._with(theta), of_one)
 
         theta = {name: w.clone().requires_grad_() for name, w in own.items()}
         return Problem(theta, q, f, exact if self.has_exact else None)
