@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from estimators._checks import at_least, one_of
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State
+from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, has_law
 from estimators._supports import refuse_unseen
 from estimators._surrogate import joined
 from estimators.repeated import Repeated
@@ -79,7 +79,7 @@ class MultiSample(Estimator):
         return 1 - 1 / self.n if self.baseline == "mean" else None
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        if issubclass(family, Repeated):
+        if has_law(family, Repeated):
             return None
         return (
             f"{self!r} puts samples of one distribution together into sets, and q is {family.__name__}. Use "

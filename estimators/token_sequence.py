@@ -228,15 +228,14 @@ class TokenSequence(Chain):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return every sequence, ``[S, *batch, T]``; if ``expand`` is False, the batch axes have length 1."""
-        device = next(iter(self.weights.values())).device
-        ended, going = [], torch.zeros((1, 0), dtype=torch.long, device=device)
+        ended, going = [], torch.zeros((1, 0), dtype=torch.long)  # on the CPU: the counts depend on values
         for t in range(1, self.length + 1):
-            tokens = torch.arange(self.vocabulary, device=device).repeat(len(going)).unsqueeze(-1)
+            tokens = torch.arange(self.vocabulary).repeat(len(going)).unsqueeze(-1)
             grown = torch.cat([going.repeat_interleave(self.vocabulary, 0), tokens], -1)
             done = grown[:, -1] == 0
             ended.append(torch.nn.functional.pad(grown[done], (0, self.length - t)))
             going = grown[~done]
-        x = torch.cat([*ended, going])
+        x = torch.cat([*ended, going]).to(next(iter(self.weights.values())).device)
         x = x.reshape(len(x), *(1 for _ in self.batch_shape), self.length)
         return x.expand(len(x), *self.batch_shape, self.length) if expand else x
 

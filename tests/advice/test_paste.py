@@ -13,7 +13,9 @@ from estimators import (
     Enumeration,
     GumbelSoftmax,
     Layers,
+    Repeated,
     ScoreFunction,
+    SetFunction,
     Subset,
     TablePolicy,
     TokenSequence,
@@ -34,6 +36,10 @@ FAMILIES = {
     TokenSequence: (
         lambda theta: TokenSequence({"logits": theta[0]}, TablePolicy(3), 1, 3),
         (torch.zeros(1, 7, 3),),
+    ),
+    Repeated: (
+        lambda theta: Repeated(Independent(Bernoulli(logits=theta[0]), 1), 2),
+        (torch.zeros(3),),
     ),
     Layers: (
         lambda theta: Layers(
@@ -65,7 +71,10 @@ def test_the_lines_of_every_estimator_run_and_train(name, capsys):
         q, theta = (lambda theta: Independent(Normal(theta[0].expand(4, 3), 1.0), 2)), theta[:1]
     loop = Loop(f="log_joint" if bound else "f", bound=bound, particles=particles)
     code = lines_for(estimator, loop, learns=learning(estimator, q(theta)))
-    names = {"theta": theta, "q": q, "log_joint": log_joint, "f": lambda x: (x * weights).sum(-1), "steps": 3}
+    reward = lambda x: (x * weights).sum(-1)  # noqa: E731
+    f = SetFunction(reward, lambda values: values.amax(-1)) if estimator.needs_set else reward
+    names = {"theta": theta, "q": q, "log_joint": log_joint, "f": f, "steps": 3}
+    torch.manual_seed(1)
     exec(code, names)
     assert any(not torch.equal(t, was) for t, was in zip(theta, start, strict=False))
     assert all(t.isfinite().all() for t in theta)
