@@ -118,7 +118,7 @@ class PolicyGradient(Estimator):
         needing = [f for f in ("baseline", "scaling") if getattr(self, f) in _GROUPED]
         if needing:
             why = f"{needing[0]}={getattr(self, needing[0])!r} needs a group of at least two samples"
-            at_least(self, 2, f": {why}. Use {name}(n=2), or {name}(n=1, baseline='greedy').")
+            at_least(self, 2, f": {why}. Use {name}(n=2), or ReMax(n=1).")
         else:
             at_least(self, 1)
 
