@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from estimators._checks import is_finite
 from estimators._draws import draw
-from estimators._protocol import Checked, CheckedFunction, Integrand, Refusal
+from estimators._protocol import Checked, CheckedFunction, Integrand, Refusal, inner
 from estimators._rows import first_parameter
 from estimators._transforms import no_derivatives
 from estimators.chain import log_probs
@@ -36,7 +36,7 @@ class PolicyReturn(Checked):
         q: the policy; estimators set it.
 
     Raises:
-        Refusal: beta is not a finite number, or not 0 without a reference.
+        Refusal: beta is not a finite number, or not 0 without a reference; or a policy does not fit q.
     """
 
     reward: Callable[[Tensor], Tensor]
@@ -50,6 +50,21 @@ class PolicyReturn(Checked):
             raise Refusal(
                 f"PolicyReturn needs a finite beta, and a reference where beta is not 0 (got beta={self.beta!r} and "
                 f"reference={self.reference and type(self.reference).__name__}). Give the policy that q is held to."
+            )
+        for name in ("reference", "sampler"):
+            self._check_policy(name, getattr(self, name))
+
+    def _check_policy(self, name: str, policy: object) -> None:
+        """Raise ``Refusal`` unless a policy is None, or a ``TokenSequence`` with the prompts and sequences of q."""
+        if policy is None:
+            return
+        if not isinstance(policy, TokenSequence):
+            raise Refusal(f"PolicyReturn needs a TokenSequence as {name} (got a {type(policy).__name__}).")
+        q = None if self.q is None else inner(self.q)
+        if isinstance(q, TokenSequence) and _sizes(policy) != _sizes(q):
+            raise Refusal(
+                f"PolicyReturn needs a {name} with the prompts, length and vocabulary of q, {_sizes(q)} (got "
+                f"{_sizes(policy)}). Make it with those of q."
             )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -106,3 +121,8 @@ class PolicyReturn(Checked):
             return draw(self.q, n, generator)
         with no_derivatives():
             return self.sampler.draw(Size((n, *self.q.batch_shape[:-1])), generator)
+
+
+def _sizes(q: TokenSequence) -> tuple[int, int, int]:
+    """Return the number of prompts, the largest length and the vocabulary."""
+    return q.prompts, q.length, q.vocabulary

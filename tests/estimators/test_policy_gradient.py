@@ -479,6 +479,15 @@ def test_a_penalty_needs_a_reference_and_a_policy():
         PolicyReturn(lambda x: x.sum(-1), reference=policy(logits(1)), beta=0.1)(torch.zeros(2, 1, 3).long())
 
 
+@pytest.mark.parametrize("name", ["reference", "sampler"])
+def test_policies_that_do_not_fit_q_are_refused_by_name(name):
+    f = PolicyReturn(lambda x: x.sum(-1), **{name: policy(logits(1, 3))})
+    with pytest.raises(Refusal, match=rf"needs a {name} with .* of q, \(2, 3, 3\) \(got \(3, 3, 3\)\)"):
+        PolicyGradient()(f, policy(logits(1, 2)))
+    with pytest.raises(Refusal, match=f"needs a TokenSequence as {name} .got a Normal"):
+        PolicyReturn(lambda x: x.sum(-1), **{name: Normal(0.0, 1.0)})
+
+
 def test_a_field_of_every_kind_is_among_the_members():
     named = {field.name for field in fields(PolicyGradient)} - {"n", "epsilon", "clip_low", "clip_high", "clip_dual"}
     assert named == set(WORDS)
