@@ -29,7 +29,8 @@ def sentence(audit: Findings) -> str:
     """Return what the loss's expected gradient is: one sentence for each part of it."""
     out = []
     if "reward" in audit.targets:
-        out.append(f"A step down this loss {_predicate('is, on average,', audit.targets, REWARDS)}.")
+        names = {name: label.format(k=audit.group) for name, label in REWARDS.items()}
+        out.append(f"A step down this loss {_predicate('is, on average,', audit.targets, names)}.")
     if "reverse-kl" in audit.targets:
         subject = "Its penalty" if out else "A step down this loss"
         verb = "has, on average," if out else "is, on average, minus"

@@ -82,6 +82,12 @@ def k3_in_the_reward(logp, ref_logp, mask, rewards):
     return rloo(logp, mask, rewards - 0.1 * _k3(off, 0 * off))
 
 
+def best_less_second(logp, mask, rewards):
+    order = rewards.sort(dim=1, descending=True, stable=True)
+    best = torch.zeros_like(rewards).scatter(1, order.indices[:, :1], order.values[:, :1] - order.values[:, 1:2])
+    return -(best * (logp * mask).sum(-1)).sum(1).mean()
+
+
 def of_vectors(logp, rewards):
     return (logp.sum(-1) * rewards).mean(0)
 

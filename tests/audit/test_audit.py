@@ -56,6 +56,7 @@ def angles(name, target, **options):
         ("k2_of_tokens", "token-kl", 0.1),
         ("k3_of_sequences", "forward-kl", 0.1),
         ("k3_of_tokens", "token-forward-kl", 0.1),
+        ("best_less_second", "pass@k", 1),
     ],
 )
 def test_a_loss_has_the_gradient_that_theory_says(name, target, scale):
@@ -201,6 +202,7 @@ def test_a_loss_is_computed_for_many_batches_at_once_or_one_by_one_with_one_resu
         ("dr_grpo", "is, on average, 0.5 times the gradient of the expected reward; no turn."),
         ("grpo", "times the gradient of the expected reward, turned by "),
         ("k3_of_sequences", "penalty has, on average, 0.1 times the gradient of KL(ref||pi), not of KL(pi||ref)."),
+        ("best_less_second", "is, on average, the gradient of pass@2, not of the expected reward."),
         ("k1_in_the_loss", "Its penalty does not change the expected gradient."),
         ("k3_in_the_reward", "Its penalty points away from the gradient of KL(pi||ref) for "),
         ("importance", "With samples of an older policy it is the gradient of the expected reward; no turn."),
