@@ -192,6 +192,22 @@ def test_a_loss_is_computed_for_many_batches_at_once_or_one_by_one_with_one_resu
         torch.testing.assert_close(each, results[0])
 
 
+@pytest.mark.parametrize(("name", "averages"), [("rloo", True), ("added_up", False)])
+def test_a_loss_that_does_not_permit_vmap_is_called_for_many_prompts_at_once(name, averages):
+    policy, calls = policies()[0], []
+
+    def counted(logp, mask, rewards):
+        calls.append(rewards.sum().item())
+        return getattr(losses, name)(logp, mask, rewards)
+
+    batches = Batches(policy, 2, Traits(False, 1.0), 100, off_policy=False)
+    loss, batch = Loss(counted), policy.batch(batches.index[0], [0], off_policy=False, plain=False)
+    loss.averages = averages
+    torch.testing.assert_close(loss.weights(batch), Loss(losses.rloo).weights(batch))
+    assert len(batch["logp"]) == 120
+    assert len(calls) == 2
+
+
 # words
 
 
