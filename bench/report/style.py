@@ -12,7 +12,7 @@ Marker = str | tuple[int, int, int]
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "#0173b2": ("score-function", "nvil", "", "antithetic-score-function"),
-    "#56b4e9": ("rloo", "vimco", "grpo", "self-critical"),
+    "#56b4e9": ("rloo", "vimco", "grpo", "self-critical", "multi-sample", "pkpo"),
     "#029e73": (
         "reparameterization", "sticking-the-landing", "doubly-reparameterized", "generalized-reparameterization",
         "rejection-reparameterization", "", "", "hessian-control-variate", "quadratic-control-variate",
