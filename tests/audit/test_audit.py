@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -159,6 +160,7 @@ def test_sampled_batches_agree_with_all_batches(name, target, monkeypatch):
     found = audit(getattr(losses, name), group=2, samples=1000)
     assert not found.is_exact
     assert "1,000 sampled batches each" in str(found)
+    assert re.search(r" ± [\d.e-]+ +[\d.]+ to [\d.]+°, at most \d+°  ", str(found))
     limit = z_limit(2 * 2 * 9) / 1.96  # failure rate: of all 36 comparisons together, in units of the half-width
     for each in (target, "off-policy"):
         for ours, truth in zip(found.targets[each], exact[each], strict=True):
