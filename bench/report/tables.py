@@ -105,12 +105,14 @@ class Section(NamedTuple):
         facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
         body: one row of texts per run (measurement of an estimator), in the order of ``HEADER``.
         advice: a sentence that recommends an estimator.
+        runs: the rows of the frame that ``body`` is made of, in its order.
     """
 
     problem: str
     facts: str
     body: list[tuple[str, ...]]
     advice: str
+    runs: Sequence[Any]
 
 
 def ordered(table: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def _section(problem: str, runs: Sequence[Any], *, terse: bool) -> Section:
         facts.append(f"cost in {UNITS[first.unit]}")
         facts += [first.shared] if first.shared else []
     body = [_cells(r, terse=terse) for r in runs]
-    return Section(problem, ", ".join(facts), body, _advice(measured))
+    return Section(problem, ", ".join(facts), body, _advice(measured), runs)
 
 
 def _advice(measured: list[Any]) -> str:

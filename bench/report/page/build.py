@@ -1,0 +1,65 @@
+"""Writes the page: the template filled with a study's contents, with the libraries inlined."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from bench.records.lines import plain
+from bench.report.page.charts import charts
+from bench.report.page.contents import contents
+
+if TYPE_CHECKING:
+    from bench.report.study import Report
+
+
+def page(report: Report, title: str, standing: str = "") -> str:
+    """Return the page of a study as HTML: one file, from which nothing is loaded.
+
+    Equal records give equal pages, as long as the libraries in the page stay the same.
+
+    Args:
+        report: the report of the study.
+        title: the heading.
+        standing: how much of the study is done, in a sentence; empty if it is complete or nobody knows.
+    """
+    import jinja2
+
+    loader = jinja2.PackageLoader("bench.report.page", "template")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"data": _data, "script": _script}
+    found = contents(report, title, standing)
+    template = environment.get_template("page.html")
+    return template.render(found | {"charts": charts(report.table), "libraries": _libraries()})
+
+
+@functools.cache
+def _libraries() -> dict[str, str]:
+    """Return the sources of Vega-Lite (a script) and of DataTables (a module and its style sheet)."""
+    import vl_convert
+
+    tables = resources.files("itables") / "html"
+    return {
+        "vega": vl_convert.javascript_bundle(),
+        "tables": (tables / "dt_bundle.js").read_text(encoding="utf-8"),
+        "tables_css": (tables / "dt_bundle.css").read_text(encoding="utf-8"),
+    }
+
+
+def _data(value: Any) -> Any:
+    """Return a value as JSON for a script element: no text in it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    unsafe = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+    return Markup(re.sub("[<>&\u2028\u2029]", lambda found: unsafe[found[0]], text))
+
+
+def _script(source: str) -> Any:
+    """Return the source of a library for a script or style element, which it must not end."""
+    from markupsafe import Markup
+
+    return Markup(re.sub(r"</(?=script|style)", r"<\\/", source, flags=re.IGNORECASE))

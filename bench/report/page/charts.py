@@ -1,0 +1,138 @@
+"""The numbers and looks that the charts of a page are drawn from."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bench.records.lines import Outcome
+from bench.report.frame import each
+from bench.report.style import Marker, Style, order, styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = {
+    "variance": "variance of one estimate",
+    "mse": "mean squared error of one estimate",
+    "bias": "bias / ‖exact gradient‖",
+    "scale": "scale of the mean gradient (1: exact)",
+    "angle": "angle to the exact gradient, degrees",
+    "variance_times_cost": "variance × cost",
+    "efficiency": "efficiency (1: best)",
+    "snr": "signal to noise of one estimate",
+    "cosine": "mean cosine to the exact gradient",
+    "evals": "evaluations of f and ∇f per estimate",
+    "seconds": "seconds per estimate",
+    "n": "samples n per estimate",
+    "dim": "dimension",
+    "replicates": "replicates",
+}
+"""Columns of numbers that an axis can show, with the axis's title."""
+INTERVALS = ("variance", "mse", "scale", "angle", "snr", "cosine", "seconds", "variance_times_cost", "bias")
+"""Measures that have 95 % limits, ``_low`` and ``_high``."""
+DIGITS = 5
+"""Significant digits of a number in a chart."""
+SHAPES: dict[Marker, str] = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "D": "diamond",
+    "P": "cross",
+    "d": "M0,-1L0.6,0L0,1L-0.6,0Z",
+    "X": "M-1,-0.6L-0.6,-1L0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0Z",
+    "p": "M0,-1L0.951,-0.309L0.588,0.809L-0.588,0.809L-0.951,-0.309Z",
+    "*": "M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118L-0.951,-0.309L-0.225,-0.309Z",
+}
+"""The shapes of Vega for the markers of the figures: a name, or a path in a box from -1 to 1."""
+
+
+def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Return the data of a page's charts; None if nothing was measured.
+
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    """
+    if table is None or not (table["outcome"] == Outcome.MEASURED).any():
+        return None
+    rows = each(table[table["outcome"] == Outcome.MEASURED])
+    parameters = swept(table)
+    columns = {name: [_value(row, name) for row in rows] for name in MEASURES}
+    columns |= {
+        f"{name}_{end}": [_limit(row, name, end) for row in rows] for name in INTERVALS for end in ("low", "high")
+    }
+    columns |= {name: [_parameter(row, name) for row in rows] for name in parameters}
+    held = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    axes = {name: title for name, title in MEASURES.items() if len(set(held.get(name, ())) - {None}) > 1}
+    axes |= {name: name.rpartition(".")[2] for name in parameters if name in held}
+    look = styles([row.estimator_name for row in rows])
+    return {
+        "objective": [row.problem for row in rows],
+        "estimator": [row.estimator for row in rows],
+        "method": [row.estimator_name for row in rows],
+        "state": [_state(row) for row in rows],
+        "columns": held,
+        "axes": axes,
+        "styles": {name: _drawn(look[name]) for name in order(list(look))},
+    }
+
+
+def swept(table: pd.DataFrame) -> list[str]:
+    """Return the numeric parameters that a study sweeps: ``estimator.temperature``, ``objective.dim``.
+
+    A parameter is swept if one estimator or one objective was measured with several numbers of it. ``table`` is the
+    frame that ``bench.report.study.prepared`` returns.
+    """
+    found = []
+    for kind in ("estimator", "objective"):
+        values: dict[str, dict[str, set[float]]] = {}
+        for name, held in zip(table[f"{kind}_name"], table[f"{kind}_params"], strict=True):
+            for key, value in (held or {}).items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    values.setdefault(key, {}).setdefault(name, set()).add(float(value))
+        chosen = [key for key, by in values.items() if any(len(each) > 1 for each in by.values())]
+        found += [f"{kind}.{key}" for key in chosen if key not in ("n", "dim", "seed")]
+    return found
+
+
+def _parameter(row: Any, name: str) -> float | None:
+    kind, _, key = name.partition(".")
+    value = (getattr(row, f"{kind}_params") or {}).get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _value(row: Any, name: str) -> float | None:
+    """Return a number of a row; None if there is none. A bias that was not found has none either."""
+    if name == "bias":
+        return _rounded(row.bias_norm / row.exact_norm) if row.biased and row.exact_norm > 0 else None
+    if row.heavy and name in ("variance", "variance_times_cost"):
+        return None
+    return _rounded(getattr(row, name))
+
+
+def _limit(row: Any, name: str, end: str) -> float | None:
+    if name == "bias":
+        low, high = row.bias_low / row.exact_norm if row.exact_norm > 0 else math.nan, row.relative_bias_bound
+        return _rounded((low if row.biased else 0.0) if end == "low" else high)
+    return _rounded(getattr(row, f"{name}_{end}"))
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _state(row: Any) -> str:
+    """Return how a row is marked: "biased", "exact", "heavy", "open" (no bias found, none excluded) or "unbiased"."""
+    if row.biased:
+        return "biased"
+    if row.exact:
+        return "exact"
+    if row.heavy:
+        return "heavy"
+    return "unbiased" if row.fair else "open"
+
+
+def _drawn(style: Style) -> dict[str, Any]:
+    return {"colour": style.colour, "shape": SHAPES.get(style.marker, "circle"), "dash": list(style.dashes)}
