@@ -28,7 +28,8 @@ from bench.records import store
 from bench.records.lines import Outcome
 from bench.report import tables
 from bench.report.frame import each
-from bench.report.study import Report, prepared
+from bench.report.prepared import prepared
+from bench.report.study import Report
 from bench.report.tables import CSV, UNIT_NAMES
 from bench.stats.printing import format_rank
 from bench.stats.summary import Summary

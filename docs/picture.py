@@ -13,7 +13,7 @@ from typing import Any
 from bench.records import store
 from bench.records.lines import Outcome
 from bench.report.frame import each
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 
 HERE = Path(__file__).parent
 PICTURE = HERE / "first-look.png"

@@ -101,13 +101,12 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> N
     figures = sum(file.suffix == ".svg" for file in files)
     texts = [file.name for file in files if file.parent == folder]
     echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figure{'s' * (figures != 1)}", err=True)
-    begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
-    page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
+    page = next((text for text in texts if text.endswith(".html")), "")
     if not figures:
         echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)
-    if begin and page:
-        more = f"; `{program()} report {shlex.quote(str(folder))}` prints it" if brief else ""
-        echo(f"Open next: {begin[0]}, then {page}, which explains its columns{more}.", err=True)
+    if page:
+        more = f"; `{program()} report {shlex.quote(str(folder))}` prints all tables" if brief else ""
+        echo(f"Open next: {folder / page}, in a browser{more}.", err=True)
 
 
 def finish(

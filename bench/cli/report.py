@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,9 +11,40 @@ from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
 
+USUAL = ("html", "md", "csv", "tex", "svg", "png")
+ALL = (*USUAL, "pdf", "parquet", "json")
 
-@click.command(name="report")
-@click.argument("path", type=PATH, metavar="FOLDER")
+
+class Formats(click.ParamType):  # type: ignore[type-arg]
+    """Formats separated by commas, such as "html,pdf"."""
+
+    name = "formats"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the formats that were typed. ``param`` and ``ctx`` are click's, for the message."""
+        words = tuple(word.strip().lower() for word in value.split(","))
+        if unknown := [word for word in words if word not in ALL]:
+            self.fail(f"{unknown[0]!r} is no format of a report. Choose from {', '.join(ALL)}.", param, ctx)
+        return words
+
+
+@click.command(
+    name="report",
+    epilog="\b\n"
+    "Examples:\n"
+    "  bench report results/default --open\n"
+    "  bench report results/default --format pdf,tex\n"
+    "  bench report laptop cluster --out both",
+)
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FOLDER...")
+@click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Write the report to this folder [the study folder].")
+@click.option(
+    "--format",
+    "formats",
+    type=Formats(),
+    metavar="NAMES",
+    help=f"What to write, separated by commas: {', '.join(ALL)} [{','.join(USUAL)}].",
+)
 @click.option(
     "--cost",
     type=click.Choice(["evaluations", "seconds"]),
@@ -21,32 +53,48 @@ from bench.cli.terminal import echo
 )
 @selector("estimator", "Report this estimator alone, or these settings of it: rloo or rloo:n=2,4.")
 @selector("objective", "Report this objective alone, or these settings of it.")
-@click.option("--no-figures", is_flag=True, help="Draw no figures; those of an earlier report stay.")
+@click.option("--no-figures", is_flag=True, help="Make no page and no figures; those of an earlier report stay.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @json_option
 @quiet_option
 @reported(UNCHANGED)
 def command(
-    path: Path,
+    paths: tuple[Path, ...],
+    out: Path | None,
+    formats: tuple[str, ...] | None,
     cost: str,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
     no_figures: bool,
+    opened: bool,
     json: bool,
     quiet: bool,
 ) -> None:
-    """Rebuild the tables and figures of a study.
+    """Make the report of a study: a page for the browser, tables and figures.
 
-    Its records are enough; nothing is measured. With -e and -o, the tables and figures are those of the selected cells
-    until the next report.
+    Its records are enough; nothing is measured. The page, report.html, is one file that needs no network. Several
+    study folders are reported together in the folder --out. With -e and -o, the report is that of the selected cells
+    until the next one.
     """
     from bench.planning.selectors import UsageError, selects
     from bench.records.lines import LineKind
+    from bench.records.merge import together
     from bench.records.store import LINES
     from bench.report import Report
+    from bench.report.export import Unavailable
+    from bench.report.study import FORMATS, PAGE
 
-    folder = path.parent if path.name == LINES else path
-    records = read_records(folder)
-    lacking = "" if quiet else to_go(folder, records)
+    folders = [path.parent if path.name == LINES else path for path in paths]
+    chosen = formats or FORMATS
+    if len(folders) > 1 and out is None:
+        raise UsageError(f"A report of {len(folders)} studies needs a folder of its own: add --out FOLDER.")
+    if opened and (no_figures or "html" not in chosen):
+        raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
+    target = out or folders[0]
+    records = [record for folder in folders for record in read_records(folder)]
+    lacking = " ".join(filter(None, (to_go(folder, records) for folder in folders)))
+    if len(folders) > 1:
+        records = together(folders)
     if estimator or objective:  # cells are selected, and the record of an objective has no estimator
         records = [record for record in records if record["kind"] != LineKind.OBJECTIVE]
     for kind, texts in (("estimator", estimator), ("objective", objective)):
@@ -58,16 +106,21 @@ def command(
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
     report = Report(records, cost)
-    files = report.write(folder, drawn=not no_figures)
+    try:
+        files = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen)
+    except Unavailable as error:
+        raise UsageError(str(error)) from None
     complain(report)
     if json:
-        print_json(records, folder, files)
+        print_json(records, target, files)
     else:
         print_table(report)
-    if lacking:
+    if lacking and not quiet:
         echo(lacking, err=True)
     if not quiet:
-        list_files(folder, files)
+        list_files(target, files)
     if not quiet and (estimator or objective):
-        again = f"`bench report {shlex.quote(str(folder))}`"
+        again = f"`bench report {shlex.join(map(str, folders))}`"
         echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
+    if opened:
+        click.launch(str((target / PAGE).resolve()))

@@ -66,11 +66,24 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
     return Merged(len(union), len(added), conflicts)
 
 
-def _union(folders: Sequence[Path], keep: str | None) -> tuple[dict[Key, Record], dict[Key, int], list[str]]:
+def together(folders: Sequence[Path]) -> list[Record]:
+    """Return the records of several study folders without the sums that no report needs, each measurement once.
+
+    A result that did not fail is preferred; of two that differ, the first counts.
+
+    Raises:
+        Damaged: a folder cannot be read.
+    """
+    return list(_union(folders, "first", lean=True)[0].values())
+
+
+def _union(
+    folders: Sequence[Path], keep: str | None, *, lean: bool = False
+) -> tuple[dict[Key, Record], dict[Key, int], list[str]]:
     """Return the record of each measurement, the position of the folder that it comes from, and the conflicts."""
     union, owners, conflicts = dict[Key, Record](), dict[Key, int](), list[str]()
     for position, folder in enumerate(folders):
-        for record in read(folder):
+        for record in read(folder, lean=lean):
             key = record["run"], record["kind"]
             mine = union.get(key)
             better = mine is None or (_failed(mine) and not _failed(record))

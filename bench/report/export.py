@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind, plain
 from bench.report import tables, training
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""The report of a study folder: its tables, and every figure for which the records have data."""
+"""The report of a study folder: its page, its tables, and every figure for which the records have data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 from bench.records import files
 from bench.records.lines import LineKind
 from bench.report import curves, figures, tables, training
-from bench.report.cost import priced
 from bench.report.frame import frame
-from bench.report.ranks import ranked
+from bench.report.prepared import prepared
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
 Records = Sequence[Mapping[str, Any]]
+PAGE = "report.html"
+FORMATS = ("html", "md", "csv", "tex", "svg", "png")
+"""The formats that a report is written in, unless others are asked for."""
+OTHERS = ("pdf", "parquet", "json")
+"""The formats that must be asked for: figures as PDF, and the rows of ``table.csv`` for other programs."""
 
 
 class Report:
@@ -42,36 +46,50 @@ class Report:
         only_training = self.trained and len(self.trained) == len(self.records)
         return None if only_training else prepared(self.records, self.cost)
 
-    def write(self, folder: Path, *, drawn: bool = True) -> list[Path]:
-        """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
+    def write(
+        self, folder: Path, *, drawn: bool = True, standing: str = "", formats: Sequence[str] = FORMATS
+    ) -> list[Path]:
+        """Write the report into a folder; return the paths written.
 
-        A study of training gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both
-        kinds of records gets all five files. Equal records give equal bytes. A figure is drawn only if its records have
+        The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
+        gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds of records gets
+        all five files. Equal records give equal bytes. The page and the figures are made only if the records have
         changed. A figure that has no data, or cannot be drawn, is not written, and its file from an earlier report is
         removed.
 
         Args:
             folder: the study folder; made if it does not exist.
-            drawn: whether to draw the figures; if not, the figures of an earlier report stay.
+            drawn: whether to make the page and the figures; if not, those of an earlier report stay.
+            standing: how much of the study is done, in a sentence for the page; empty if it is complete.
+            formats: what to write, of ``FORMATS`` and ``OTHERS``.
+
+        Raises:
+            bench.report.export.Unavailable: Parquet is wanted, and pyarrow is not installed.
         """
+        from bench.report.export import Format, exported
+
         folder.mkdir(parents=True, exist_ok=True)
         title, trained = folder.resolve().name, self.trained
-        texts, images = dict[str, str](), list[figures.Files]()
+        texts, images = dict[str, str | bytes](), list[figures.Files]()
+        kinds = [kind for kind in (*figures.FORMATS, "pdf") if kind in formats]
         if self.table is not None:
             found = tables.sections(self.table)
-            texts = {
-                "table.md": tables.markdown(self.table, title, found),
-                "table.csv": tables.csv(self.table),
-                "table.tex": tables.latex(found),
-            }
-            images.append(figures.images(self.table, folder / "figures"))
+            texts["table.md"] = tables.markdown(self.table, title, found)
+            texts["table.csv"] = tables.csv(self.table)
+            texts["table.tex"] = tables.latex(found)
+            texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:] if form in formats}
+            images.append(figures.images(self.table, folder / "figures", kinds))
         if trained:
-            texts |= {"training.md": training.markdown(trained, title), "training.csv": training.data(trained)}
-            images.append(figures.training_images(curves.problems(trained), trained, folder / "figures"))
+            texts["training.md"] = training.markdown(trained, title)
+            texts["training.csv"] = training.data(trained)
+            images.append(figures.training_images(curves.problems(trained), trained, folder / "figures", kinds))
+        texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}
+        if drawn and "html" in formats:
+            texts = dict[str, str | bytes]({PAGE: self._page(folder / PAGE, title, standing)}) | texts
         for name, text in texts.items():
             files.write(folder / name, text)
         written = [folder / name for name in texts]
-        for name, image in chain.from_iterable(images if drawn else ()):
+        for name, image in chain.from_iterable(images if drawn and kinds else ()):
             path = folder / "figures" / name
             if image is None or isinstance(image, str):
                 path.unlink(missing_ok=True)
@@ -81,6 +99,17 @@ class Report:
                     files.write(path, image)
                 written.append(path)
         return written
+
+    def _page(self, held: Path, title: str, standing: str) -> str:
+        """Return the page; that of an earlier report, in the file ``held``, if it was made of the same."""
+        from bench.report.page import key, page
+
+        wanted = key(self.records, title, standing)
+        if held.is_file():
+            with held.open(encoding="utf-8") as file:
+                if wanted in file.read(2 * len(wanted) + 100):
+                    return held.read_text(encoding="utf-8")
+        return page(self.table, self.records, title, standing, wanted)
 
     def show(self, console: Console, *, named: bool = False, brief: bool = False) -> None:
         """Print the tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.
@@ -105,11 +134,3 @@ def is_one_table(records: Records) -> bool:
     It does if the study has three or more objectives.
     """
     return tables.has_several(frame(records))
-
-
-def prepared(records: Records, cost: str = "evaluations") -> pd.DataFrame:
-    """Return the frame that tables and figures read: a row per measurement, with its price and its rank interval.
-
-    ``cost`` is the unit of the price of an estimate, "evaluations" or "seconds".
-    """
-    return ranked(priced(frame(records), cost), records)

@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "#949494": (
         "policy-gradient", "dr-grpo", "dapo", "gspo", "cispo", "ppo", "remax", "opo", "optimal-token-baseline",
-        "reinforce-plus-plus",
+        "reinforce-plus-plus", "multi-sample", "pkpo",
     ),
 }  # fmt: skip
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""

@@ -133,7 +133,7 @@ def sections(table: pd.DataFrame, *, terse: bool = False, most: int | None = Non
     An objective is left out if no estimator fits it.
 
     Args:
-        table: the frame that ``bench.report.study.prepared`` returns.
+        table: the frame that ``bench.report.prepared.prepared`` returns.
         terse: whether the half-widths of variance intervals are in percent of the variance, as on a terminal; otherwise
             they are in its units.
         most: the largest number of objectives; the first ones are chosen. None for all.
@@ -198,7 +198,7 @@ def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return what failed and what was skipped, as two lists of text lines.
 
     A line is for one estimator, family and reason: ``arm on gaussian (3 objectives): needs binary variables``.
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
@@ -225,7 +225,7 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 def columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of ``table.csv`` with their names there; whole numbers stay whole where others are missing.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     chosen = table[list(CSV)].astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
     return chosen.rename(columns=UNIT_NAMES)
@@ -235,7 +235,7 @@ def csv(table: pd.DataFrame) -> str:
     """Return the study as CSV with all digits, a line for each estimator on each objective.
 
     Measurements that were skipped or failed have a line too. A number that does not exist is an empty field. ``table``
-    is the frame that ``bench.report.study.prepared`` returns.
+    is the frame that ``bench.report.prepared.prepared`` returns.
     """
     chosen = columns(table)
     texts = chosen.select_dtypes(exclude=["number", "bool"]).columns
@@ -248,7 +248,7 @@ def csv(table: pd.DataFrame) -> str:
 def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:
     """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns, ``title`` the heading of the page, and
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns, ``title`` the heading of the page, and
     ``found`` what ``sections`` makes of the frame.
     """
     parts = [heading(title), in_markdown(provenance(table))]
@@ -332,7 +332,7 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
     them comes last.
 
     Args:
-        table: the frame that ``bench.report.study.prepared`` returns.
+        table: the frame that ``bench.report.prepared.prepared`` returns.
         console: where to print.
         named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines;
             otherwise only the number of such pairs is printed.
@@ -351,7 +351,7 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
 def has_several(table: pd.DataFrame) -> bool:
     """Return whether the study has three or more objectives, so that a table with a row for each is printed.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     return bool(_run(table)["problem"].nunique() >= SEVERAL)
 
@@ -453,7 +453,7 @@ def overview(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """Return a row of texts for each objective on which something was measured, in the columns of ``OVERVIEW``.
 
     A row says who is best on the objective, by how much, and what is biased. ``table`` is the frame that
-    ``bench.report.study.prepared`` returns.
+    ``bench.report.prepared.prepared`` returns.
     """
     measured = _by_problem(table[table["outcome"] == Outcome.MEASURED])
     return [row_of(problem, rows) for problem, rows in measured.items()]

@@ -13,7 +13,7 @@ from bench.records.labels import labelled
 from bench.report.curves import problems
 from bench.report.figures import draw
 from bench.report.figures.training import variances
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 from bench.stats.summary import HEAVY
 
 SKEWED, INFINITE = "exponential-moment:rate=1,power=1", "exponential-moment:rate=0.35,power=2"

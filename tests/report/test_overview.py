@@ -8,7 +8,7 @@ from rich.console import Console
 from bench.report import Report, is_one_table
 from bench.report.frame import each
 from bench.report.overview import OVERVIEW, row_of
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 from tests.report.records import deterministic, heavy, line, moments
 
 OPEN = "INCONCLUSIVE"

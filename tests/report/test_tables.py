@@ -12,7 +12,7 @@ from bench.report import Report, words
 from bench.report.cost import PRODUCT
 from bench.report.frame import each, frame
 from bench.report.layout import broken, fitting
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 from bench.report.tables import (
     BROKEN_UP,
     DROPPED_FIRST,

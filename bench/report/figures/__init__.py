@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMES = ("heatmap", "bias-variance", "direction", "variance-cost", "variance-n", "variance-dim")
 TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
+"""Formats of a figure that are drawn unless others are asked for; PDF, whose text stays text, is the third."""
 HEAD = 2048
 """Bytes of a figure's file that hold its digest."""
 
@@ -33,24 +34,27 @@ TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
 """Columns of the frame, as a regular expression, that only the figure ``variance-cost`` is drawn from."""
 
 
-def images(table: pd.DataFrame, folder: Path) -> Files:
-    """Yield the name and the content of each figure's SVG and PNG file, or why there is none (``Files``).
+def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS) -> Files:
+    """Yield the name and the content of each figure's files, or why there is none (``Files``).
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns. The files hold a digest of the data and of the
-    code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its content is yielded as
-    it is.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns, and ``formats`` names the files: "svg",
+    "png" or "pdf". The files hold a digest of the data and of the code that drew them. A file in ``folder`` whose
+    digest is still right is not drawn again: its content is yielded as it is.
     """
     all_columns = _digest(table)
     without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]])
     for name in NAMES:
         key = all_columns if name == "variance-cost" else without_times
-        yield from _files(name, lambda name=name: draw(name, table), key, folder)  # type: ignore[misc]
+        yield from _files(name, lambda name=name: draw(name, table), key, folder, formats)  # type: ignore[misc]
 
 
-def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path) -> Files:
-    """Yield the name and the content of each training figure's SVG and PNG file, or why there is none (``Files``).
+def training_images(
+    problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path, formats: Sequence[str] = FORMATS
+) -> Files:
+    """Yield the name and the content of each training figure's files, or why there is none (``Files``).
 
-    ``problems`` are the objectives with their training settings, made of ``records``. The files hold a digest of the
+    ``problems`` are the objectives with their training settings, made of ``records``; ``formats`` names the files:
+    "svg", "png" or "pdf". The files hold a digest of the
     records and of the code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its
     content is yielded as it is.
     """
@@ -58,7 +62,7 @@ def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, 
 
     key = hashlib.sha256(f"{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
-        yield from _files(name, lambda drawing=drawing: drawing(problems), key, folder)  # type: ignore[misc]
+        yield from _files(name, lambda drawing=drawing: drawing(problems), key, folder, formats)  # type: ignore[misc]
 
 
 def _digest(table: pd.DataFrame) -> str:
@@ -78,20 +82,20 @@ def _code() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted(here.rglob("*.py")))
 
 
-def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Path) -> Files:
-    paths = [folder / f"{name}.{suffix}" for suffix in FORMATS]
+def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Path, formats: Sequence[str]) -> Files:
+    paths = [folder / f"{name}.{suffix}" for suffix in formats]
     held = [path.read_bytes() if path.exists() else b"" for path in paths]
     if all(key.encode() in content[:HEAD] for content in held):
         yield from zip((path.name for path in paths), held, strict=True)
         return
     try:
-        contents: list[bytes | str | None] = _drawn(drawing, key)
+        contents: list[bytes | str | None] = _drawn(drawing, key, formats)
     except Exception as error:  # the tables are worth more than a figure
-        contents = [described(error), None]
+        contents = [described(error), *[None] * (len(paths) - 1)]
     yield from zip((path.name for path in paths), contents, strict=True)
 
 
-def _drawn(drawing: Callable[[], Figure | None], key: str) -> list[bytes | str | None]:
+def _drawn(drawing: Callable[[], Figure | None], key: str, formats: Sequence[str]) -> list[bytes | str | None]:
     from matplotlib import rc_context
 
     from bench.report.figures.panels import LOOK, settle
@@ -101,13 +105,13 @@ def _drawn(drawing: Callable[[], Figure | None], key: str) -> list[bytes | str |
         figure = drawing()
         if figure is not None and figure.get_constrained_layout():
             settle(figure)
-        return [None if figure is None else _rendered(figure, suffix, key) for suffix in FORMATS]
+        return [None if figure is None else _rendered(figure, suffix, key) for suffix in formats]
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
     """Return one figure by its name, such as ``heatmap`` or ``variance-cost``; None if ``table`` has no data for it.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns. The variance of an exact method is only
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns. The variance of an exact method is only
     rounding and is drawn as 0.
     """
     from bench.report.figures.bias_variance import bias_variance
@@ -127,14 +131,23 @@ def draw(name: str, table: pd.DataFrame) -> Figure | None:
 def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
     """Return the file with a key, and without date and library version, so that equal figures are equal files."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     target, dpi = io.BytesIO(), figure.dpi
-    canvas: Any = FigureCanvasSVG(figure) if suffix == "svg" else FigureCanvasAgg(figure)
+    canvas: Any
     # Figure.savefig would draw the figure once more, to lay out what is settled.
-    if suffix == "svg":
-        canvas.print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
-        figure.set_dpi(dpi)
-    else:
-        canvas.print_png(target, metadata={"Identifier": key, "Software": None})
+    match suffix:
+        case "svg":
+            canvas = FigureCanvasSVG(figure)
+            canvas.print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
+            figure.set_dpi(dpi)
+        case "pdf":
+            dates = {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None}
+            canvas = FigureCanvasPdf(figure)
+            canvas.print_pdf(target, metadata=dates | {"Keywords": key})
+            figure.set_dpi(dpi)
+        case _:
+            canvas = FigureCanvasAgg(figure)
+            canvas.print_png(target, metadata={"Identifier": key, "Software": None})
     return target.getvalue()

@@ -28,7 +28,7 @@ def direction(table: pd.DataFrame) -> Figure | None:
 
     Only estimators with a bias are drawn. The bar of an angle is grey if the test found no wrong direction. Return None
     if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table, thinned = panels.thinned(table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()])
     if table.empty:

@@ -37,7 +37,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
 
     A relative variance is the variance divided by the lowest variance of an unbiased estimator on the objective or, if
     none is unbiased, of any estimator. Estimators that fit no objective are left out. Return None if there is no
-    variance, or only one objective. ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    variance, or only one objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
 
     If there are more than 14 objectives, some are left out, and the title says so. Of the objectives that differ only
     in parameters, those with the smallest and the largest dimension are drawn. If these are more than 14 in all, only

@@ -33,6 +33,7 @@ LOOK: Any = {  # some releases of matplotlib type every key of its settings, oth
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text in PDF stays text
     "figure.dpi": 150,
     "text.hinting": "no_hinting",  # so that the layout fits at every resolution
     "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
@@ -94,7 +95,7 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
 
     If there are more than 24, the 4 on which the most estimators were measured are drawn. The note is empty if none is
-    left out. ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    left out. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
@@ -108,7 +109,7 @@ def thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the frame with at most 200 runs of each objective, and a note for the title if some are left out.
 
     Those with the lowest variance times cost are kept, the unbiased first. ``table`` is the frame that
-    ``bench.report.study.prepared`` returns; a run is one measurement of an estimator.
+    ``bench.report.prepared.prepared`` returns; a run is one measurement of an estimator.
     """
     counts = table["problem"].value_counts(sort=False)
     if counts.empty or counts.max() <= MOST_RUNS:

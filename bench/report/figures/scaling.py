@@ -50,7 +50,7 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 def variance_n(table: pd.DataFrame) -> Figure | None:
     """Draw variance against the number n of samples, for estimators measured on one objective at three or more n.
 
-    Return None if there is no such estimator. ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    Return None if there is no such estimator. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table = table[table["n"] > 0]
     # A series is an estimator without its n: "rloo:n=4" and "rloo:n=8" are "rloo".
@@ -68,7 +68,7 @@ def variance_dim(table: pd.DataFrame) -> Figure | None:
     """Draw relative variance against dimension, for estimators measured on one objective at three or more dimensions.
 
     The relative variance is the variance of one estimate divided by the squared norm of the exact gradient. Return None
-    if there is no such estimator. ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    if there is no such estimator. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
     if table["dim"].nunique() < FEWEST:

@@ -44,7 +44,7 @@ def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
 def variance_cost(table: pd.DataFrame) -> Figure | None:
     """Draw variance against cost, with a panel for each objective that has a variance above zero and a cost.
 
-    Return None if there is no such objective. ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    Return None if there is no such objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table = table[(table["price"] > 0) & (table["variance_low"] >= 0)]
     table = table[(table["variance_low"] > 0).groupby(table["problem"]).transform("any")]

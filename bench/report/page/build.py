@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import plain
@@ -13,27 +16,46 @@ from bench.report.page.charts import charts
 from bench.report.page.contents import contents
 
 if TYPE_CHECKING:
-    from bench.report.study import Report
+    import pandas as pd
+
+LIBRARIES = ("vl-convert-python", "itables", "jinja2")
+"""The packages that the parts of a page come from."""
+_version = functools.cache(metadata.version)
 
 
-def page(report: Report, title: str, standing: str = "") -> str:
+def key(records: Sequence[Mapping[str, Any]], title: str, standing: str) -> str:
+    """Return a digest of all that a page is made of: the arguments of ``page``, our code and the libraries."""
+    here = Path(__file__).parents[1]
+    found = hashlib.sha256(json.dumps([title, standing, *map(_version, LIBRARIES)]).encode())
+    for path in sorted([*here.rglob("*.py"), *(here / "page" / "template").iterdir()]):
+        found.update(path.read_bytes())
+    for record in records:
+        found.update(json.dumps(record, default=str).encode())
+    return found.hexdigest()[:16]
+
+
+def page(
+    table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str = "", key: str = ""
+) -> str:
     """Return the page of a study as HTML: one file, from which nothing is loaded.
 
     Equal records give equal pages, as long as the libraries in the page stay the same.
 
     Args:
-        report: the report of the study.
+        table: the frame that ``bench.report.prepared.prepared`` returns; None if all records are of training.
+        records: the records of the study.
         title: the heading.
         standing: how much of the study is done, in a sentence; empty if it is complete or nobody knows.
+        key: a digest, which the page holds in its first line.
     """
     import jinja2
 
     loader = jinja2.PackageLoader("bench.report.page", "template")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"data": _data, "script": _script}
-    found = contents(report, title, standing)
+    found = contents(table, records, title, standing)
     template = environment.get_template("page.html")
-    return template.render(found | {"charts": charts(report.table), "libraries": _libraries()})
+    return template.render(found | {"key": key, "charts": charts(table), "libraries": _libraries()})
 
 
 @functools.cache
@@ -43,7 +65,7 @@ def _libraries() -> dict[str, str]:
 
     tables = resources.files("itables") / "html"
     return {
-        "vega": vl_convert.javascript_bundle(),
+        "vega": vl_convert.javascript_bundle(),  # type: ignore[call-arg]
         "tables": (tables / "dt_bundle.js").read_text(encoding="utf-8"),
         "tables_css": (tables / "dt_bundle.css").read_text(encoding="utf-8"),
     }

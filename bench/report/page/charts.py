@@ -45,7 +45,10 @@ SHAPES: dict[Marker, str] = {
     "d": "M0,-1L0.6,0L0,1L-0.6,0Z",
     "X": "M-1,-0.6L-0.6,-1L0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0Z",
     "p": "M0,-1L0.951,-0.309L0.588,0.809L-0.588,0.809L-0.951,-0.309Z",
-    "*": "M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118L-0.951,-0.309L-0.225,-0.309Z",
+    "*": (
+        "M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118"
+        "L-0.951,-0.309L-0.225,-0.309Z"
+    ),
 }
 """The shapes of Vega for the markers of the figures: a name, or a path in a box from -1 to 1."""
 
@@ -53,7 +56,7 @@ SHAPES: dict[Marker, str] = {
 def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
     """Return the data of a page's charts; None if nothing was measured.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     if table is None or not (table["outcome"] == Outcome.MEASURED).any():
         return None
@@ -83,7 +86,7 @@ def swept(table: pd.DataFrame) -> list[str]:
     """Return the numeric parameters that a study sweeps: ``estimator.temperature``, ``objective.dim``.
 
     A parameter is swept if one estimator or one objective was measured with several numbers of it. ``table`` is the
-    frame that ``bench.report.study.prepared`` returns.
+    frame that ``bench.report.prepared.prepared`` returns.
     """
     found = []
     for kind in ("estimator", "objective"):

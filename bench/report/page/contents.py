@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.records.lines import Outcome
+from bench.records.lines import LineKind, Outcome
 from bench.report import curves, tables, training, words
 from bench.report.advice import candidates, sentence
 from bench.report.overview import OVERVIEW
@@ -17,8 +17,6 @@ from bench.stats.summary import BiasVerdict, Status
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from bench.report.study import Report
 
 LABELS = ("objective", "estimator", "best unbiased", "runner-up", "remarks", "biased", "exact")
 """Columns of words, whose cells may take several lines."""
@@ -78,22 +76,25 @@ class Check(NamedTuple):
     text: str
 
 
-def contents(report: Report, title: str, standing: str) -> dict[str, Any]:
+def contents(
+    table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str
+) -> dict[str, Any]:
     """Return everything that the template prints, by name.
 
     Args:
-        report: the report of the study.
+        table: the frame that ``bench.report.prepared.prepared`` returns; None if all records are of training.
+        records: the records of the study.
         title: the heading.
         standing: how much of the study is done, in a sentence; empty if it is complete or nobody knows.
     """
-    table = report.table
+    trained = [record for record in records if record["kind"] == LineKind.TRAINING]
     found: dict[str, Any] = {
         "title": title,
         "labels": LABELS,
         "standing": standing,
-        "environments": _environments(report.records),
-        "trained": [section._asdict() for section in training.sections(curves.problems(report.trained))],
-        "training_notes": training.NOTES if report.trained else (),
+        "environments": _environments(records),
+        "trained": [section._asdict() for section in training.sections(curves.problems(trained))],
+        "training_notes": training.NOTES if trained else (),
     }
     if table is None:
         return found | {"objectives": [], "provenance": "", "header": [], "rows": [], "failed": [], "skipped": []}

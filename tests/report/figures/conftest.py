@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 from tests.report.records import study
 
 

@@ -1,7 +1,7 @@
 """Figures of fabricated records, and the texts in them."""
 
 from bench.report.figures import draw
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 
 
 def figure(name, records):

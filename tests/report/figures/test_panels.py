@@ -1,5 +1,5 @@
 from bench.report.figures.panels import decades, thinned
-from bench.report.study import prepared
+from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
 
