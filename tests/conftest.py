@@ -24,12 +24,13 @@ def _plain_environment(monkeypatch):
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """Call the command line in this process, in an empty folder and without drawing figures."""
+    """Call the command line in this process, in an empty folder, and make neither figures nor the page of a report."""
     from bench.cli import main
-    from bench.report import figures
+    from bench.report import Report, figures
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "images", lambda *_given: iter(()))
+    monkeypatch.setattr(Report, "_page", lambda *_given: "")
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])

@@ -37,7 +37,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     "  bench report laptop cluster --out both",
 )
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FOLDER...")
-@click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Write the report to this folder [the study folder].")
+@click.option("--out", type=PATH, metavar="FOLDER", help="Write the report to this folder [the study folder].")
 @click.option(
     "--format",
     "formats",

@@ -21,7 +21,7 @@ def test_report_rebuilds_everything_from_records_without_torch(call, start, tmp_
     assert (done.code, done.out) == (0, table)
     assert (tmp_path / "here" / "table.md").exists()
     assert list((tmp_path / "here" / "figures").glob("*.svg"))
-    assert re.match(r"here: records\.jsonl, table\.md, table\.csv, table\.tex and \d+ figures\n", done.err)
+    assert re.match(r"here: records\.jsonl, report\.html, table\.md, table\.csv, table\.tex and 1 figure\n", done.err)
 
 
 def test_a_report_can_be_narrowed_and_hurried(call, tmp_path):

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 def test_every_table_and_figure_is_written(folder):
     drawn = [name for name in NAMES if name != "direction"]  # these records have no angles
     figures = {f"figures/{name}.{suffix}" for name in drawn for suffix in FORMATS}
-    assert {str(path) for path in files(folder)} == {"table.md", "table.csv", "table.tex"} | figures
+    assert {str(path) for path in files(folder)} == {"report.html", "table.md", "table.csv", "table.tex"} | figures
 
 
 def test_the_same_records_give_the_same_bytes(folder, tmp_path):
@@ -91,7 +91,7 @@ def test_a_study_of_failures_has_tables_and_no_figures(tmp_path):
         line("a", "o", outcome="failed", reason="ValueError: it broke."),
         line("b", "o", outcome="skipped", reason="It does not fit."),
     ]
-    assert [path.name for path in write(tmp_path, records)] == ["table.md", "table.csv", "table.tex"]
+    assert [path.name for path in write(tmp_path, records)] == ["report.html", "table.md", "table.csv", "table.tex"]
     text = (tmp_path / "table.md").read_text()
     assert "ValueError: it broke." in text
     assert "It does not fit." in text
@@ -99,7 +99,7 @@ def test_a_study_of_failures_has_tables_and_no_figures(tmp_path):
 
 
 def test_an_empty_study_has_tables(tmp_path):
-    assert len(write(tmp_path, [])) == 3
+    assert len(write(tmp_path, [])) == 4
 
 
 def test_importing_the_report_loads_nothing_heavy():
@@ -114,12 +114,17 @@ def test_a_folder_of_training_has_its_own_files_and_no_empty_table(tmp_path):
     records = training_records.study()
     records[0]["pictures"] = {name: {"shape": shape, "grey": grey} for name in ("reconstructions", "samples", "walk")}
     written = {path.name for path in write(tmp_path / "a", records)}
-    assert written == {"training.md", "training.csv", *(f"{name}.{suffix}" for name in TRAINING for suffix in FORMATS)}
+    assert written == {
+        "report.html",
+        "training.md",
+        "training.csv",
+        *(f"{name}.{suffix}" for name in TRAINING for suffix in FORMATS),
+    }
     before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
     write(tmp_path / "a", records)
     assert before == {path: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
     plain = {path.name for path in write(tmp_path / "a", [training_records.run("rloo", [0.0, 1.0, 2.0, 3.0])])}
-    assert plain == {"training.md", "training.csv", "training.svg", "training.png"}
+    assert plain == {"report.html", "training.md", "training.csv", "training.svg", "training.png"}
     assert not (tmp_path / "a" / "figures" / "training-pictures.png").exists()
 
 
@@ -165,4 +170,6 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_the_tables(tmp_path
     (undrawn,) = report.undrawn
     assert undrawn.startswith(f"{tmp_path / 'figures' / 'variance-cost'} cannot be drawn: MemoryError: no room")
     assert not list(tmp_path.glob("figures/variance-cost.*"))
-    assert {"table.md", "table.csv", "table.tex", "bias-variance.svg"} == {*written} - {"bias-variance.png"}
+    assert {"report.html", "table.md", "table.csv", "table.tex", "bias-variance.svg"} == {*written} - {
+        "bias-variance.png"
+    }

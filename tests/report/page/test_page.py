@@ -1,0 +1,215 @@
+"""The page of a study: what it says, that nothing in it is foreign code, and that it is used in a browser."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from bench.cli import report as command
+from bench.report import Report, study
+from bench.report.page import page
+from bench.report.prepared import prepared
+from tests.report import training_records
+from tests.report.records import line, moments, timing
+from tests.report.records import study as records_of_a_study
+
+HOSTILE = "<script>alert(1)</script>|$x_1$ =cmd \u2028 </td>\x07 " + "w" * 200
+
+
+class Document(HTMLParser):
+    """The elements of a page, and the text outside of scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.inside = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.texts.append(data)
+
+
+def written(records, **more):
+    return page(prepared(records), records, "study", **more)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return written(records_of_a_study())
+
+
+def test_the_command_knows_the_formats_of_the_report():
+    assert (study.FORMATS, (*study.FORMATS, *study.OTHERS)) == (command.USUAL, command.ALL)
+
+
+def test_equal_records_give_equal_pages(text):
+    assert written(records_of_a_study()) == text
+
+
+def test_a_page_loads_nothing_and_is_small(text):
+    document = Document(text)
+    links = [value for _, name, value in document.attributes if name in ("src", "href", "data", "action")]
+    assert all(link.startswith("#") for link in links)
+    assert ("meta", "content") in {(tag, name) for tag, name, _ in document.attributes}
+    assert "default-src 'none'" in text
+    assert len(text.encode()) < 5e6
+
+
+def test_a_page_says_who_leads_and_what_was_checked(text):
+    shown = " ".join(" ".join(Document(text).texts).split())
+    assert "gaussian-quadratic" in shown
+    assert "lowest variance × evaluations" in shown
+    assert "declarations: of bias: none found where none is declared" in shown
+    assert "too heavy: only a lower limit of the variance" in shown
+    assert "Not every estimator was timed" not in shown.split("gaussian-exponential")[0]
+
+
+def test_a_group_that_ties_is_named_with_its_cheapest():
+    records = [moments("a", "o", 1.0, f_evals=4.0), moments("b", "o", 2.0, f_evals=2.0), moments("c", "o", 90.0)]
+    shown = " ".join(" ".join(Document(written(records)).texts).split())
+    assert "leading group" in shown
+    assert "cheapest of them: b, 2 evaluations an estimate" in shown
+
+
+def test_what_is_missing_is_said_in_a_banner(text):
+    partial = written(records_of_a_study(), standing="3 of 9 cells are here, 6 to go.")
+    assert 'role="status">3 of 9 cells are here, 6 to go.' in partial
+    assert 'role="status"' not in text
+
+
+def test_a_declared_unbiased_estimator_with_a_bias_is_accused():
+    shown = " ".join(Document(written([moments("a", "o", 1.0, bias=0.5), moments("b", "o", 1.0)])).texts)
+    assert "a bias was found where none is declared: a" in shown
+
+
+def test_a_study_of_failures_and_one_of_training_have_pages():
+    failed = [line("a", "o", outcome="failed", reason="It broke.")]
+    assert "It broke." in written(failed)
+    trained = training_records.study()
+    assert "Training" in page(None, trained, "study")
+
+
+def test_hostile_labels_are_text(text):
+    harmless, hostile = Document(text), written([moments(HOSTILE, HOSTILE, 1.0), moments("b", HOSTILE, 2.0)])
+    document = Document(hostile)
+    assert document.tags.count("script") == harmless.tags.count("script")
+    assert "alert(1)" in "".join(document.texts)
+    data = json.loads(re.search(r'(?s)<script type="application/json" id="data">(.*?)</script>', hostile)[1])
+    assert any("<script>" in label for label in data["estimator"])
+    assert "<script>alert" not in hostile
+
+
+def test_bounds_are_no_points():
+    records = [moments("a", "o", 1.0), moments("b", "o", 1.0, bias=0.5, unbiased=False)]
+    data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written(records))[1])
+    assert data["columns"]["bias"][0] is None
+    assert data["columns"]["bias"][1] == pytest.approx(0.5, rel=0.1)
+
+
+def test_parameters_that_were_swept_are_axes():
+    records = [moments(f"gumbel-softmax:temperature={t}", "o", 1.0) for t in (1, 2)]
+    data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written(records))[1])
+    assert data["columns"]["estimator.temperature"] == [1.0, 2.0]
+    assert data["axes"]["estimator.temperature"] == "temperature"
+
+
+def test_an_unchanged_study_keeps_its_page(tmp_path, monkeypatch):
+    records = [moments("a", "o", 1.0), timing(moments("a", "o", 1.0), 1e-6)]
+    Report(records).write(tmp_path, formats=("html",))
+    monkeypatch.setattr("bench.report.page.page", lambda *_: pytest.fail("the page was made again"))
+    kept = (tmp_path / study.PAGE).read_bytes()
+    Report(records).write(tmp_path, formats=("html",))
+    assert (tmp_path / study.PAGE).read_bytes() == kept
+    monkeypatch.setattr("bench.report.page.page", lambda *_: "another")
+    Report([*records, moments("b", "o", 1.0)]).write(tmp_path, formats=("html",))
+    assert (tmp_path / study.PAGE).read_text() == "another"
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, text, tmp_path):
+    """Open the page with the network blocked; afterwards no request left it, and nothing was complained about."""
+    path, seen = tmp_path / "report.html", []
+    path.write_text(text, encoding="utf-8")
+    opened = []
+
+    def go(fragment="", **context):
+        window = browser.new_context(offline=True, **context)
+        opened.append(window)
+        tab = window.new_page()
+        tab.on("console", lambda message: seen.append(message.text))
+        tab.on("pageerror", lambda error: seen.append(str(error)))
+        tab.on("requestfailed", lambda request: seen.append(request.url))
+        tab.on(
+            "request", lambda request: request.url.startswith(("file:", "blob:", "data:")) or seen.append(request.url)
+        )
+        tab.goto(f"file://{path}{fragment}")
+        tab.wait_for_function("document.body.dataset.ready === '1'")
+        return tab
+
+    yield go
+    for window in opened:
+        window.close()
+    assert seen == []
+
+
+def first_rows(tab, column, count=3):
+    cells = tab.locator(f"#cells tbody tr td:nth-child({column})")
+    return [cells.nth(i).inner_text() for i in range(count)]
+
+
+def test_the_table_is_sorted_and_filtered_and_a_link_shows_the_same(visit):
+    tab = visit()
+    header = [text.strip() for text in tab.locator("#cells thead th").all_inner_texts()]
+    place = header.index("variance (95 %)") + 1
+    tab.locator(f"#cells thead th:nth-child({place})").click()
+    tab.get_by_role("searchbox").fill("reparameterization")
+    rows = first_rows(tab, header.index("estimator") + 1)
+    assert all("reparameterization" in row for row in rows)
+    tab.wait_for_function("location.hash.includes('find=')")
+    fragment = "#" + tab.evaluate("location.hash.slice(1)")
+    assert first_rows(visit(fragment), place) == first_rows(tab, place)
+
+
+def test_axes_and_units_are_chosen_and_kept_in_the_address(visit):
+    tab = visit()
+    assert tab.locator("#explorer svg").count() == 1
+    before = tab.locator("#explorer").inner_text()
+    tab.select_option("#y", "mse")
+    tab.wait_for_function("before => document.getElementById('explorer').innerText !== before", arg=before)
+    assert "mean squared error" in tab.locator("#explorer").inner_text()
+    tab.select_option("#unit", "seconds")
+    assert tab.locator('[data-unit="evaluations"]').first.is_hidden()
+    again = visit("#" + tab.evaluate("location.hash.slice(1)"))
+    assert (again.input_value("#y"), again.input_value("#unit")) == ("mse", "seconds")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_fault_of_accessibility(visit, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    found = axe.Axe().run(visit(color_scheme=scheme, viewport={"width": 390, "height": 800})).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
