@@ -95,7 +95,7 @@ def test_the_process_that_forks_workers_ends_with_a_parent_that_is_killed_whatev
 
 
 @pytest.mark.skipif(not FORKED, reason="elsewhere no process forks workers")
-@pytest.mark.parametrize(("parent", "code"), [(os.getpid(), 0), (1, -signal.SIGKILL)])
+@pytest.mark.parametrize(("parent", "code"), [(os.getpid(), 0), (1, -signal.SIGKILL)], ids=["alive", "ended"])
 def test_the_process_that_forks_workers_ends_if_its_parent_has_ended_already(parent, code):
     words = [sys.executable, "-c", "import bench.execution.mortal"]
     done = subprocess.run(words, env={**os.environ, FORKS_FOR: str(parent)}, check=False)

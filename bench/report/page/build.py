@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import plain
-from bench.report.page.charts import charts
+from bench.report.page.charts import charts, training_charts
 from bench.report.page.contents import contents
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def page(
     environment.filters |= {"data": _data, "script": _script}
     found = contents(table, records, title, standing)
     template = environment.get_template("page.html")
-    return template.render(found | {"key": key, "charts": charts(table), "libraries": _libraries()})
+    drawn = {"charts": charts(table), "curves": training_charts(found["problems"])}
+    return template.render(found | drawn | {"key": key, "libraries": _libraries()})
 
 
 @functools.cache

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench.records.lines import Outcome
+from bench.report.curves import Curves, Problem
+from bench.report.figures.training import window
 from bench.report.frame import each
 from bench.report.style import Marker, Style, order, styles
+from bench.stats.seeds import across_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +88,33 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
     }
 
 
+def training_charts(problems: Sequence[Problem]) -> dict[str, Any] | None:
+    """Return the data of the training curves of a page: medians over seeds with their intervals; None without any."""
+    if not problems:
+        return None
+    look = styles([curve.name for problem in problems for curve in problem.curves])
+    return {
+        "problems": [
+            {
+                "title": problem.title,
+                "better": "larger" if problem.maximise else "smaller",
+                "limits": window(problem),
+                "curves": [_curve(curve) for curve in problem.curves],
+            }
+            for problem in problems
+        ],
+        "styles": {name: _drawn(look[name]) for name in order(list(look))},
+    }
+
+
+def _curve(curve: Curves) -> dict[str, Any]:
+    summaries = [across_seeds(column) for column in curve.value.T]
+    numbers = {"step": curve.step, "evaluations": curve.evaluations, "seconds": curve.seconds}
+    numbers |= {end: np.array([getattr(each, end) for each in summaries]) for end in ("median", "low", "high")}
+    held = {name: [_rounded(float(value)) for value in values] for name, values in numbers.items()}
+    return {"estimator": curve.estimator, "method": curve.name} | held
+
+
 def swept(table: pd.DataFrame) -> list[str]:
     """Return the numeric parameters that a study sweeps: ``estimator.temperature``, ``objective.dim``.
 
@@ -138,4 +171,4 @@ def _state(row: Any) -> str:
 
 
 def _drawn(style: Style) -> dict[str, Any]:
-    return {"colour": style.colour, "shape": SHAPES.get(style.marker, "circle"), "dash": list(style.dashes)}
+    return {"colour": style.colour, "shape": SHAPES.get(style.marker, "circle"), "dash": list(style.dashes) or [1, 0]}

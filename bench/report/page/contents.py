@@ -88,12 +88,14 @@ def contents(
         standing: how much of the study is done, in a sentence; empty if it is complete or nobody knows.
     """
     trained = [record for record in records if record["kind"] == LineKind.TRAINING]
+    problems = curves.problems(trained)
     found: dict[str, Any] = {
         "title": title,
         "labels": LABELS,
         "standing": standing,
         "environments": _environments(records),
-        "trained": [section._asdict() for section in training.sections(curves.problems(trained))],
+        "trained": [section._asdict() for section in training.sections(problems)],
+        "problems": problems,
         "training_notes": training.NOTES if trained else (),
     }
     if table is None:

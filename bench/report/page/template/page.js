@@ -72,6 +72,7 @@
     const [column, direction] = (state.get("sort") ?? "").split("-");
     const button = (text, made) => ({ text, action: (_event, table) => copy(table, made(shown(table))) });
     const table = new DataTable(cells, {
+      autoWidth: false,
       paging: cells.tBodies[0].rows.length > 100,
       pageLength: 100,
       order: /^\d+$/.test(column) && column < cells.tHead.rows[0].cells.length ? [[Number(column), direction === "down" ? "desc" : "asc"]] : [],
@@ -87,17 +88,6 @@
   }
 
   // The charts.
-  const held = byId("data");
-  if (!held) return;
-  const data = JSON.parse(held.textContent);
-  const size = data.objective.length;
-  const rows = Array.from({ length: size }, (_, i) => {
-    const row = { objective: data.objective[i], estimator: data.estimator[i], method: data.method[i], state: data.state[i] };
-    for (const [name, values] of Object.entries(data.columns)) row[name] = values[i];
-    return row;
-  });
-  const objectives = [...new Set(data.objective)];
-  const methods = Object.keys(data.styles);
   const colours = () => ({
     background: "transparent",
     view: { stroke: getComputedStyle(root).getPropertyValue("--line") },
@@ -115,6 +105,51 @@
     const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", config: themed(), ...spec };
     return vegaEmbed(place, whole, { actions: false, renderer: "svg", tooltip: true, ast: false });
   };
+
+  const trained = byId("curves-data");
+  let redrawCurves = () => {};
+  if (trained) {
+    const { problems, styles } = JSON.parse(trained.textContent);
+    const domain = Object.keys(styles);
+    const scale = (key) => ({ field: "method", type: "nominal", title: null, scale: { domain, range: domain.map((name) => styles[name][key]) }, legend: { labelLimit: 260, symbolType: "stroke", symbolOpacity: 1, symbolStrokeWidth: 2, symbolSize: 300 } });
+    const titles = Object.fromEntries([...byId("training-x").options].map((option) => [option.value, option.text]));
+    let across = "evaluations";
+    redrawCurves = () => {
+      const panels = problems.map((problem, i) => {
+        const points = problem.curves.flatMap((curve) => curve.median.map((median, k) => ({ estimator: curve.estimator, method: curve.method, x: curve[across][k], median, low: curve.low[k], high: curve.high[k] })));
+        const values = points.filter((point) => point.x !== null && point.median !== null);
+        const y = { type: "quantitative", title: `objective (${problem.better} is better)`, scale: { domain: problem.limits, clamp: true, zero: false } };
+        const x = { field: "x", type: "quantitative", title: titles[across] };
+        const opacity = (value) => ({ condition: { param: "trained", value }, value: value / 12 });
+        return {
+          title: { text: problem.title, anchor: "start", fontSize: 12, limit: 300 }, width: 320, height: 240,
+          layer: [
+            { data: { values: values.filter((point) => point.low !== null && point.high !== null) }, mark: { type: "area" }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: scale("colour"), detail: { field: "estimator" }, opacity: opacity(0.15) } },
+            { data: { values }, params: i ? undefined : [{ name: "trained", select: { type: "point", fields: ["method"] }, bind: "legend" }], mark: { type: "line", point: { size: 18 } }, encoding: { x, y: { ...y, field: "median" }, color: scale("colour"), strokeDash: { ...scale("dash"), legend: null }, detail: { field: "estimator" }, opacity: opacity(0.95), tooltip: [{ field: "estimator" }, { field: "x", title: titles[across], format: ".4g" }, { field: "median", format: ".4g" }, { field: "low", format: ".4g" }, { field: "high", format: ".4g" }] } },
+          ],
+        };
+      });
+      const columns = Math.max(1, Math.floor((byId("training").clientWidth - 200) / 400));
+      draw("#curves", panels.length > 1 ? { concat: panels, columns, resolve: { scale: { color: "shared" } } } : panels[0]);
+    };
+    control("training-x", "evaluations", (chosen) => { across = chosen; redrawCurves(); });
+  }
+
+  const held = byId("data");
+  if (!held) {
+    redraw = redrawCurves;
+    document.body.dataset.ready = "1";
+    return;
+  }
+  const data = JSON.parse(held.textContent);
+  const size = data.objective.length;
+  const rows = Array.from({ length: size }, (_, i) => {
+    const row = { objective: data.objective[i], estimator: data.estimator[i], method: data.method[i], state: data.state[i] };
+    for (const [name, values] of Object.entries(data.columns)) row[name] = values[i];
+    return row;
+  });
+  const objectives = [...new Set(data.objective)];
+  const methods = Object.keys(data.styles);
   const number = (id) => ({ field: id, type: "quantitative" });
 
   const heat = () => {
@@ -211,7 +246,8 @@
   chosen["x-log"] = control("x-log", "1", explorer);
   chosen["y-log"] = control("y-log", "1", explorer);
   ready = true;
-  redraw = () => { heat(); explorer(); };
-  redraw();
+  redraw = () => { heat(); explorer(); redrawCurves(); };
+  heat();
+  explorer();
   document.body.dataset.ready = "1";
 })();
