@@ -259,7 +259,7 @@ def ticks(axis: Axis, values: Sequence[float]) -> None:
 
 def _tick(value: float) -> str:
     if 1e-3 <= value < 1e5:
-        return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+        return f"{value:,.0f}" if value >= 10 else f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
     power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return power if mantissa == "1" else f"{mantissa}·{power}"
