@@ -125,7 +125,7 @@
           title: { text: problem.title, anchor: "start", fontSize: 12, limit: 300 }, width: 320, height: 240,
           layer: [
             { data: { values: values.filter((point) => point.low !== null && point.high !== null) }, mark: { type: "area" }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: scale("colour"), detail: { field: "estimator" }, opacity: opacity(0.15) } },
-            { data: { values }, params: i ? undefined : [{ name: "trained", select: { type: "point", fields: ["method"] }, bind: "legend" }], mark: { type: "line", point: { size: 18 } }, encoding: { x, y: { ...y, field: "median" }, color: scale("colour"), strokeDash: { ...scale("dash"), legend: null }, detail: { field: "estimator" }, opacity: opacity(0.95), tooltip: [{ field: "estimator" }, { field: "x", title: titles[across], format: ".4g" }, { field: "median", format: ".4g" }, { field: "low", format: ".4g" }, { field: "high", format: ".4g" }] } },
+            { data: { values }, params: i ? undefined : [{ name: "trained", select: { type: "point", fields: ["method"] }, bind: "legend" }], mark: { type: "line", point: { size: 18 } }, encoding: { x, y: { ...y, field: "median" }, color: scale("colour"), strokeDash: scale("dash"), detail: { field: "estimator" }, opacity: opacity(0.95), tooltip: [{ field: "estimator" }, { field: "x", title: titles[across], format: ".4g" }, { field: "median", format: ".4g" }, { field: "low", format: ".4g" }, { field: "high", format: ".4g" }] } },
           ],
         };
       });
@@ -154,22 +154,23 @@
 
   const heat = () => {
     if (objectives.length < 2) return;
+    const columns = objectives.slice(0, 60);
     const best = new Map();
     for (const row of rows) {
       if (!(row.variance > 0) || row.state !== "unbiased") continue;
       best.set(row.objective, Math.min(best.get(row.objective) ?? Infinity, row.variance));
     }
-    const values = rows.filter((row) => row.variance > 0 && best.has(row.objective) && row.state !== "exact").map((row) => (
+    const values = rows.filter((row) => row.variance > 0 && best.has(row.objective) && row.state !== "exact" && columns.includes(row.objective)).map((row) => (
       { objective: row.objective, estimator: row.estimator, ratio: row.variance / best.get(row.objective), state: row.state }));
     if (!values.length) return;
     const text = (v) => (v < 10 ? v.toPrecision(2) : v < 1e4 ? Math.round(v).toLocaleString("en") : v.toExponential(0));
     values.forEach((v) => { v.text = text(v.ratio) + (v.state === "biased" ? "*" : ""); v.pale = v.ratio < 100; });
     draw("#heat", {
-      title: { text: "Variance relative to the best unbiased estimator of each column (1 = best)", subtitle: "*: biased. Cost is not included.", anchor: "start", subtitleColor: themed().title.color },
+      title: { text: "Variance relative to the best unbiased estimator of each column (1 = best)", subtitle: `*: biased. Cost is not included.${objectives.length > columns.length ? ` The first ${columns.length} of ${objectives.length} objectives.` : ""}`, anchor: "start", subtitleColor: themed().title.color },
       data: { values },
       width: { step: 58 }, height: { step: 22 },
       encoding: {
-        x: { field: "objective", type: "nominal", sort: objectives, title: null, axis: { labelAngle: -38, labelLimit: 220, orient: "top" } },
+        x: { field: "objective", type: "nominal", sort: columns, title: null, axis: { labelAngle: -38, labelLimit: 220, orient: "top" } },
         y: { field: "estimator", type: "nominal", sort: [...new Set(data.estimator)], title: null, axis: { labelLimit: 320 } },
         tooltip: [{ field: "objective" }, { field: "estimator" }, { field: "ratio", format: ".3g", title: "times the best variance" }, { field: "state" }],
       },
