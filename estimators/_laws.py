@@ -31,8 +31,8 @@ def law(family: type[Distribution]) -> type[Distribution]:
     """Return the class that defines how a class of distributions samples, and its density.
 
     This is ``family`` itself, or the nearest parent if ``family`` overrides none of the parent's samplers and
-    densities. A class that is not derived from one of torch's families may have a law in any of its methods, such as
-    the logits of a choice, so there an override of any method counts that is not one of ``Distribution``.
+    densities. In a class that is not derived from one of torch's families, any method may define the law: one may
+    return the logits of a choice. So an override of any method counts there, unless ``Distribution`` has that method.
     """
     parents = family.__mro__[: family.__mro__.index(Distribution)]
     anyhow = not any(map(is_torchs, parents))

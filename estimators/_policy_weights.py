@@ -1,7 +1,7 @@
-"""What policy gradients are made of: penalties, baselines, scales, ratios, clips and means, as numbers.
+"""The parts of a policy gradient: penalties, baselines, whitening, importance ratios and means, without a graph.
 
-Tensors are ``[..., P, G, T]``: prompts, the samples of a prompt (its group) and tokens. An axis of length 1 stands for
-equal entries. ``mask`` is 1 for the tokens of a sequence and 0 after its end, in the dtype of the other tensors.
+Tensors are ``[..., P, G, T]``: P prompts, G samples of each prompt (its group) and T tokens. An axis has length 1 if
+all entries along it are equal. ``mask`` is 1 for the tokens of a sequence and 0 after its end.
 """
 
 from collections.abc import Callable
@@ -25,25 +25,25 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def to_go(costs: Tensor) -> Tensor:
-    """Return the sum of the costs of each token and of those after it."""
+    """Return, for each token, the sum of its own cost and of the costs of all tokens after it, ``[..., T]``."""
     return costs.flip(-1).cumsum(-1).flip(-1)
 
 
 def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
-    """Return the importance weights of tokens that another policy drew, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
+    """Return the importance weights of tokens that a sampler drew, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
 
-    With w_t the ratio of the probabilities of token t under the two policies, the weight of token t is:
+    w_t is the probability of token t under the policy, divided by that under the sampler. The weight of token t is:
 
     - "none": 1;
     - "token": w_t;
     - "sequence": the product of all w of the sequence;
-    - "geometric": the L-th root of this product;
-    - "cumulative" and "per-decision": the product of w_1 ... w_t.
+    - "geometric": the L-th root of this product, for a sequence of L tokens;
+    - "cumulative" or "per-decision": the product of w_1 ... w_t.
 
     Args:
-        kind: one of these words.
-        log_ratio: log w_t, 0 after the end.
-        mask: the mask.
+        kind: "none", "token", "sequence", "geometric", "cumulative" or "per-decision".
+        log_ratio: log w_t, 0 after the end, ``[..., P, G, T]``.
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
     """
     match kind:
         case "none":
@@ -59,16 +59,16 @@ def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
 
 
 def baselines(returns: Tensor, mass: Tensor, leave_one_out: bool) -> Tensor:
-    """Return the mean of the returns of a group, weighted by ``mass``: a baseline for each sample.
+    """Return the baseline of each sample: the weighted mean of the returns of its group.
 
-    ``b_i = sum_j mass_j R_j / sum_j mass_j``,  j over the group, or over the others in it
+    ``b_i = sum_j mass_j R_j / sum_j mass_j``,  j over the group, with or without i
 
-    It is 0 where the other samples have no mass.
+    The baseline is 0 if the masses of all samples but i are 0. Each axis of T tokens may have length 1.
 
     Args:
-        returns: the returns R.
-        mass: the weights of the mean, at least 0.
-        leave_one_out: whether the own sample is left out.
+        returns: the returns R, ``[..., P, G, T]``.
+        mass: the weights of the mean, at least 0, ``[..., P, G, T]``.
+        leave_one_out: whether the mean for sample i leaves i out.
     """
     group = returns.shape[-2]
     everyone = returns.new_ones(group, group)
@@ -78,14 +78,17 @@ def baselines(returns: Tensor, mass: Tensor, leave_one_out: bool) -> Tensor:
 
 
 def whitened(advantages: Tensor, mask: Tensor, epsilon: float) -> Tensor:
-    """Return the advantages, less their mean over all tokens of the batch, over the deviation of these tokens.
+    """Return the advantages, shifted and scaled to mean 0 and variance 1 over all tokens of the batch.
 
-    ``(A - mean A) / sqrt(var A + epsilon^2)``,  var with the number of tokens less 1
+    ``(A - mean A) / sqrt(var A + epsilon^2)``
+
+    The variance is the sum of squares, divided by the number of tokens less 1. The result is 0 after the end of a
+    sequence, ``[..., P, G, T]``.
 
     Args:
-        advantages: the advantages A.
-        mask: the mask, whose tokens count.
-        epsilon: a small number.
+        advantages: the advantages A, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
+        epsilon: a small number, so that nothing is divided by 0.
     """
     axes = (-3, -2, -1)
     count = mask.sum(axes, keepdim=True)
@@ -95,14 +98,18 @@ def whitened(advantages: Tensor, mask: Tensor, epsilon: float) -> Tensor:
 
 
 def shares(reduction: str, mask: Tensor) -> Tensor:
-    """Return the share of each token in the loss of its prompt.
+    """Return the factor of each token in the loss of its prompt, a shape that broadcasts to ``[..., P, G, T]``.
 
-    The mean of these losses over the P prompts is the loss of the batch:
+    The loss of a prompt is a sum over its tokens. The loss of the batch is the mean over the P prompts, and is:
 
-    - "sum": the sum over the tokens, and the mean over the samples;
-    - "sequence-mean": the mean over the tokens of each sample, and the mean over the samples;
+    - "sum": the sum over the tokens of a sample, averaged over the samples;
+    - "sequence-mean": the mean over the tokens of a sample, averaged over the samples;
     - "token-mean": the mean over all tokens of the batch;
-    - "constant": the "sum" over T, the largest length.
+    - "constant": "sum" divided by T, the largest length.
+
+    Args:
+        reduction: "sum", "sequence-mean", "token-mean" or "constant".
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
     """
     prompts, group, length = mask.shape[-3:]
     each = mask.new_full((1, 1, 1), 1 / group)

@@ -241,8 +241,8 @@ class Checked:
     """Base class of integrands that check their own values, made for samples of the distribution ``q``.
 
     Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator that gets any other
-    integrand wraps it in a ``CheckedFunction`` first. ``q`` is None for a ``Return`` or a ``SetFunction`` that no
-    estimator has got yet.
+    integrand wraps it in a ``CheckedFunction`` first. ``q`` is None in a ``Return`` or a ``SetFunction`` until an
+    estimator is called with it.
     """
 
     __slots__ = ()

@@ -36,10 +36,12 @@ class GRPO(Estimator):
 
     ``g = (1/n) sum_k (1/L_k) sum_t (w_kt A_k - beta (1 - exp(-d_kt))) grad log q_t(x_kt | x_k<t)``
 
-    L is the length of a sequence; w the ratio of q and the policy that drew the samples, 0 where it has left the
-    interval from 0.8 to 1.2 in the direction of the advantage; d the log-ratio of q and a reference policy, both of
-    which a ``PolicyReturn`` holds. The penalty is the one named k3. The factor 1/L turns the gradient unless all
-    sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of ``PolicyGradient``.
+    L is the length of a sequence. w is the probability of the token under q, divided by that under the policy that
+    drew the samples. It is set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not. d is the
+    logarithm of the token's probability under q, divided by that under a reference policy. ``PolicyReturn`` holds the
+    two other policies and beta; its penalty, named k3, is here exp(-d) - 1 + d. The factor 1/L turns the gradient
+    unless all sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
+    ``PolicyGradient``.
 
     Args:
         n: number of samples in the group, at least 2.
@@ -79,7 +81,7 @@ class GRPO(Estimator):
 
     @property
     def of_tokens(self) -> PolicyGradient:
-        """The estimator that this one is on a ``TokenSequence``."""
+        """The ``PolicyGradient`` with which this estimator agrees on a ``TokenSequence``."""
         if not self.normalise:
             return DrGRPO(self.n)
         return PolicyGradient(

@@ -51,8 +51,9 @@ class Layers(Chain):
     ``log_prob`` can be called on the whole q, and ``Nested`` calls one estimator inside another. Each layer is one
     choice of a ``Chain``.
 
-    In ``rows(q, R)`` every weight has one more axis on the left, and so have the samples, behind the axes of samples:
-    ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)`` is a product that allows for it.
+    In ``rows(q, R)`` every weight has an axis of length R on its left: a matrix ``w["weight"]`` is ``[R, D, H]``, and a
+    sample z1 is ``[..., R, D]``. ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)`` is their product with and without
+    this axis.
 
     Args:
         weights: the parameters of all layers by name: tensors, or mappings of tensors.
@@ -64,8 +65,8 @@ class Layers(Chain):
 
     Raises:
         Refusal: there are fewer than two layers; the weights hold no floating-point tensor; a layer is no distribution,
-            or an integer ``Categorical``; its batch shape is not the shape of the samples before it; or ``shapes`` are
-            not the event shapes of the layers.
+            or an integer ``Categorical``; the batch shape of a layer does not fit the samples that it gets; or
+            ``shapes`` are not the event shapes of the layers.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -38,11 +38,11 @@ class MultiSample(Estimator):
     - "left-out": the mean of F over all sets without x_i, for n of at least 2;
     - "mean": not a baseline of one sample, but the mean of all c_i of baseline "none", subtracted from each of them.
 
-    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. If f is the log of the mean of
-    k importance weights, whose values are their logs, "others" at n = 1 is VIMCO. If f is the largest of k values, it
-    gives the best sample its lead over the second best, and all others 0. Needs a ``SetFunction`` and a ``Repeated``, a
-    distribution of sets; f may be a black box. Cost: n evaluations of f,
-    each of k values. A call that would make more than 20,000 sets raises ``Refusal``.
+    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. Two cases of "others": if f is
+    the log of the mean of k importance weights, whose logs are the values, and n is 1, it is VIMCO; if f is the largest
+    of k values, F(S) - b_i(S) is the lead of the best sample over the second best, and 0 for every other sample. Needs
+    a ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each
+    of k values. A call that would make more than 20,000 sets raises ``Refusal``.
 
     Args:
         n: number of sets of k samples that are drawn.
@@ -118,7 +118,7 @@ class MultiSample(Estimator):
 
         Args:
             f: the set function.
-            values: the values of the N = n k samples, each set after another one, ``[*batch, N]``.
+            values: the values of the N = n k samples, one set after another, ``[*batch, N]``.
         """
         count = values.shape[-1]
         members = _members(count, count // self.n).to(values.device)
@@ -155,10 +155,10 @@ class PKPO(MultiSample):
     ``c_i = mean over all sets S of 1[i in S] max_S f``
 
     This is ``MultiSample`` without a baseline, for any ``SetFunction``; the paper's is the largest of k rewards. The
-    N = n k samples of n sets are put together into all C(N, k) sets of k samples. ``baseline="mean"`` subtracts the
-    mean of all c_i, which makes the expected gradient 1 - 1/n times as long: 0 for N = k. Needs a ``SetFunction`` and a
-    ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of k
-    values.
+    samples of n sets, N = n k of them, are put together into all C(N, k) sets of k samples. ``baseline="mean"``
+    subtracts the mean of all c_i, which makes the expected gradient 1 - 1/n times as long: 0 for N = k. Needs a
+    ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of
+    k values.
 
     Args:
         n: number of sets of k samples that are drawn.

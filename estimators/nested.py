@@ -78,9 +78,10 @@ class Nested(Estimator):
     must serve the distribution of its layer. Cost: the product of the evaluations of f that the estimators take for one
     estimate, because the samples form a tree.
 
-    If an estimator learns, so does Nested: its state holds one for each layer whose estimator learns. But an estimator
-    that evaluates f off the support, such as REBAR, would learn through second derivatives of the estimator of the next
-    layer, which has none: at every layer but the last its state stays as ``init`` made it.
+    If an estimator learns, so does Nested: its state holds a state for each layer whose estimator learns. An estimator
+    that evaluates f off the support, such as REBAR, is an exception. It learns from second derivatives of f, and at
+    every layer but the last f is another estimator, which has no second derivatives. There its state stays as ``init``
+    made it.
 
     Args:
         outer: the estimator of the first layer: an estimator, or its text with fields behind colons, such as

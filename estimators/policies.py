@@ -51,13 +51,15 @@ class Policy(PlainFields, abc.ABC):
 
     @property
     def widest(self) -> int:
-        """The largest number of numbers that one token needs at a time: here V."""
+        """The number of elements in the largest intermediate tensor, for one token of one sequence: V."""
         return self.vocabulary
 
     def sequences(self, length: int) -> int:
-        """Return S, the number of sequences of at most T tokens: those that end at 1 to T, and those without an end.
+        """Return S, the number of different sequences of at most T tokens.
 
-        ``S = sum_{l < T} (V - 1)^(l - 1) + (V - 1)^(T - 1) V``
+        ``S = sum_{l = 1 ... T} (V - 1)^(l - 1) + (V - 1)^T``
+
+        The sum counts the sequences whose token l is the end, 0. The last term counts those of T tokens without an end.
 
         Args:
             length: T, the largest number of tokens of a sequence.
@@ -107,11 +109,11 @@ class Policy(PlainFields, abc.ABC):
 
 @dataclass(frozen=True)
 class TablePolicy(Policy):
-    """A policy with its own logits for every prompt and every beginning of a sequence: it can be any distribution.
+    """A policy with its own logits for every prompt and every beginning of a sequence.
 
-    The weight is ``logits``, ``[P, prefixes, V]``. Prefixes are the beginnings that have not ended, and there are
-    ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them. Prefix 0 is empty. Prefix i, followed by token v > 0, is prefix
-    ``i (V - 1) + v``.
+    It can represent any distribution of sequences. The weight is ``logits``, ``[P, prefixes, V]``. Prefixes are the
+    beginnings that have not ended, and there are ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them. Prefix 0 is empty.
+    Prefix i, followed by token v > 0, is prefix ``i (V - 1) + v``.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
@@ -154,13 +156,23 @@ def _of_prefixes(table: Tensor, prefix: Tensor) -> Tensor:
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
-    """Return rows of each of B tables, ``[B, rows, W]``, by their numbers, ``[B, ...]``: ``[B, ..., W]``."""
+    """Return the rows of B tables at the indices of each table, ``[B, ..., W]``.
+
+    Args:
+        table: the tables, ``[B, rows, W]``.
+        index: the numbers of the rows, ``[B, ...]``.
+    """
     flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, table.shape[-1])
     return table.gather(1, flat).reshape(*index.shape, table.shape[-1])
 
 
 def times(h: Tensor, matrix: Tensor) -> Tensor:
-    """Return the product of rows and B matrices: ``[B, ..., W]`` and ``[B, W, U]`` give ``[B, ..., U]``."""
+    """Return ``h matrix``, a product for each of B matrices, ``[B, ..., U]``.
+
+    Args:
+        h: vectors, ``[B, ..., W]``.
+        matrix: the matrices, ``[B, W, U]``.
+    """
     return (h.flatten(1, -2) @ matrix).reshape(*h.shape[:-1], matrix.shape[-1])
 
 
@@ -189,7 +201,7 @@ class RecurrentPolicy(Policy):
 
     @property
     def widest(self) -> int:
-        """The largest number of numbers that one token needs at a time: W or V."""
+        """The number of elements in the largest intermediate tensor, for one token of one sequence: W or V."""
         return max(self.width, self.vocabulary)
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:

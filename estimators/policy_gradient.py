@@ -23,13 +23,14 @@ class PolicyGradient(Estimator):
 
     ``g = sum_i sum_t share_it (rho_it A_it - beta k'(d_it)) grad log q(x_it | x_i<t)``,  x_i ~ mu
 
-    i runs over the n samples of a prompt, its group, and t over the tokens. A is the advantage, a return less a
-    baseline, and may be divided by a scale. rho is the importance weight of q against the sampler mu, and may be
-    clipped. k' is the slope of a penalty in d = log q - log ref. The share is 1/n, or what the reduction makes of it.
+    i runs over the n samples of a prompt, its group, and t over the tokens. A is the advantage: a return less a
+    baseline, which may be divided by a scale. rho is the importance weight of q against the sampler mu, and may be
+    clipped. k is a penalty, a function of d = log q - log ref, and k' its derivative. The share is 1/n, or another
+    factor that ``reduction`` chooses.
 
     Each choice has a field. With the defaults the estimator is RLOO: every baseline is made of the other samples, the
-    penalty is part of the reward, and the weight is that of the whole sequence. It is then unbiased, whatever the
-    sampler is. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a ``TokenSequence``,
+    penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are unbiased for any
+    sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a ``TokenSequence``,
     whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the greedy baseline.
 
     Args:
@@ -40,7 +41,8 @@ class PolicyGradient(Estimator):
         leave_one_out: whether the own sample is left out of the baseline.
         scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by that of
             the batch; "tokens", subtract the mean over all tokens of the batch and divide by their deviation.
-        epsilon: a small number that is added to the deviation; to the variance, its square.
+        epsilon: a small number that is added to the deviation; with ``scaling="tokens"`` its square is added to the
+            variance.
         reduction: "sum", over the tokens of a sample; "sequence-mean", their mean; "token-mean", the mean over all
             tokens of the batch; "constant", the sum over the largest length. All but the token mean are then averaged
             over the group.
@@ -50,16 +52,19 @@ class PolicyGradient(Estimator):
             and the tokens after it.
         kl_of: whose log-probabilities d has: those of the "policy" q, or, in the reward, those of the "sampler", which
             are known when the samples are drawn.
-        kl_ratio: whether a penalty in the loss is multiplied by the ratio of q and the sampler, whose slope counts too.
+        kl_ratio: whether a penalty in the loss is multiplied by the ratio of q and the sampler, and differentiated
+            together with it.
         beta: the weight of the penalty; None for that of the integrand.
         ratio: the importance weight: "none"; "token"; "sequence", the product over the sequence; "geometric", the L-th
             root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which
             also multiplies each part of the return by the product up to that part.
-        clipping: "none"; "ppo", no gradient where the ratio has left its interval in the direction of the advantage;
-            "truncate", the ratio is moved into its interval.
-        clip_low: the interval of the ratio begins at 1 - clip_low.
-        clip_high: the interval of the ratio ends at 1 + clip_high.
-        clip_dual: in PPO's clip, the largest ratio of a token with a negative advantage; None for no bound.
+        clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and the advantage is positive, or
+            the ratio is below 1 - clip_low and the advantage is not; "truncate", a ratio that is outside these limits
+            is replaced by the nearer one.
+        clip_low: the lower limit of the ratio is 1 - clip_low.
+        clip_high: the upper limit of the ratio is 1 + clip_high.
+        clip_dual: with ``clipping="ppo"``, a larger ratio has no gradient if the advantage is negative; None for no
+            bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
     Sutton & Singh 2000.
@@ -143,7 +148,7 @@ class PolicyGradient(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient: not with a deviation, nor with a clip by sign."""
+        """Whether the gradient of ``a f`` is a times that of f: not with a ``scaling``, nor with PPO's clip."""
         return self.scaling == "none" and self.clipping != "ppo"
 
     @property
@@ -186,14 +191,14 @@ class PolicyGradient(Estimator):
 
         Args:
             rewards: the rewards of the G samples of each prompt, ``[..., P, G]``.
-            logp: their log-probabilities under q, token by token, 0 after the end, ``[..., P, G, T]``.
-            log_ref: those under the reference, ``[..., P, G, T]``; None for no penalty.
-            log_mu: those under the sampler, ``[..., P, G, T]``; None if q has drawn the samples.
+            logp: log-probability of each token under q, 0 after the end, ``[..., P, G, T]``.
+            log_ref: log-probability of each token under the reference, ``[..., P, G, T]``; None for no penalty.
+            log_mu: log-probability of each token under the sampler, ``[..., P, G, T]``; None if q drew the samples.
             mask: whether each token belongs to its sequence, bool, ``[..., P, G, T]``.
             greedy: the reward of greedy decoding, ``[..., P]``, if ``needs_greedy``.
             squares: the sum over the vocabulary of the squared probabilities at each token, ``[..., P, G, T]``, if
                 ``needs_squares``.
-            beta: the integrand's weight of the penalty; a beta of the estimator's own comes before it.
+            beta: the integrand's weight of the penalty, which the estimator's own ``beta`` replaces, if it is not None.
         """
         live = mask.to(logp.dtype)
         log_ratio = torch.zeros_like(logp) if log_mu is None else logp - log_mu
@@ -284,7 +289,10 @@ class PolicyGradient(Estimator):
         return self.loss(f, q, generator, self)
 
     def loss(self, f: Integrand, q: Distribution, generator: Generator | None, who: Estimator) -> Tensor:
-        """Return what a call returns; ``who`` is the estimator that is named if the loss is differentiated twice."""
+        """Return the value, ``[*batch]``: an estimate of E f for each prompt, with the estimated gradient attached.
+
+        ``who`` is the estimator that the message names if the value is differentiated twice.
+        """
         policy = inner(q)
         assert isinstance(policy, TokenSequence)
         f = f if isinstance(f, PolicyReturn) else PolicyReturn(f, q=q)

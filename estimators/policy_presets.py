@@ -12,10 +12,10 @@ class DrGRPO(PolicyGradient):
 
     ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
 
-    The mean contains the own sample, so the expected gradient is (n - 1)/n times the exact one. The weight of samples
-    of another policy is that of the whole sequence, which keeps this factor. Trainers that take several steps for one
-    batch use ``ratio="token", clipping="ppo"``, and divide by the largest length, ``reduction="constant"``. q is a
-    ``TokenSequence``. Cost: n evaluations of f.
+    The mean contains the own sample, so the expected gradient is (n - 1)/n times the exact one. That holds for samples
+    of another policy, too, because they get the importance weight of the whole sequence. Trainers that take several
+    steps for one batch use ``ratio="token", clipping="ppo"``, and divide by the largest length,
+    ``reduction="constant"``. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
 
@@ -35,8 +35,8 @@ class DAPO(PolicyGradient):
 
     ``A_i = (r_i - mean r) / (sd r + epsilon)``
 
-    w is the ratio of q and the sampler at the token, 0 where it has left the interval from 0.8 to 1.28 in the direction
-    of the advantage. Biased: the deviation weights the prompts, and turns the gradient unless the reward has two
+    w is the ratio of q and the sampler at the token. It is set to 0 where it is above 1.28 and A is positive, or below
+    0.8 and A is not. Biased: the deviation weights the prompts, and turns the gradient unless the reward has two
     values; the number of tokens is random, and depends on the rewards. There is no penalty. Without the division by the
     deviation, ``scaling="none"``, the expected gradient tends to (n - 1)/n times the exact one over the mean length, as
     the number of sequences grows. q is a ``TokenSequence``. Cost: n evaluations of f.
@@ -68,9 +68,9 @@ class GSPO(PolicyGradient):
 
     L_i is the length of sequence i. The factor 1/L_i comes from the derivative of s_i; ``reduction="sum"`` leaves it
     out, and s_i is then a weight that is not differentiated. A is the reward less the mean of its group, over the
-    deviation of the group. s_i is 0 where it has left its interval, 1 - 0.0003 to 1 + 0.0004, in the direction of the
-    advantage. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    deviation of the group. s_i is set to 0 where it is above 1 + 0.0004 and A is positive, or below 1 - 0.0003 and A is
+    not. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a ``TokenSequence``. Cost: n evaluations
+    of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="sequence-mean", kl="none", ratio="geometric", clipping="ppo", clip_low=0.0003, clip_high=0.0004``.
@@ -122,17 +122,17 @@ class CISPO(PolicyGradient):
 
 @dataclass(frozen=True)
 class PPO(PolicyGradient):
-    """PPO's clipped loss with leave-one-out baselines, where there is no learned value function.
+    """PPO's clipped loss with leave-one-out baselines in place of a learned value function.
 
     ``g = P / (sum of all lengths) sum_i sum_t w_it A_i grad log q(x_it | x_i<t)``
 
     ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
 
-    w is the ratio of q and the sampler at the token, 0 where it has left the interval from 0.8 to 1.2 in the direction
-    of the advantage. Biased by the random number of tokens, which ``reduction="sum"`` avoids, and where the samples are
-    of another policy: w is the weight of one token and not of the sequence, and clipped. Where the ratio of a negative
-    advantage is above ``clip_dual``, the token has no gradient: 3 in verl, no bound in the paper. q is a
-    ``TokenSequence``. Cost: n evaluations of f.
+    w is the ratio of q and the sampler at the token. It is set to 0 where it is above 1.2 and A is positive, or below
+    0.8 and A is not. Biased by the random number of tokens, which ``reduction="sum"`` avoids. If the samples are of
+    another policy, it is also biased because w is clipped, and is the weight of one token and not of the sequence. A
+    token with a negative A and a w above ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none.
+    q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``reduction="token-mean", kl_of="sampler",
     ratio="token", clipping="ppo"``.
@@ -154,9 +154,8 @@ class ReMax(PolicyGradient):
 
     ``g = (1/n) sum_i (r_i - r(greedy)) grad log q(x_i)``
 
-    Unbiased: the greedy sequence is not random. If f is differentiable in a parameter of the reward, the baseline
-    passes no gradient to it. q is a ``TokenSequence``; ``SelfCritical`` serves other families. Cost: n + 1 evaluations
-    of f.
+    Unbiased: the greedy sequence is not random. If the reward has parameters of its own, the baseline passes no
+    gradient to them. q is a ``TokenSequence``; ``SelfCritical`` serves other families. Cost: n + 1 evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``n=1, baseline="greedy"``.
 
@@ -203,9 +202,9 @@ class OptimalTokenBaseline(PolicyGradient):
 
     ``W_jt = sum_{u <= t} (1 - 2 q(x_ju | x_j<u) + sum_v q(v | x_j<u)^2)``,  0 after the end of sequence j
 
-    W is the squared norm of the scores in the logits. Where no other sequence reaches token t, the baseline is 0.
-    Biased, in length and in direction: the baseline contains the own sample. ``leave_one_out=True`` leaves it out, and
-    is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+    R_it is the return of sample i from token t on. W is the squared norm of the scores in the logits. Where no other
+    sequence reaches token t, the baseline is 0. Biased, in length and in direction: the baseline contains the own
+    sample. ``leave_one_out=True`` leaves it out, and is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="optimal-token", leave_one_out=False,
     kl_per="token"``.
@@ -227,10 +226,10 @@ class ReinforcePlusPlus(PolicyGradient):
     ``g = P / (sum of all lengths) sum_i sum_t w_it (R_it - mean R) / sd R grad log q(x_it | x_i<t)``
 
     mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. The return R is
-    the reward less the penalty of the token and those after it. w is the ratio of q and the sampler at the token, 0
-    where it has left the interval from 0.8 to 1.2 in the direction of the advantage. Biased, by a random scale and in
-    direction: the mean and the deviation contain the own sample. With ``baseline="mean"`` the group's mean is
-    subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
+    the reward less the penalty of the token and those after it. w is the ratio of q and the sampler at the token. It is
+    set to 0 where it is above 1.2 and R - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random
+    scale and in direction: the mean and the deviation contain the own sample. With ``baseline="mean"`` the group's mean
+    is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
     evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,

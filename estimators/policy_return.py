@@ -29,7 +29,7 @@ class PolicyReturn(Checked):
 
     Args:
         reward: the reward, ``[..., *batch, T] -> [..., *batch]``.
-        reference: the reference policy, whose batch is the prompts of q, ``[P]``; None for no penalty.
+        reference: the reference policy, of batch shape ``[P]`` for the P prompts of q; None for no penalty.
         sampler: the policy that draws the samples of a ``PolicyGradient``, such as that of an earlier step of training,
             of batch shape ``[P]``; None for q itself.
         beta: the weight of the penalty.
@@ -88,16 +88,22 @@ class PolicyReturn(Checked):
         Args:
             rewards: the rewards, ``[..., *batch]``.
             logp: the log-probabilities of the tokens under q, without a graph, ``[..., *batch, T]``.
-            log_ref: those under the reference, ``[..., *batch, T]``; None if there is no reference.
+            log_ref: the log-probabilities under the reference, ``[..., *batch, T]``; None if there is no reference.
         """
         return rewards - self.beta * (logp - log_ref).sum(-1) if self.beta and log_ref is not None else rewards
 
     def log_ref(self, x: Tensor) -> Tensor | None:
-        """Return the log-probabilities under the reference, ``[..., *batch, T]``, of sequences x; None without one."""
+        """Return the log-probability of each token of x under the reference; None if there is no reference.
+
+        x and the result are ``[..., *batch, T]``.
+        """
         return self._log_probs(self.reference, x)
 
     def log_mu(self, x: Tensor) -> Tensor | None:
-        """Return the log-probabilities under the sampler, ``[..., *batch, T]``, of sequences x; None without one."""
+        """Return the log-probability of each token of x under the sampler; None if there is no sampler but q.
+
+        x and the result are ``[..., *batch, T]``.
+        """
         return self._log_probs(self.sampler, x)
 
     def _log_probs(self, policy: TokenSequence | None, x: Tensor) -> Tensor | None:

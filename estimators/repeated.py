@@ -1,4 +1,4 @@
-"""Sets of independent samples as one sample: the distribution behind objectives of the kind best of k."""
+"""Sets of independent samples as one sample: the distribution behind objectives such as the best of k."""
 
 from typing import ClassVar
 
@@ -64,7 +64,11 @@ class Repeated(Chain):
         return _EachOf(self)
 
     def apart(self, value: Tensor) -> Tensor:
-        """Return the samples of sets, ``[k, ..., *batch, *event]``, for sets ``[..., *batch, k, *event]``."""
+        """Return the k samples of each set along the first axis, ``[k, ..., *batch, *event]``.
+
+        Args:
+            value: sets, ``[..., *batch, k, *event]``.
+        """
         return value.movedim(value.dim() - len(self.event_shape), 0)
 
     def _together(self, samples: Tensor, sample_shape: Size) -> Tensor:

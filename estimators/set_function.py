@@ -11,7 +11,7 @@ from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand,
 
 @dataclass(frozen=True, eq=False)
 class SetFunction(Checked):
-    """A function of k samples that depends on one number for each: an integrand that shows these numbers.
+    """An integrand that computes one number for each of k samples, its value, and combines the k values.
 
     ``f(x) = F(values(x_1), ..., values(x_k))``
 

@@ -39,12 +39,12 @@ class TokenSequence(Chain):
 
     ``q(x | prompt) = prod_t pi(x_t | prompt, x_<t)``
 
-    A sample is whole numbers, ``[*batch, T]``. Token 0 is the end of a sequence; what follows it is 0 too, and has
-    probability 1. The length L of a sequence counts the 0 that ends it. A sequence of T tokens needs no end. The last
-    axis of the batch is the axis of prompts, which are numbered from 0.
+    A sample is a tensor of whole numbers, ``[*batch, T]``. Token 0 is the end of a sequence; what follows it is 0 too,
+    and has probability 1. The length L of a sequence counts the 0 that ends it. A sequence of T tokens needs no end.
+    The last axis of the batch is the axis of prompts, which are numbered from 0.
 
     q's own parameters are the weights of the policy, ``weights.NAME``. ``rows(q, R)`` has R sets of weights, and
-    computes with all of them at once. Samples of rows that share their weights are drawn with one set.
+    computes with all of them at once. If the R sets are copies of one, samples are drawn with that one alone.
 
     Args:
         weights: the weights of the policy by name, each ``[*lead, *own shape]``. The batch shape is ``[*lead, P]``.
@@ -160,7 +160,11 @@ class TokenSequence(Chain):
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
 
     def first_row(self) -> "TokenSequence":
-        """Return q with a first batch axis of length 1, if all rows along this axis share their weights; else q."""
+        """Return q with one row if all rows share their weights; else q itself.
+
+        The rows lie along the first batch axis, which has length 1 in the result. A q without rows, of batch shape
+        ``[P]``, is returned itself.
+        """
         if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
             return self
         weights = {name: w[:1] for name, w in self.weights.items()}
@@ -195,7 +199,7 @@ class TokenSequence(Chain):
 
     @property
     def mode(self) -> Tensor:
-        """Greedy decoding: the most probable token after those before it, ``[*batch, T]``.
+        """The sequence of greedy decoding, ``[*batch, T]``: each token is the most probable one after those before it.
 
         Another sequence may be more probable as a whole.
         """

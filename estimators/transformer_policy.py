@@ -52,7 +52,7 @@ class TransformerPolicy(Policy):
 
     @property
     def widest(self) -> int:
-        """The largest number of numbers that one token needs at a time: 4 W or V."""
+        """The number of elements in the largest intermediate tensor, for one token of one sequence: 4 W or V."""
         return max(4 * self.width, self.vocabulary)
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
