@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.records.lines import LineKind, Outcome
 from bench.report import curves, tables, training, words
 from bench.report.advice import candidates, sentence
+from bench.report.exponents import Exponent, exponents
 from bench.report.overview import OVERVIEW
 from bench.report.style import Style, styles
 from bench.stats.decision import Cost, Decision, decide
@@ -18,7 +19,7 @@ from bench.stats.summary import BiasVerdict, Status
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS = ("objective", "estimator", "best unbiased", "runner-up", "remarks", "biased", "exact")
+LABELS = ("sweep", "objective", "estimator", "best unbiased", "runner-up", "remarks", "biased", "exact")
 """Columns of words, whose cells may take several lines."""
 UNITS: tuple[Cost, ...] = ("evaluations", "seconds")
 SHOWN = 3
@@ -111,6 +112,7 @@ def contents(
         "overview": tables.filled(OVERVIEW, overview) if len(overview) > 1 else None,
         "header": header,
         "rows": rows,
+        "exponents": [_fitted(each) for each in exponents(table)],
         "failed": failed,
         "skipped": skipped,
         "notes": [note.partition(": ")[::2] for note in tables.NOTES],
@@ -217,6 +219,12 @@ def _rows(sections: Sequence[tables.Section]) -> tuple[list[str], list[list[Cell
     ]
     kept = [i for i in range(len(header)) if any(row[i].text not in ("", NONE) for row in body)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
+
+
+def _fitted(each: Exponent) -> tuple[str, ...]:
+    """Return a fitted exponent as texts: what was swept, the parameter, its values, and the exponent."""
+    half = max(each.high - each.exponent, 0.01)
+    return each.what, each.parameter, str(each.values), f"{each.exponent:.2f} ± {half:.2f}".replace("-", "−")
 
 
 def _order(row: Any, column: str) -> str:
