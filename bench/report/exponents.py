@@ -72,8 +72,5 @@ def _sweeps(row: Any) -> Iterator[tuple[tuple[str, str, str], str, float]]:
             rest = {key: each for key, each in held.items() if key != name}
             short = re.sub(rf"(?<=[:,]){re.escape(name)}=[^,]*,?", "", label).rstrip(":,")
             key = json.dumps([getattr(row, f"{kind}_name"), rest, other, row.dtype, row.device, row.seed], default=str)
-            yield (
-                (kind, key, name),
-                f"{short} on {other}" if kind == "estimator" else f"{other} on {short}",
-                float(value),
-            )
+            what = f"{short} on {other}" if kind == "estimator" else f"{other} on {short}"
+            yield (kind, key, name), what, float(value)
