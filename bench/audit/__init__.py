@@ -1,4 +1,4 @@
-"""The audit of a policy-gradient loss: which gradient it has on average, by which factor and angle it is off."""
+"""The audit of a policy-gradient loss: its expected gradient, compared with those that it may be meant to have."""
 
 from bench.audit.api import audit
 from bench.audit.result import Audit

@@ -38,16 +38,17 @@ def audit(
     The loss is computed on nine small policies, whose sequences can all be listed. It runs in the calling process.
 
     Args:
-        loss: a function of any of ``logp``, ``old_logp``, ``ref_logp`` and ``mask``, ``[prompts, group, length]``,
-            ``rewards``, ``[prompts, group]``, and ``tokens``, ``[prompts, group, length]``, by name. It returns one
-            number, which is minimised.
+        loss: a function that returns one number, which is minimised. It is called with the arguments that it names:
+            any of ``rewards``, ``[prompts, group]``, and ``logp``, ``old_logp``, ``ref_logp``, ``mask`` and ``tokens``,
+            ``[prompts, group, length]``. The first three of these are the log-probabilities of the tokens under the
+            policy, the policy that wrote them, and the reference.
         name: what the result calls it; by default the function's own name.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.
         vocabulary: number of tokens; token 0 ends a sequence.
         length: the largest number of tokens of a sequence.
         beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
-        samples: how many batches are sampled for each policy if there are more than 100,000.
+        samples: number of batches that are sampled for each policy, if there are more than 100,000 different ones.
 
     Raises:
         UsageError: the loss is at fault, or a policy of this size is too large.

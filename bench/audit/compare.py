@@ -18,13 +18,15 @@ NOTHING = 1e-9
 
 @dataclass(frozen=True)
 class Comparison:
-    """An expected gradient g of a loss against the gradient g* that it may be meant to have.
+    """An expected gradient g of a loss, compared with the gradient g* that it may be meant to have.
+
+    The limits are those of intervals, and None if g is exact.
 
     Args:
         scale: the component of g along g*, divided by the length of g*.
-        angle: the angle between both in degrees.
-        direction: the word for scale and angle.
-        scale_low: lower limit of the scale; None if g is exact, as for the other limits.
+        angle: the angle between g and g* in degrees.
+        direction: scale and angle in a word, such as "turned".
+        scale_low: lower limit of the scale.
         scale_high: upper limit of the scale.
         angle_low: lower limit of the angle.
         angle_high: upper limit of the angle.
@@ -40,12 +42,12 @@ class Comparison:
 
     @property
     def is_aligned(self) -> bool:
-        """Whether the direction is that of the target, within the tolerance."""
+        """Whether g points in the direction of g*, within the tolerance; its scale may differ."""
         return self.direction in (Direction.UNBIASED, Direction.SCALED)
 
 
 def compare(estimate: Estimate, target: Tensor) -> Comparison:
-    """Return scale and angle of an expected gradient against a target, ``[D]``, with limits if it was sampled."""
+    """Return the comparison of an expected gradient with a target, ``[D]``; it has limits if batches were sampled."""
     rows, norm = estimate.rows, float(target.norm())
     if rows is not None and float(rows.var(0).sum()) > (NOTHING * norm) ** 2:
         summary = Summary.from_json(measure_given(Given("loss", rows.numpy(), target.numpy()))["summary"])

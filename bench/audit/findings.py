@@ -15,8 +15,9 @@ class Point:
 
     Args:
         seed: seed of the policy.
-        distance: distance of the reference and of the older policy mu, from 0 (the policy) to 1 (another one).
-        kl: mean over the prompts of KL(pi||ref).
+        distance: distance of the reference and of the older policy mu from the policy: 0 is the policy itself, 1 an
+            unrelated one.
+        kl: KL(pi||ref) of the policy pi and the reference, averaged over the prompts.
         success: probability of reward 1 for each prompt.
     """
 
@@ -32,23 +33,24 @@ class Findings:
 
     Args:
         loss: the name of the loss.
-        takes: the arguments that it asks for.
+        takes: the names of the loss's arguments, such as ``("logp", "rewards")``.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.
         vocabulary: number of tokens.
         length: the largest number of tokens of a sequence.
         is_exact: whether the expected gradients are sums over all batches; otherwise batches were sampled.
-        batches: number of these batches.
-        is_vectorised: whether many batches were computed at once.
+        batches: number of batches that were summed or sampled for each policy.
+        is_vectorised: whether the loss could be computed for many batches at once.
         points: the policies.
-        targets: for each target that applies, by name, one comparison for each policy.
+        targets: from the name of each target that applies, such as "reward", to one comparison for each policy.
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
-        variance: for each policy, the variance of a gradient over its squared scale, relative to that of RLOO; None if
-            the scale is not positive, or a group has one sample.
-        factor: the gradient of a batch, divided by the mean of the gradients of its prompts, each alone; None if this
-            is not one number.
-        pieces: if ``factor`` is None, comparisons of the expected gradient of a batch with that mean.
+        variance: for each policy, the variance of the gradient divided by its scale, relative to the variance of RLOO;
+            None if the scale is not positive, or a group has one sample.
+        factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each alone; None if
+            the ratio is not the same number for all batches.
+        pieces: if ``factor`` is None, comparisons of the expected gradient of a batch with the mean of the gradients of
+            its prompts, one for each policy; otherwise empty.
     """
 
     loss: str

@@ -13,16 +13,16 @@ from bench.audit.policies import AuditPolicy
 class Found:
     """The expected gradients of a loss on one policy, in two parts: that of the reward, and that of the penalty.
 
-    The reward's part is the gradient where the reference is the policy itself, so that a penalty for leaving it is 0.
-    The penalty's part is the rest. If batches are sampled, RLOO on these batches, whose expected gradient is known,
-    takes noise away.
+    The reward's part is the expected gradient if the reference is the policy itself, so that a penalty for leaving the
+    reference is 0. The penalty's part is the rest. If batches are sampled, RLOO on these batches, whose expected
+    gradient is known, is a control variate.
 
     Args:
         loss: the loss.
         policy: the policy.
         group: number of samples for each prompt.
-        traits: what is known of the loss.
-        samples: how many batches are sampled if there are too many.
+        traits: whether the loss depends on the order of samples, and whether it mixes prompts.
+        samples: number of batches that are sampled, if there are too many to sum over.
     """
 
     def __init__(self, loss: Loss, policy: AuditPolicy, group: int, traits: Traits, samples: int) -> None:
@@ -42,19 +42,19 @@ class Found:
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
-        """Return the reward's part against a target of the reward, such as "reward"."""
+        """Compare the reward's part with the gradient of a target, such as "reward"."""
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 
     def of_penalty(self, name: str) -> Comparison:
-        """Return the penalty's part against minus the gradient of a divergence, such as "reverse-kl"."""
+        """Compare the penalty's part with minus the gradient of a divergence, such as "reverse-kl"."""
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
 
     def of_both(self, beta: float) -> Comparison:
-        """Return the whole gradient against that of ``E r - beta * KL(pi||ref)``."""
+        """Compare the whole expected gradient with the gradient of ``E r - beta * KL(pi||ref)``."""
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Return the reward's part, of samples that the older policy mu has written, against that of ``E r``."""
+        """Compare the reward's part, if an older policy mu writes the samples, with the gradient of ``E r``."""
         older = Batches(self.policy, self.group, self.traits, self.samples, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:
@@ -62,16 +62,18 @@ class Found:
         return compare(found, target)
 
     def in_pieces(self) -> Comparison:
-        """Return the gradient of a batch against the mean of the gradients of its prompts, each alone."""
+        """Compare the expected gradient of a batch with the mean of those of its prompts, each a batch of its own."""
         traits = Traits(self.traits.ordered, 1.0)
         one = Batches(self.policy, self.group, traits, self.samples, off_policy=False)
         return compare(self._steadied(self.whole, *self._terms(1.0)), one.estimate(self.loss.weights).mean)
 
     def variance(self, beta: float | None) -> float | None:
-        """Return the variance of a gradient over its squared scale, relative to RLOO's; None if there is no scale.
+        """Return the variance of the gradient of a batch, divided by its scale, relative to the variance of RLOO.
+
+        The result is None if the scale is not positive, or a group has one sample.
 
         Args:
-            beta: the weight of KL(pi||ref) in the target and in the rewards of RLOO.
+            beta: the weight of KL(pi||ref) in the target and in the rewards of RLOO; None for 0.
         """
         terms = self._terms(beta)
         target = self.target(*terms)
@@ -96,7 +98,11 @@ class Found:
 
 
 def fitted(found: Sequence[Found]) -> float | None:
-    """Return the weight of KL(pi||ref), relative to that of the reward, that fits best; None if none is positive."""
+    """Return the beta for which ``E r - beta * KL(pi||ref)``, times a factor, fits the gradients of a loss best.
+
+    The fit is by least squares over all policies, of which ``found`` has one entry each. The result is None if no
+    positive beta fits.
+    """
 
     def slope(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
         return float(sum(a @ b for a, b in pairs)) / float(sum(b @ b for _, b in pairs))

@@ -1,4 +1,4 @@
-"""Groups of samples: all of them, each counted as often as it comes, or the number of them if they are too many."""
+"""The groups of samples that can be drawn: how many there are, and the list of all."""
 
 import functools
 import itertools
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def number_of_groups(kinds: int, size: int, *, ordered: bool) -> int:
-    """Return how many groups of ``size`` samples there are if a sample is one of ``kinds`` sequences.
+    """Return the number of different groups of ``size`` samples, each of which is one of ``kinds`` sequences.
 
     Args:
         kinds: number of different sequences.
@@ -21,12 +21,14 @@ def number_of_groups(kinds: int, size: int, *, ordered: bool) -> int:
 
 @functools.lru_cache(4)
 def all_groups(kinds: int, size: int, *, ordered: bool) -> tuple[Tensor, Tensor]:
-    """Return every group, whole numbers ``[groups, size]``, and the log of the number of its orders, ``[groups]``.
+    """Return every group, ``[groups, size]``, and the log of the number of ways to order its samples, ``[groups]``.
+
+    A group is the whole numbers of its samples. The logs are 0 if ``ordered``.
 
     Args:
         kinds: number of different sequences, which are numbered from 0.
         size: number of samples in a group.
-        ordered: whether each order is a group of its own; otherwise the samples of a group are sorted.
+        ordered: whether each order of the samples is a group of its own; otherwise the samples of a group are sorted.
     """
     if ordered:
         index = torch.tensor([*itertools.product(range(kinds), repeat=size)])

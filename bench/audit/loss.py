@@ -33,11 +33,11 @@ SAME = 1e-5
 
 
 class Loss:
-    """A user's function that returns a loss to be minimised, with the checks of what it does.
+    """A user's function that returns a loss to be minimised, and the checks of what the function does.
 
     Args:
         function: the function. Its arguments are some of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards``
-            and ``tokens``; others need a default, which they keep.
+            and ``tokens``. Any other argument needs a default, and keeps it.
         name: what messages call it.
 
     Raises:
@@ -104,7 +104,7 @@ class Loss:
             self.is_vectorised = False
 
     def weights(self, batches: Batch) -> Tensor:
-        """Return minus the derivatives of the loss by the log-probabilities, ``[batches, prompts, group, length]``.
+        """Return minus the derivatives of the loss in the log-probabilities, ``[batches, prompts, group, length]``.
 
         Args:
             batches: the arguments of many batches, each ``[batches, ...]``.

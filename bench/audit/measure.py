@@ -28,9 +28,10 @@ class Traits:
     """What has to be known of a loss before its expected gradient is computed.
 
     Args:
-        ordered: whether the order of a group's samples matters.
-        pieces: the gradient of a batch of several prompts, divided by the mean of the gradients of its prompts, each
-            alone: 1 for a loss that averages over prompts. None if this is not one number: the loss mixes prompts.
+        ordered: whether the gradient depends on the order of a group's samples.
+        pieces: the ratio of the gradient of a batch of several prompts to the mean of the gradients of its prompts,
+            each a batch of its own: 1 for a loss that averages over prompts. None if there is no such number, because
+            the loss mixes prompts.
     """
 
     ordered: bool
@@ -52,18 +53,18 @@ class Estimate:
     rows: Tensor | None = None
 
     def minus(self, other: "Estimate") -> "Estimate":
-        """Return the expected difference to the gradients of the same batches, which has no variance of its own."""
+        """Return the difference of two estimates on the same batches; its ``variance`` is NaN."""
         rows = None if self.rows is None or other.rows is None else self.rows - other.rows
         return Estimate(self.mean - other.mean, math.nan, rows)
 
     def steadied(self, control: "Estimate", known: Tensor) -> "Estimate":
-        """Return the estimate with less noise: its rows less a multiple of a control variate of the same batches.
+        """Return the estimate with less noise, by a control variate; an exact estimate is returned itself.
 
-        ``rows - a (control - known)``,  a the coefficient of a regression
+        ``rows - a (control - known)``,  a from a regression of the rows on those of the control
 
         Args:
-            control: an estimate on the same batches.
-            known: its expectation, ``[D]``.
+            control: another estimate on the same batches.
+            known: the expectation of the control, ``[D]``.
         """
         if self.rows is None or control.rows is None:
             return self
@@ -79,10 +80,10 @@ class Batches:
 
     Args:
         policy: the policy.
-        group: samples for each prompt.
-        traits: what is known of the loss. If it does not mix prompts, a batch of one prompt stands for all batches.
-        samples: how many batches are sampled if there are more than 100,000.
-        off_policy: whether mu writes the samples.
+        group: number of samples for each prompt.
+        traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
+        samples: number of batches that are sampled, if there are more than 100,000 different ones.
+        off_policy: whether the older policy mu writes the samples, and not the policy.
     """
 
     def __init__(self, policy: AuditPolicy, group: int, traits: Traits, samples: int, *, off_policy: bool) -> None:
@@ -104,9 +105,10 @@ class Batches:
         """Return the expected gradient of a batch of all prompts.
 
         Args:
-            weigh: the weights of the log-probabilities, from batches.
-            factor: the gradient of a batch, divided by the mean of the gradients of its parts.
-            plain: whether the reference is the policy itself.
+            weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``, of
+                which the gradient is the sum of weights times scores.
+            factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each alone.
+            plain: whether the policy itself takes the place of the reference.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)
         if self.probabilities is None:
@@ -126,7 +128,16 @@ class Batches:
 
 
 def number_of_batches(sequences: int, prompts: int, group: int, traits: Traits) -> int:
-    """Return over how many batches of one prompt, or of all if the loss mixes them, an expectation is a sum."""
+    """Return the number of batches over which an exact expectation is summed.
+
+    A batch has all prompts if the loss mixes prompts, otherwise one.
+
+    Args:
+        sequences: number of different sequences.
+        prompts: number of prompts.
+        group: number of samples for each prompt.
+        traits: whether the loss depends on the order of samples, and whether it mixes prompts.
+    """
     groups = number_of_groups(sequences, group, ordered=traits.ordered)
     return groups**prompts if traits.pieces is None else groups
 
@@ -146,12 +157,15 @@ def _all_batches(
 
 
 def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
-    """Return the weights of RLOO, with importance weights for samples of another policy: an unbiased estimator.
+    """Return a function from batches to the weights of RLOO.
+
+    RLOO is unbiased for ``reward * E r - beta * KL(pi||ref)``. It uses importance weights if an older policy wrote the
+    samples.
 
     Args:
         group: number of samples for each prompt, at least 2.
-        reward: what the rewards are multiplied by.
-        beta: the weight of KL(pi||ref) in the objective.
+        reward: the factor of the rewards.
+        beta: the factor of KL(pi||ref).
     """
     unbiased = PolicyGradient(n=group)
 
@@ -163,7 +177,9 @@ def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
 
 
 def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits:
-    """Try a loss on sampled batches: check it, and find out whether it mixes prompts or depends on their order.
+    """Try a loss on sampled batches: check it, and find out whether it mixes prompts, and whether order matters.
+
+    The order is that of the samples of a group.
 
     Raises:
         UsageError: the loss is at fault, or its gradient is always 0.

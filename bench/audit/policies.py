@@ -28,12 +28,12 @@ MOST_NUMBERS = 2**24
 class AuditPolicy:
     """A policy pi with all S sequences of at most T tokens, for each of P prompts.
 
-    The reference and the older policy mu, which writes the samples of off-policy batches, lie between pi and two other
-    policies. Each prompt has parameters of its own; the size of all of them together is D.
+    The reference lies between pi and another policy, and so does the older policy mu, which writes the samples of
+    off-policy batches. Each prompt has parameters of its own; D is the number of all of them together.
 
     Args:
         seed: seed of the policy.
-        distance: distance of the reference and of mu, from 0 (pi) to 1 (another policy).
+        distance: distance of the reference and of mu from pi: 0 is pi itself, 1 an unrelated policy.
         kl: KL(pi||ref), averaged over the prompts.
         tokens: the sequences, ``[S, T]``.
         mask: whether each token belongs to its sequence, ``[S, T]``.
@@ -41,7 +41,7 @@ class AuditPolicy:
         ref_logp: log-probability of each token under the reference, ``[P, S, T]``.
         old_logp: log-probability of each token under mu, ``[P, S, T]``.
         rewards: the reward of each sequence, ``[P, S]``.
-        scores: the gradient of each entry of logp at its prompt's own parameters, ``[P, S T, D / P]``.
+        scores: the gradient of each entry of ``logp`` in the parameters of its prompt, ``[P, S T, D / P]``.
         targets: the gradients that a loss may be meant to have, by name, ``[D]`` each.
     """
 
@@ -68,13 +68,13 @@ class AuditPolicy:
         return (self.logp.sum(-1).exp() * self.rewards).sum(-1)
 
     def batch(self, index: Tensor, prompts: Sequence[int], *, off_policy: bool, plain: bool) -> Batch:
-        """Return the arguments of a loss for many batches.
+        """Return the arguments of a loss for many batches, each ``[batches, ...]``, by name.
 
         Args:
-            index: which sequences each batch has, ``[batches, prompts, group]``.
-            prompts: the prompts of every batch.
+            index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
+            prompts: the numbers of the prompts, which every batch has.
             off_policy: whether mu has written the sequences, and not pi.
-            plain: whether the reference is pi.
+            plain: whether pi itself takes the place of the reference.
         """
         rows = torch.tensor(list(prompts))[:, None]
         ref, old = self.logp if plain else self.ref_logp, self.old_logp if off_policy else self.logp
@@ -88,12 +88,14 @@ class AuditPolicy:
         }
 
     def gradients(self, weights: Tensor, index: Tensor, prompts: Sequence[int]) -> Tensor:
-        """Return the gradients of ``sum weights * logp`` at the parameters of the prompts, ``[batches, size]``.
+        """Return the gradients of ``sum weights * logp``, ``[batches, prompts * D / P]``.
+
+        They are the gradients in the parameters of the given prompts.
 
         Args:
-            weights: constants, ``[batches, prompts, group, T]``.
-            index: which sequences each batch has, ``[batches, prompts, group]``.
-            prompts: the prompts of every batch.
+            weights: the weight of each token, ``[batches, prompts, group, T]``.
+            index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
+            prompts: the numbers of the prompts, which every batch has.
         """
         T = self.tokens.shape[1]
         token = (index.unsqueeze(-1) * T + torch.arange(T)).flatten(2)
@@ -106,7 +108,7 @@ class AuditPolicy:
 
 
 def audit_policies(prompts: int, vocabulary: int, length: int, k: int) -> list[AuditPolicy]:
-    """Return the nine policies: every seed with every distance.
+    """Return the nine policies of an audit: three seeds, each at three distances from the reference.
 
     Args:
         prompts: number of prompts.

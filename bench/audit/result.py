@@ -9,16 +9,17 @@ from bench.audit.words import sentence, text
 
 @dataclass(frozen=True)
 class Audit(Findings):
-    """What an audit has found about a loss. ``str`` of it is the text that ``bench audit`` prints.
+    """What an audit has found about a loss. ``str(audit)`` is the text that ``bench audit`` prints.
 
     The fields are ``loss``, ``takes``, ``group``, ``prompts``, ``vocabulary``, ``length``, ``is_exact``, ``batches``,
     ``is_vectorised``, ``points``, ``targets``, ``beta``, ``is_fitted``, ``variance``, ``factor`` and ``pieces``.
-    ``targets`` has one comparison for each policy, with ``scale``, ``angle`` and ``direction``, by the target's name.
+    ``targets["reward"]``, for example, is a tuple of one comparison for each policy, with ``scale``, ``angle`` and
+    ``direction``.
     """
 
     @property
     def sentence(self) -> str:
-        """What the expected gradient is, in one sentence for each part of it."""
+        """What the expected gradient is, in one sentence for each of its parts, such as the penalty."""
         return sentence(self)
 
     def __str__(self) -> str:

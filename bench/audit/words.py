@@ -26,7 +26,7 @@ SMALL = 0.005
 
 
 def sentence(audit: Findings) -> str:
-    """Return what the loss's expected gradient is: one sentence for each part of it."""
+    """Return what the expected gradient of a loss is, in one sentence for each of its parts, such as the penalty."""
     out = []
     if "reward" in audit.targets:
         names = {name: label.format(k=audit.group) for name, label in REWARDS.items()}
@@ -77,14 +77,17 @@ def _turn(found: Comparisons) -> str:
 
 
 def scales(found: Comparisons) -> str:
-    """Return the least and the largest scale as text, such as ``0.71 to 0.83``, and the largest half-width, if any."""
+    """Return the least and the largest scale as text, such as ``0.71 to 0.83 ± 0.02``.
+
+    The last number is the largest half-width of an interval. Exact scales have none.
+    """
     limits = [(each.scale_low, each.scale_high) for each in found]
     halves = [(high - low) / 2 for low, high in limits if low is not None and high is not None]
     return _span([each.scale for each in found], 3) + (f" ± {max(halves):.1g}" if halves else "")
 
 
 def angles(found: Comparisons) -> str:
-    """Return the least and the largest angle as text, such as ``4 to 9``."""
+    """Return the least and the largest angle in degrees as text, such as ``4 to 9``."""
     low, high = (f"{end:.{0 if end >= 10 else 1}f}" for end in _ends([each.angle for each in found]))
     return (low if low == high else f"{low} to {high}").replace("0.0", "0")
 

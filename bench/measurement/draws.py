@@ -168,7 +168,9 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
 
 
 def slices(rows: int, elements: int, device: str) -> int:
-    """Return the number of equal calls that compute a draw: a power of two, such that each call fits into the cache.
+    """Return the number of calls, all of one size, that a draw is cut into: a power of two.
+
+    Each call is then small enough for the processor's cache.
 
     A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest tensor of one replicate in a call.
     """

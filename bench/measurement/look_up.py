@@ -22,9 +22,10 @@ Autograd = Callable[[Distribution, Integrand, Generator], tuple[Tensor, ...]]
 
 
 class LookUp:
-    """The gradients of an estimator at q's own parameters, from a table of the scores of all sequences.
+    """The gradients of an estimator in q's own parameters, from a table of the scores of all sequences.
 
-    The samples have the law of the estimator's own samples, but are other samples of it.
+    The samples are drawn from the estimator's law, but in another way: with one seed, the look-up and the estimator
+    have different samples.
 
     Args:
         estimator: an estimator with ``weights``, ``coefficients`` or ``set_coefficients``.
@@ -34,7 +35,8 @@ class LookUp:
     ``elements`` is the size of the largest tensor that is made for one estimate, besides its gradient.
 
     Raises:
-        Lost: the table would be too large, and the message says which number to lower; or there is no table.
+        Lost: the table would be too large, and the message says which number to lower; or q and f are not of a kind
+            that a table serves.
     """
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
@@ -56,9 +58,10 @@ class LookUp:
     def check(self, autograd: Autograd, generator: Generator) -> None:
         """Compare the gradients of a few calls with those of autograd, on the samples that the estimator draws.
 
-        The values of f are replaced by numbers between 0 and 1 that differ from sequence to sequence, since values that
-        agree have small gradients. They are multiples of 1/64, so that the sum of values that agree is exact, and their
-        deviation is 0. Estimates that are not finite need only be not finite in both.
+        The values of f are replaced by numbers between 0 and 1 that differ from sequence to sequence, because a
+        constant f has small gradients, which show no error. The numbers are multiples of 1/64, so that the mean of
+        equal numbers is exact, and their standard deviation is 0. Where one gradient is not finite, the other must not
+        be finite either; such gradients are not compared further.
 
         Args:
             autograd: the function that calls the estimator.
@@ -94,10 +97,10 @@ class LookUp:
 
 
 def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
-    """Return the look-up of an estimator's gradients; None if they are left to autograd.
+    """Return the look-up of an estimator's gradients; None if they have to come from autograd.
 
-    There is one if the estimator says by which numbers it multiplies scores, and q is a ``TokenSequence``, or sets of
-    its sequences, whose score table is not too large. An f with a gradient or noise of its own has none.
+    A look-up needs an estimator that says by which numbers it multiplies scores, and a q that is a ``TokenSequence``,
+    or a ``Repeated`` of one, whose score table is not too large. f must have no gradient and no noise of its own.
     """
     if estimator.needs_state or estimator.needs_costs or estimator.needs_bound or not weighs(estimator):
         return None
@@ -108,9 +111,9 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
 
 
 def too_large(objective: Objective) -> str:
-    """Return a sentence that says which number of an objective to lower for a table; empty text if none is too large.
+    """Return a sentence if the score table of an objective would be too large, else empty text.
 
-    Gradients of estimators that could be looked up then come from autograd.
+    The sentence says which parameter of the objective to lower, and that gradients come from autograd until then.
     """
     if objective.family not in (TokenSequence, Repeated):
         return ""
@@ -123,9 +126,10 @@ def too_large(objective: Objective) -> str:
 
 
 def weighs(estimator: Estimator) -> bool:
-    """Return whether an estimator has ``weights``, or coefficients, for the ``__call__`` that it has.
+    """Return whether an estimator says by which numbers its ``__call__`` multiplies scores.
 
-    An estimator of a class that has its own ``__call__``, and inherits the others, has not.
+    The methods ``weights``, ``coefficients`` and ``set_coefficients`` say so. They do not count if a class inherits
+    them and has a ``__call__`` of its own.
     """
     for each in type(estimator).__mro__:
         if "weights" in vars(each) or "set_coefficients" in vars(each):

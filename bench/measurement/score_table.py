@@ -27,17 +27,17 @@ class ScoreTable:
 
     ``score(p, x_<t, x_t) = grad log pi(x_t | p, x_<t)``
 
-    The gradient is that at q's own parameters. A parameter that has a slice for each prompt, ``[P, ...]``, has a
-    gradient in one slice alone; the table holds that slice.
+    The gradient is taken in q's own parameters. If a parameter has a slice for each prompt, ``[P, ...]``, the score of
+    a token is 0 in the slices of all other prompts, and the table holds the slice of its own prompt only.
 
-    A sequence has a number, ``p S + s``, if it is the answer s in the support of q to prompt p.
+    Sequence s of the support of q, as an answer to prompt p, has the number ``p S + s``.
 
     Args:
         q: the distribution, batch shape ``[P]``.
 
     Raises:
-        Lost: the table would take more than ``MOST_BYTES``, and the message says which number to lower; or the prompts
-            of q cannot be told apart.
+        Lost: the table would take more than ``MOST_BYTES``, and the message says which number to lower; or the weights
+            of q cannot be cut into one policy for each prompt.
     """
 
     def __init__(self, q: TokenSequence) -> None:
@@ -62,14 +62,14 @@ class ScoreTable:
         self.of_sequences = [embedding_bag(self.token, t, mode="sum", per_sample_weights=share) for t in self.of_tokens]
 
     def gradients(self, numbers: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
-        """Return sums of weighted scores at each of q's parameters, for R rows of sequences: each ``[R, *own shape]``.
+        """Return the sums of weighted scores of R rows, ``[R, *own shape]`` for each of q's parameters.
 
         ``g_r = sum_p sum_g sum_t w_rpgt score(p, x_<t, x_t)``,  x the sequence of number ``numbers[r, p, g]``
 
         Args:
             numbers: numbers of sequences, for R rows, P prompts and G samples, ``[R, P, G]``.
-            weights: the weight of each token, ``[R, P, G, T]``, those after the end of a sequence are not read; or one
-                weight for all tokens of a sequence, ``[R, P, G, 1]``.
+            weights: the weight of each token, ``[R, P, G, T]``, or of all tokens of a sequence, ``[R, P, G, 1]``.
+                Weights after the end of a sequence are not read.
         """
         of_sequence = weights[..., :1]
         if weights.shape[-1] > 1:
@@ -158,7 +158,10 @@ def _prompts(q: TokenSequence, x: Tensor) -> list[TokenSequence]:
 
 
 def size_in_bytes(q: TokenSequence, **other: int) -> int:
-    """Return the number of bytes of the score table of q, or of a q with another vocabulary, length or prompts."""
+    """Return the number of bytes of the score table of q.
+
+    ``other`` gives numbers that replace those of q: ``vocabulary``, ``length`` or ``prompts``.
+    """
     n = {"vocabulary": q.vocabulary, "length": q.length, "prompts": q.prompts} | other
     going: list[int] = [pow(n["vocabulary"] - 1, t) for t in range(n["length"] + 1)]  # beginnings, without end
     lines = sum(going[:-1]) * n["vocabulary"] + sum(going)

@@ -23,9 +23,9 @@ from estimators import (
 
 
 class Sequences:
-    """All answers of a ``TokenSequence`` to its prompts, and what an estimator reads of each of them.
+    """All answers of a ``TokenSequence`` to its prompts, and what an estimator has to know of each answer.
 
-    Answer s in the support of q, to prompt p, has the number ``p S + s``. No tensor has a graph.
+    Sequence s of the support of q, as an answer to prompt p, has the number ``p S + s``. No tensor has a graph.
 
     Args:
         estimator: an estimator with ``weights``, such as a ``PolicyGradient``, with ``coefficients`` or with
@@ -34,7 +34,8 @@ class Sequences:
         f: the integrand; for sets, a ``SetFunction``.
 
     Raises:
-        Lost: q is neither; or f has a gradient or noise of its own, so that a list of its values is not enough.
+        Lost: q is of another class, or f does not fit q or the estimator; or f has a gradient or noise of its own, so
+            that a list of its values is not enough.
     """
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
@@ -70,14 +71,14 @@ class Sequences:
         return self.f(self.x) if self.family is None else self.f.rewards(self.x)
 
     def draw(self, rows: int, generator: Generator) -> Tensor:
-        """Return the numbers of the sequences of the estimator for each row and prompt, ``[rows, P, G]``.
+        """Return the numbers of the sequences that the estimator draws, for each row and prompt, ``[rows, P, G]``.
 
-        They are its n samples, or those in its n sets, one set after the other. Each takes one uniform number, by
-        inverse transform in float64. For an estimator with ``weights``, the integrand's sampler draws if there is one,
-        for every other estimator q.
+        G is the number n of its samples, or n k for n sets of k sequences, one set after another. Each sequence takes
+        one uniform number, by inverse transform in float64. If the estimator has ``weights`` and the integrand has a
+        sampler, the sequences are the sampler's, otherwise q's.
 
         Args:
-            rows: number of rows.
+            rows: number of independent calls of the estimator.
             generator: the source of the noise.
         """
         count, prompts = getattr(self.estimator, "n", 1) * self.k, len(self.bounds)
@@ -89,7 +90,7 @@ class Sequences:
     def weights(self, numbers: Tensor) -> Tensor:
         """Return what the estimator multiplies the score of each token by, ``[rows, P, G, T]`` or ``[rows, P, G, 1]``.
 
-        ``numbers`` are those of its sequences, ``[rows, P, G]``.
+        ``numbers`` holds the numbers of the sequences that the estimator has drawn, ``[rows, P, G]``.
         """
         values = look_up(self.values, numbers)
         if self.family is None:
@@ -135,9 +136,9 @@ class Sequences:
             return _by_number(self.policy.logits(self.x).softmax(-1).square().sum(-1))
 
     def numbers(self, x: Tensor) -> Tensor:
-        """Return the numbers of the sequences in samples x of R rows of q, ``[R, P, G]``.
+        """Return the number of each sequence in x, ``[R, P, G]``.
 
-        x is ``[n, R, P, T]``, or ``[n, R, P, k, T]`` for sets.
+        x holds n samples for each of R rows of q: sequences, ``[n, R, P, T]``, or sets, ``[n, R, P, k, T]``.
         """
         x = x.movedim(-2, 1).flatten(0, 1) if isinstance(self.f, SetFunction) else x
         scales = self.policy.vocabulary ** torch.arange(x.shape[-1], device=x.device)
@@ -150,7 +151,7 @@ def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
     """Return the policy that q draws sequences from, and the number k of sequences in one sample.
 
     Raises:
-        Lost: q draws no sequences of tokens, or has more batch axes than that of the prompts.
+        Lost: q is neither a ``TokenSequence`` nor a ``Repeated`` of one, or has batch axes besides that of the prompts.
     """
     own, k = inner(q), 1
     base = own
@@ -162,7 +163,12 @@ def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
 
 
 def look_up(table: Tensor, numbers: Tensor) -> Tensor:
-    """Return the lines of a table, ``[P S, ...]``, of given numbers, ``[*]``: ``[*, ...]``."""
+    """Return the entries of a table for an array of numbers, ``[*numbers, ...]``.
+
+    Args:
+        table: one entry for each sequence, ``[P S, ...]``.
+        numbers: numbers of sequences, of any shape.
+    """
     return table.index_select(0, numbers.reshape(-1)).view(*numbers.shape, *table.shape[1:])
 
 

@@ -17,7 +17,7 @@ NODES, ENDS = 361, 9.0
 
 @dataclass(frozen=True)
 class GaussianThenCategorical(Objective):
-    """Miss of a Gaussian by a target that a category chooses: two layers, and the second depends on the first.
+    """Distance of a Gaussian from a target that a category chooses: the category depends on the Gaussian.
 
     ``f(z, c) = 1 - exp(-(z - t.c)^2)``
     ``z ~ N(mean, exp(log_scale)^2)``
@@ -26,9 +26,9 @@ class GaussianThenCategorical(Objective):
 
     The targets t divide the interval from -1 to 1 into equal parts. The gradient is taken in theta: ``mean`` and
     ``log_scale``, ``[1]`` each, of the first layer, and ``slope`` and ``bias``, ``[classes]`` each, of the second. q is
-    a ``Layers``: a sample is z and c in one vector. f is defined for every real c. Exact value: quadrature over z times
-    the sum over c. The density of z and ``exp(-(z - t_k)^2)`` are Gaussian, and so is their product, whose standard
-    deviation is below 0.71 whatever the scale: the nodes lie in this product. Bad arguments raise ``ValueError``.
+    a ``Layers`` of two layers: a sample is z and c in one vector. f is defined for every real c. Exact value:
+    quadrature over z for each category. The density of z times ``exp(-(z - t_k)^2)`` has the form of a Gaussian, of
+    standard deviation below 0.71 for any ``scale``; the nodes lie around its mean. Bad arguments raise ``ValueError``.
 
     Args:
         classes: number of categories, at least 2.

@@ -25,7 +25,7 @@ def refuse_large(q: TokenSequence) -> None:
 
 
 def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
-    """Return ``E reward - beta KL(q || reference)``, averaged over the prompts, a differentiable scalar.
+    """Return ``E reward - beta KL(q || reference)``, averaged over the prompts: a scalar, differentiable in q.
 
     Args:
         q: the policy, of batch shape ``[P]``.
@@ -57,8 +57,8 @@ def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, T
     - ``log``: ``log p``;
     - ``pass@k``: ``1 - (1 - p)^k``.
 
-    pi is the policy, ref the reference, r the reward and p the probability of a reward of 1. The last three are there
-    only if every reward is 0 or 1, the second to sixth only if f has a reference.
+    pi is the policy, ref the reference, r the reward and p the probability of a reward of 1. The functions of p are
+    left out unless every reward is 0 or 1, and everything with ref is left out if f has no reference.
 
     Args:
         q: the policy, of batch shape ``[P]``, whose weights require gradients.

@@ -45,7 +45,7 @@ WEIGHTS = 2**20
 
 @dataclass(frozen=True)
 class Verifier(Objective):
-    """Probability that a language model's answer to a prompt is right, less a penalty on its distance from another.
+    """Probability that a language model answers a prompt rightly, less a penalty on leaving a reference model.
 
     ``f(x) = r(x) - kl (log q(x) - log ref(x))``
     ``E f = P(r = 1) - kl KL(q || ref)``
@@ -57,11 +57,12 @@ class Verifier(Objective):
     ``TokenSequence``, and the gradient is taken in theta, the weights of its policy, which are random. The objective is
     maximised.
 
-    The reference policy is fixed: its weights are those of q, moved by the share ``drift`` towards other random
-    weights. So is the policy that draws the samples of estimators made for it, moved by the share ``off_policy``.
+    The reference policy ref is fixed: its weights are the first weights of q, moved by the share ``drift`` towards
+    other random weights. A third policy, the sampler, is fixed too, and moved by the share ``off_policy``. It draws the
+    samples of a ``PolicyGradient`` and of ``GRPO``; every other estimator draws from q.
 
     With k above 1, k answers to a prompt are judged together: f is 1 if any of them is right (pass@k). q is then a
-    ``Repeated``, and f a ``SetFunction``; there is no penalty and no other sampler.
+    ``Repeated``, and f a ``SetFunction``. ``kl`` and ``off_policy`` have to be 0.
 
     ``E f = 1 - (1 - P(r = 1))^k``
 
@@ -122,17 +123,17 @@ class Verifier(Objective):
 
     @property
     def sets(self) -> bool:  # type: ignore[override]
-        """Whether several answers are judged together."""
+        """Whether several answers to a prompt are judged together, as in pass@k."""
         return self.k > 1
 
     @property
     def network(self) -> Policy:
-        """The policy."""
+        """The policy, which makes logits from weights; it holds no weights."""
         return POLICIES[self.policy](self.vocabulary)
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of tokens of the longest answers that are judged together."""
+        """Largest number of tokens in one sample: ``length`` for each of the k answers."""
         return self.k * self.length
 
     def _sizes(self) -> list[int]:
@@ -209,11 +210,11 @@ class Verifier(Objective):
 
 
 def right_checksums(objective: Verifier) -> Tensor:
-    """Return which checksums are right for each prompt, boolean, ``[prompts, 97]``.
+    """Return whether each checksum is right for each prompt, boolean, ``[prompts, 97]``.
 
-    Checksums are added in an order that differs between prompts, as long as the probability of a right answer, with
-    all tokens equally probable, does not exceed the prompt's target. If every checksum exceeds it, the least probable
-    one is right: so no prompt has a probability of 0 or 1.
+    Each prompt has a target, from .01 to .9: the probability of a right answer if all tokens are equally probable.
+    Checksums are made right in turn, in an order that differs between prompts, as long as the probability does not
+    exceed the target. If each checksum alone exceeds the target, the least probable one is right.
     """
     mass = _of_checksums(objective.vocabulary, objective.length)
     ends = torch.tensor([HARDEST, EASIEST], dtype=torch.float64).logit()
