@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from bench.advice import Advice, advise
     from bench.api import Measurement, measure, measure_gradients
     from bench.expectation import Expectation
+    from bench.study import Study, load, run
 
-__all__ = ["Advice", "Expectation", "Measurement", "advise", "measure", "measure_gradients", "objectives"]
+__all__ = [
+    "Advice", "Expectation", "Measurement", "Study", "advise", "load", "measure", "measure_gradients", "objectives",
+    "run",
+]  # fmt: skip
 
 _HOME = {
     "Advice": "bench.advice",
@@ -20,7 +24,10 @@ _HOME = {
     "Measurement": "bench.api",
     "measure": "bench.api",
     "measure_gradients": "bench.api",
+    "load": "bench.study",
     "objectives": "bench.objectives",
+    "run": "bench.study",
+    "Study": "bench.study",
 }
 
 

@@ -266,8 +266,19 @@ def records_page() -> str:
     known["sums"] = {name: Entry(text) for name, text in arguments(Sums).items()}
     timing = {name: entry._replace(null="it was not timed") for name, entry in known["timing"].items()}
     every = known["moments"] | timing | known["cell"] | known["every"] | known["summary"] | known.pop("table")
+    every |= {name: renamed(every, name) for name in UNIT_NAMES.values() if name not in every}
     known["table.csv"] = {name: every[name] for name in (UNIT_NAMES.get(name, name) for name in CSV)}
+    known["table.csv"] |= {name: every[name] for name in ("estimator.FIELD", "objective.FIELD")}
     return filled(HERE / "records.md", {kind: dictionary(entries) for kind, entries in known.items()})
+
+
+def renamed(every: dict[str, Entry], name: str) -> Entry:
+    """Return the entry of a column that has another name in a table, with the names there."""
+    old = next(key for key, new in UNIT_NAMES.items() if new == name)
+    found = Entry(*every[old])
+    for key, new in UNIT_NAMES.items():
+        found = Entry(*(text.replace(f"`{key}`", f"`{new}`") for text in found))
+    return found
 
 
 def spec_page() -> str:

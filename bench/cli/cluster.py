@@ -1,7 +1,7 @@
 """The options that name a Dask cluster."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,9 +19,8 @@ def options(command: F) -> F:
     """
 
     @functools.wraps(command)
-    def run(executor: str | None, scheduler: str | None, scheduler_file: Path | None, **given: Any) -> Any:
-        given["workers"] = _where(given["workers"], executor, scheduler, scheduler_file)
-        return command(**given)
+    def run(**given: Any) -> Any:
+        return command(**placed(given))
 
     for option in (
         click.option(
@@ -44,6 +43,17 @@ def options(command: F) -> F:
     ):
         run = option(run)
     return cast(F, run)
+
+
+def placed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command with the options of a cluster replaced by what they say of ``workers``.
+
+    Raises:
+        click.UsageError: options contradict each other.
+    """
+    names = ("workers", "executor", "scheduler", "scheduler_file")
+    others = {key: value for key, value in given.items() if key not in names}
+    return {**others, "workers": _where(*(given[name] for name in names))}
 
 
 def _where(workers: int | None, executor: str | None, scheduler: str | None, file: Path | None) -> int | Dask | None:

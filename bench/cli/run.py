@@ -84,7 +84,41 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.json_option
 @options.quiet_option
 @reported()
-def command(
+def command(json: bool, quiet: bool, **given: Any) -> ExitCode:
+    """Measure every estimator on every objective.
+
+    Without arguments, this runs the default study, in less than half a minute. With only -e, the objectives come from
+    the default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
+    they failed or their code has changed: to continue after an interruption, repeat the command.
+    """
+    from bench.cli.progress import choose
+
+    named = bool(given["estimator"])
+    chosen, folder, how = asked(**given)
+    if given["max_replicates"] is not None and not any(each.precision for each in chosen) and not quiet:
+        echo("--max-replicates has no effect: without a --precision, all --replicates are measured.", err=True)
+    from bench.execution.run import Ran, run_study
+    from bench.report import Report, is_one_table
+
+    printed = []
+
+    def show(ran: Ran) -> None:
+        """Print the variances before the cells are timed, if their table has no times."""
+        shown = beside(ran.records, ran.held)
+        if not json and is_one_table(shown):
+            print_table(Report(shown), named=named, brief=True)
+            printed.append(True)
+
+    records, held = run_study(chosen, folder, choose(quiet=quiet), before_timing=show, **how)
+    fixed = len(chosen) == 1 and chosen[0].precision is None
+    if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
+        echo(note, err=True)
+    for note in [] if quiet else without_table(chosen):
+        echo(note, err=True)
+    return finish(records, folder, held, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
+
+
+def asked(
     spec: Path | None,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
@@ -98,15 +132,15 @@ def command(
     no_common_noise: bool,
     rerun: tuple[str, ...],
     fresh: bool,
-    json: bool,
-    quiet: bool,
     **given: Any,
-) -> ExitCode:
-    """Measure every estimator on every objective.
+) -> tuple["list[Spec]", Path, dict[str, Any]]:
+    """Return what the words of the command ask for: specs, study folder, and how ``run_study`` is to run them.
 
-    Without arguments, this runs the default study, in less than half a minute. With only -e, the objectives come from
-    the default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
-    they failed or their code has changed: to continue after an interruption, repeat the command.
+    The arguments are those that click makes of the words; ``given`` are keys of a spec, None where the words have none.
+
+    Raises:
+        click.UsageError: options contradict each other.
+        UsageError: a spec cannot be read, or a name or value is wrong.
     """
     again = options.reruns(rerun, fresh=fresh)
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -115,39 +149,14 @@ def command(
     overrides |= {"precision": None} if "replicates" in overrides else {}
     overrides |= {"timing": False} if no_timing else {}
     overrides |= {"common_noise": False} if no_common_noise else {}
-    from bench.cli.progress import choose
     from bench.planning.plans import studies
 
-    named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
     specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
-    if "max_replicates" in overrides and not any(each.precision for each in specs) and not quiet:
-        echo("--max-replicates has no effect: without a --precision, all --replicates are measured.", err=True)
     named_selectors = [selector for each in specs for selector in (*each.estimators, *each.objectives)]
     options.prepare_workers(named_selectors, workers, cell_timeout)
     chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]
-    from bench.execution.run import Ran, run_study
-    from bench.report import Report, is_one_table
-
-    printed = []
-
-    def show(ran: Ran) -> None:
-        """Print the variances before the cells are timed, if their table has no times."""
-        shown = beside(ran.records, ran.held)
-        if not json and is_one_table(shown):
-            print_table(Report(shown), named=named, brief=True)
-            printed.append(True)
-
-    progress = choose(quiet=quiet)
-    records, held = run_study(
-        chosen, folder, progress, workers, rerun=again, cell_timeout=cell_timeout, before_timing=show
-    )
-    fixed = len(chosen) == 1 and chosen[0].precision is None
-    if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
-        echo(note, err=True)
-    for note in [] if quiet else without_table(chosen):
-        echo(note, err=True)
-    return finish(records, folder, held, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
+    return chosen, folder, {"workers": workers, "rerun": again, "cell_timeout": cell_timeout}
 
 
 def without_table(specs: "Sequence[Spec]") -> list[str]:

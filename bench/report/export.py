@@ -48,19 +48,27 @@ def exported(records: Records, form: Format, *, checkpoints: bool = False) -> by
     held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
     if form == Format.CSV:
         return (training.data(held) if checkpoints else tables.csv(prepared(held))).encode()
-    frame = _frame(held, checkpoints=checkpoints)
+    frame = rows(held, checkpoints=checkpoints)
     if form == Format.PARQUET:
         return _parquet(frame)
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return f"{json.dumps(plain(rows), ensure_ascii=False, allow_nan=False)}\n".encode()
+    found = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return f"{json.dumps(plain(found), ensure_ascii=False, allow_nan=False)}\n".encode()
 
 
-def _frame(records: Records, *, checkpoints: bool) -> pd.DataFrame:
+def rows(records: Records, *, checkpoints: bool = False) -> pd.DataFrame:
+    """Return the rows of a study as a data frame with the columns of ``table.csv`` or ``training.csv``.
+
+    Args:
+        records: the records of the study.
+        checkpoints: whether the rows are those of training, one for each checkpoint of each run; otherwise there is one
+            for each measurement of an estimator on an objective.
+    """
     import pandas as pd
 
+    held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
     if checkpoints:
-        return pd.DataFrame(list(training.rows(records)), columns=list(training.COLUMNS))
-    return tables.columns(prepared(records))
+        return pd.DataFrame(list(training.rows(held)), columns=list(training.COLUMNS))
+    return tables.columns(prepared(held))
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -13,6 +13,7 @@ from bench.report import words
 from bench.report.advice import candidates, sentence
 from bench.report.aligned import escaped, latex_table, markdown_table
 from bench.report.cost import UNITS
+from bench.report.fields import fields
 from bench.report.frame import WHOLE, each
 from bench.report.layout import Rows, broken, fitting
 from bench.report.overview import OVERVIEW, row_of
@@ -36,6 +37,7 @@ CSV = (
     "latency_seconds_low", "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
 )  # fmt: skip
 UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")}
+UNIT_NAMES |= {f"angle{end}": f"angle_degrees{end}" for end in ("", "_low", "_high")}
 UNIT_NAMES |= {"unit": "variance_times_cost_unit", "learned": "learned_and_frozen"}
 """CSV names of columns whose names say less in the frame. The unit of ``cost`` is the time to sample and evaluate f."""
 INTEGERS = (
@@ -225,10 +227,14 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 def columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of ``table.csv`` with their names there; whole numbers stay whole where others are missing.
 
+    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``.
+
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
+    import pandas as pd
+
     chosen = table[list(CSV)].astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
-    return chosen.rename(columns=UNIT_NAMES)
+    return pd.concat([chosen.rename(columns=UNIT_NAMES), fields(table)], axis=1)
 
 
 def csv(table: pd.DataFrame) -> str:

@@ -9,9 +9,11 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.records.lines import LineKind
 from bench.records.text import described
 
 if TYPE_CHECKING:
@@ -96,16 +98,51 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
 
 
 def _drawn(drawing: Callable[[], Figure | None], key: str, formats: Sequence[str]) -> list[bytes | str | None]:
+    with _look():
+        figure = _settled(drawing)
+        return [None if figure is None else _rendered(figure, suffix, key) for suffix in formats]
+
+
+def plotted(name: str, records: Sequence[Mapping[str, Any]], cost: str = "evaluations") -> Figure | None:
+    """Return a figure of a study as its report draws it; None if the records have no data for it.
+
+    Args:
+        name: one of ``NAMES`` or of ``TRAINING``.
+        records: the records of the study.
+        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+    """
+    from bench.report.curves import problems
+    from bench.report.figures.training import curves, pictures, variances
+    from bench.report.prepared import prepared
+
+    trained = [record for record in records if record["kind"] == LineKind.TRAINING]
+    measured = [record for record in records if record["kind"] != LineKind.TRAINING]
+    with _look():
+        if name in TRAINING:
+            drawing = (curves, variances, pictures)[TRAINING.index(name)]
+            return _settled(lambda: drawing(problems(trained))) if trained else None
+        return _settled(lambda: draw(name, prepared(measured, cost))) if measured else None
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    """Give figures that are made inside the block the look of a report."""
     from matplotlib import rc_context
 
-    from bench.report.figures.panels import LOOK, settle
+    from bench.report.figures.panels import LOOK
 
     with rc_context(LOOK), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks, and of labels without end
-        figure = drawing()
-        if figure is not None and figure.get_constrained_layout():
-            settle(figure)
-        return [None if figure is None else _rendered(figure, suffix, key) for suffix in formats]
+        yield
+
+
+def _settled(drawing: Callable[[], Figure | None]) -> Figure | None:
+    from bench.report.figures.panels import settle
+
+    figure = drawing()
+    if figure is not None and figure.get_constrained_layout():
+        settle(figure)
+    return figure
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:

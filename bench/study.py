@@ -1,0 +1,188 @@
+"""A study in Python: ``bench.load`` reads study folders, ``bench.run`` measures, and both return a ``Study``.
+
+To load a study and to read its numbers takes no torch.
+"""
+
+from __future__ import annotations
+
+import gc
+import shlex
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.planning.catalogue import did_you_mean
+from bench.planning.selectors import UsageError
+from bench.records import merge, store
+from bench.records.lines import LineKind, Record
+from bench.report import export, figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bench.planning.spec import Spec
+
+
+class Study:
+    """The records of a study as data frames and figures.
+
+    ``bench.load`` and ``bench.run`` make it.
+
+    Args:
+        records: the records, each a dictionary; their long sums need not be there.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = list(records)
+
+    def frame(self, *, training: bool | None = None) -> pd.DataFrame:
+        """Return the study as a tidy data frame, with the columns of ``bench export``.
+
+        A row is one measurement of an estimator on an objective. Every field of the estimators and objectives has a
+        column, such as ``estimator.temperature`` or ``objective.dim``, also if it has its default. A number that does
+        not exist is missing. The page "Tables and records" of the documentation explains all columns.
+
+        Args:
+            training: True for a row per checkpoint of each training run, in place of the measurements. None is True if
+                the study holds nothing but training.
+        """
+        return export.rows(self.records, checkpoints=self._trained == {True} if training is None else training)
+
+    def plot(self, name: str, *, cost: Literal["evaluations", "seconds"] = "evaluations") -> Figure:
+        """Return a figure of the report, to be shown, changed or saved with ``savefig``.
+
+        Args:
+            name: the name of its file without the ending, such as "heatmap", "variance-n" or "training".
+            cost: the unit in which an estimate is paid for.
+
+        Raises:
+            ValueError: there is no such figure, or the study has no data for it.
+        """
+        known = (*figures.NAMES, *figures.TRAINING)
+        if name not in known:
+            hint = did_you_mean(name, known) or f" Choose from {', '.join(known)}."
+            raise ValueError(f"There is no figure {name!r}.{hint}")
+        figure = figures.plotted(name, self.records, cost)
+        if figure is None:
+            raise ValueError(f"This study has no data for the figure {name!r}.")
+        return figure
+
+    @property
+    def _trained(self) -> set[bool]:
+        return {record["kind"] == LineKind.TRAINING for record in self.records}
+
+    def __repr__(self) -> str:
+        def count(key: str) -> str:
+            number = len({record[key] for record in self.records if key in record})
+            return f"{number:,} {key}{'s' * (number != 1)}"
+
+        return f"Study({', '.join(map(count, ('run', 'estimator', 'objective')))})"
+
+
+def load(*folders: str | PathLike[str]) -> Study:
+    """Return the study in one or several study folders, made by ``bench run`` or ``bench train``. Needs no torch.
+
+    If several folders hold one measurement, a result that did not fail is preferred; otherwise that of the first folder
+    counts.
+
+    Args:
+        folders: the study folders, or their ``records.jsonl``.
+
+    Raises:
+        ValueError: no folder was given, or one holds no records.
+        bench.records.lines.Damaged: the records cannot be read.
+    """
+    if not folders:
+        raise ValueError("load needs a study folder, as in bench.load('results/default').")
+    paths = [path.parent if path.name == store.LINES else path for path in map(Path, folders)]
+    for path in paths:
+        if not (path / store.LINES).is_file():
+            raise ValueError(f"There are no records in {str(path)!r}. Give a folder that `bench run` has written.")
+    try:
+        return Study(merge.together(paths) if len(paths) > 1 else store.read(paths[0], lean=True))
+    finally:
+        gc.unfreeze()
+
+
+def run(
+    spec: str | PathLike[str] | Sequence[str] | Mapping[str, Any],
+    *,
+    out: str | PathLike[str] | None = None,
+    workers: int | None = 1,
+    progress: bool = False,
+    **settings: Any,
+) -> Study:
+    """Measure what a spec asks for, and return it as a study.
+
+    The study folder keeps the records: what it holds already is not measured again, unless it failed or its code has
+    changed. ``bench report`` makes the tables and figures of the folder.
+
+    Args:
+        spec: the path of a ``spec.toml`` or of a study folder; the words of the command ``bench run`` after its name,
+            as a text or a list; or a dictionary with the keys of a spec, whose paths start at the working folder.
+        out: the study folder; by default that of the command, ``results/NAME``.
+        workers: number of processes that measure; None for as many as pay off. Not used if ``spec`` are words. Code of
+            your own always runs in a process of its own.
+        progress: whether to write progress to stderr.
+        settings: keys of a spec that replace those of ``spec``, such as ``replicates=2000`` or ``seed=1``.
+
+    Raises:
+        ValueError: the spec cannot be read, or a name or value is wrong.
+        bench.planning.selectors.NothingFits: no estimator fits its objective.
+        bench.records.lines.Damaged: the study folder cannot be read.
+    """
+    from bench.cli.progress import choose
+    from bench.execution.run import run_study
+    from bench.planning.user_code import contained
+
+    with contained():
+        specs, folder, how = _asked(spec, None if out is None else Path(out), settings, workers)
+        try:
+            return Study(run_study(specs, folder, choose(quiet=not progress), **how).records)
+        finally:
+            gc.unfreeze()
+
+
+def _asked(
+    spec: Any, out: Path | None, settings: Mapping[str, Any], workers: int | None
+) -> tuple[list[Spec], Path, dict[str, Any]]:
+    """Return the specs, the study folder, and how ``run_study`` is to run them."""
+    from bench.planning.plans import studies
+    from bench.planning.spec import Spec
+
+    how = {"workers": workers}
+    if isinstance(spec, Mapping):
+        given = Spec.placed({**spec, **settings}, Path())
+        return [given.on_device()], out or Path("results") / given.name, how
+    if isinstance(spec, PathLike) or (isinstance(spec, str) and Path(spec).exists()):
+        specs, folder = studies(Path(spec), out=out, **settings)
+        return [each.on_device() for each in specs], folder, how
+    if not isinstance(spec, Sequence):
+        raise UsageError(f"A spec is a path, words of `bench run` or a dictionary (got {type(spec).__name__}).")
+    try:
+        words = shlex.split(spec) if isinstance(spec, str) else [str(word) for word in spec]
+    except ValueError:
+        raise UsageError(f"A quotation mark lacks its partner in {spec!r}.") from None
+    return _of_words(words, out, settings)
+
+
+def _of_words(
+    words: list[str], out: Path | None, settings: Mapping[str, Any]
+) -> tuple[list[Spec], Path, dict[str, Any]]:
+    """Return what the words of the command ask for."""
+    import click
+
+    from bench.cli import cluster
+    from bench.cli.errors import CommandError
+    from bench.cli.run import asked, command
+
+    try:
+        given = command.make_context("bench.run", words).params
+        del given["json"], given["quiet"]
+        given |= settings if out is None else {**settings, "out": out}
+        return asked(**cluster.placed(given))
+    except (click.ClickException, CommandError) as error:
+        said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        raise UsageError(said) from None
