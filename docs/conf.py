@@ -14,7 +14,8 @@ project = html_title = "stochgrad-bench"
 author = copyright = "The stochgrad-bench authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/*.md", "results/*/*.md", "bench/**/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = ["README.md", "docs/*.md", "results/**/*.md", "bench/**/README.md", "CONTRIBUTING.md"]
+include_patterns += ["CHANGELOG.md"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!bench|estimators).*"),  # other packages, whose sites are not at hand
