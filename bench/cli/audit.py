@@ -53,8 +53,9 @@ def command(
 ) -> None:
     """Compare a policy-gradient loss with the gradients that it may be meant to have.
 
-    LOSS is a function of any of these arguments, by name: logp, old_logp, ref_logp and mask, [prompts, group, length],
-    rewards, [prompts, group], and tokens, [prompts, group, length]. It returns one number, which is minimised.
+    LOSS names a function in a file, such as mine.py::loss. It returns one number, which is minimised, and is called
+    with the arguments that it names: any of logp, old_logp, ref_logp, mask and tokens, [prompts, group, length], and
+    rewards, [prompts, group].
 
     Its expected gradient is computed on nine small language models, whose texts can all be listed: exactly, unless
     there are too many groups of samples. It is compared in scale and angle with the gradients of the expected reward,

@@ -160,7 +160,7 @@ def asked(
 
 
 def without_table(specs: "Sequence[Spec]") -> list[str]:
-    """Return a sentence for each objective whose gradients would be looked up if one of its numbers were lower."""
+    """Return a sentence for each objective whose score table is too large: which of its parameters to lower."""
     from bench.measurement.look_up import too_large, weighs
 
     found = list[str]()

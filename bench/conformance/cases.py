@@ -146,7 +146,7 @@ def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
-    """Return a reward with a penalty, whose samples are from another policy than q: both policies have no gradient."""
+    """Return a reward with a penalty towards a reference policy, and with a sampler: two fixed policies beside q."""
     like = next(iter(parameters(q).values()))
 
     def policy(shift: float) -> TokenSequence:

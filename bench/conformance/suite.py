@@ -362,8 +362,8 @@ class Conformance:
     def test_batch_elements_do_not_touch(self) -> None:
         """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
 
-        If the estimator declares ``couples_batch = True``, at least one case must show such a change, with samples of q
-        itself: those of another distribution do not change.
+        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. The
+        samples are then drawn from q itself, because the samples of a fixed policy would not change with theta.
         """
         wanted = "a batch and noise that does not depend on q"
         trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)

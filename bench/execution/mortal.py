@@ -1,7 +1,7 @@
-"""The process from which workers are forked imports this module first, and then ends with its command, at once.
+"""An import that makes the process from which workers are forked end at once when its command ends.
 
-To import torch takes it seconds, in which it would not notice that the command has been killed. To import this module
-is the only way to run something there.
+The process imports this module before torch, because the import of torch takes seconds, in which the process would not
+notice that the command has been killed. Only an imported module can run code in that process.
 """
 
 from bench.execution.beginning import end_with_command

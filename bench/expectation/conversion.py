@@ -138,10 +138,10 @@ def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def unify(q: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Convert the floating-point tensors that a distribution holds to one dtype and device, also of those inside it.
+    """Convert the floating-point tensors of a distribution, and of those inside it, to one dtype and device.
 
-    A distribution may hold tensors that never meet in an operation until it is sampled, such as the mean and the
-    covariance of a ``MultivariateNormal``, or weights in a mapping.
+    The distribution is changed in place. A distribution may hold tensors that never meet in an operation until it is
+    sampled, such as the mean and the covariance of a ``MultivariateNormal``, or weights in a mapping.
     """
     for name, value in vars(q).items():
         vars(q)[name] = _unified(value, dtype, device)

@@ -136,7 +136,10 @@ def served(facts: Mapping[str, Any]) -> list[str]:
 
 
 def own_defaults(kind: Kind, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the default of each field of an entry, by name; of a preset, only those that its base has not.
+    """Return the default of each field of a catalogue entry, by the name of the field.
+
+    For a preset, a class derived from another entry, only defaults that differ from those of the other entry are
+    returned.
 
     Args:
         kind: whether the entry is an estimator or an objective.

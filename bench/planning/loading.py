@@ -175,8 +175,8 @@ def load_function(text: str) -> Callable[..., Any]:
     """Return the function that a text such as ``mine.py::loss`` names: a path and a name in the file.
 
     Raises:
-        UsageError: the text has another form, there is no such file, or nothing in it that can be called by the name.
-        Forbidden: no code of users is to be imported.
+        UsageError: the text has another form, there is no such file, or the file has no function of that name.
+        Forbidden: the user has forbidden to import code of users.
     """
     path, _, name = text.partition("::")
     if not path.endswith(".py") or not name:

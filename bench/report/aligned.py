@@ -17,9 +17,9 @@ ESCAPES = str.maketrans(SPECIAL)
 
 
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
-    """Return a table of Markdown as GitHub reads it; its cells hold no bar that is not escaped.
+    """Return a table of Markdown, in GitHub's form. A bar in the text of a cell has to be escaped already.
 
-    ``left`` are the names of the columns that are aligned left; all others are aligned right.
+    ``left`` holds the names of the columns that are aligned left; all others are aligned right.
     """
     (head,), rows = _aligned([header], body, [name in left for name in header])
     rule = "|".join("-" * (len(cell) + 2) for cell in head)
@@ -27,9 +27,9 @@ def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> 
 
 
 def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
-    """Return a table of LaTeX for a document that loads the package booktabs. The texts of the cells are escaped.
+    """Return a table of LaTeX for a document that loads the package booktabs. The texts of the cells are escaped here.
 
-    ``left`` are the names of the columns that are aligned left; all others are aligned right.
+    ``left`` holds the names of the columns that are aligned left; all others are aligned right.
     """
     (head,), rows = _aligned([header], body, [name in left for name in header])
     first, *rest = (f" {' & '.join(map(escaped, row))} \\\\" for row in (head, *rows))
@@ -41,7 +41,7 @@ def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str
 def plain_table(header: Sequence[str], body: Rows) -> str:
     """Return a table with two spaces between its columns, all of which are aligned left. Cells may have several lines.
 
-    A line of dashes is below the header.
+    There is a line of dashes below the header.
     """
     head, *parts = ([*zip_longest(*map(str.splitlines, row), fillvalue="")] for row in (header, *body))
     names, rows = _aligned(head, [line for part in parts for line in part], [True] * len(header))
@@ -50,7 +50,7 @@ def plain_table(header: Sequence[str], body: Rows) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as LaTeX that shows it."""
+    """Return a text with its special characters escaped, so that LaTeX prints it as it is."""
     return text.translate(ESCAPES)
 
 

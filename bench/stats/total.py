@@ -73,7 +73,7 @@ class Total:
     def exactly_known(self, reference: Reference | None) -> bool:
         """Return whether neither the run nor the measured gradient that it is compared with has noise.
 
-        A deterministic estimator that is compared with a noisy reference has errors in its bias, like any other.
+        The bias of a deterministic estimator has noise if the reference has noise.
         """
         noisy = reference is not None and reference.variance > 0
         return self.constant and not (self.deterministic and noisy)
