@@ -327,6 +327,7 @@ def measure_gradients(
     replicates: int = 10_000,
     seed: int = 0,
     evaluations: float = 1.0,
+    unbiased: bool = False,
 ) -> Measurement:
     """Measure the bias and the variance of gradients that were made elsewhere, such as in JAX or in a training run.
 
@@ -345,6 +346,7 @@ def measure_gradients(
             the gradients are given.
         seed: root of the seeds that a function gets.
         evaluations: evaluations of f that one gradient took; they count where variance times cost is compared.
+        unbiased: whether the gradients are declared unbiased, so that a bias is called a fault.
 
     Raises:
         ValueError: the gradients or the exact gradient have the wrong shape or dtype, or are not finite.
@@ -352,7 +354,7 @@ def measure_gradients(
     given, target = (_array(value) for value in (gradients, exact))
     settings = Settings(replicates, seed)
     found = Given(
-        name, given, target, problem, replicates=settings.replicates, seed=settings.seed, evaluations=evaluations
+        name, given, target, problem, settings.replicates, settings.seed, evaluations=evaluations, unbiased=unbiased
     )
     with single_thread():
         return Measurement(None, measure_given(found))

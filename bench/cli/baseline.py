@@ -78,7 +78,7 @@ def show(name: str, json: bool) -> None:
 @options.selectors
 @options.data_dir
 @options.no_plugins
-@options.folder("--from", "study", help="Use the records of a study; measure nothing.")
+@options.folder("--from", "study", help="Use the records of a study, also of given gradients; measure nothing.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
 @options.replicates(type=options.Count(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
 @options.seed(help="Seed of all noise [the spec's].")
@@ -174,6 +174,7 @@ def _measured(
 @options.selectors
 @options.data_dir
 @options.no_plugins
+@options.folder("--from", "study", help="The study with the new gradients, if the baseline is one of given gradients.")
 @options.speed_option
 @options.cell_timeout
 @fresh_option
@@ -181,6 +182,7 @@ def _measured(
 @reported()
 def promote(
     name: str,
+    study: Path | None,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
     speed: bool,
@@ -191,12 +193,18 @@ def promote(
     """Measure cells again, accept the results, and print the changes.
 
     Without -e and -o, every cell of the baseline is measured, and cells that no longer exist are dropped. With them,
-    only the selected cells are measured, new ones too; all other cells stay as they are.
+    only the selected cells are measured, new ones too; all other cells stay as they are. A baseline of given gradients
+    is renewed by those in the study --from.
     """
     from bench.cli.progress import choose
     from bench.gate.baseline import path_of, read, selectors
 
     old, path = read(name), path_of(name)
+    measuring = (estimator, objective, speed, fresh, cell_timeout)
+    if options.reads_given(name, given=old.given, study=study, measuring=measuring):
+        from bench.gate.save import promote_given
+
+        return _keep(name, promote_given(old, study), old)  # type: ignore[arg-type]
     folder = path.parent
     options.prepare_workers((s for entry in old.cells for s in selectors(entry, folder)), cell_timeout=cell_timeout)
     from bench.execution.pool import Pool

@@ -1,10 +1,12 @@
 """The command ``bench check``."""
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +14,10 @@ from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 from bench.cli.terminal import echo, echo_json
 from bench.records.files import LOST, make_folder, output
+
+if TYPE_CHECKING:
+    from bench.gate.baseline import Baseline
+    from bench.gate.words import Printer
 
 
 @click.command(
@@ -24,7 +30,8 @@ from bench.records.files import LOST, make_folder, output
     "Examples:\n"
     "  bench check --baseline ci\n"
     "  bench check --baseline ci -e rloo:n=4\n"
-    "  bench check --baseline ci --explain 'rloo:n=4 on gaussian-quadratic'",
+    "  bench check --baseline ci --explain 'rloo:n=4 on gaussian-quadratic'\n"
+    "  bench check --baseline policy --from results/policy",
 )
 @click.option(
     "--baseline",
@@ -36,6 +43,7 @@ from bench.records.files import LOST, make_folder, output
 @options.selectors
 @options.data_dir
 @options.no_plugins
+@options.folder("--from", "study", help="The study with the new gradients, if the baseline is one of given gradients.")
 @options.budget(help="Replicates of the first stage: quick 1000, full 10000.")
 @options.replicates(help="Replicates of the first stage [a tenth of the baseline's].")
 @options.seed(help="Seed of the first stage [the baseline's].")
@@ -64,6 +72,7 @@ def command(
     baseline: str,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
+    study: Path | None,
     budget: str | None,
     replicates: int | None,
     dtype: str | None,
@@ -80,12 +89,12 @@ def command(
 
     An estimator is worse if its variance has grown, if it is declared unbiased and has become biased, or if it
     evaluates f more often. Cells whose samples equal the baseline's pass at once. All other cells are tested in such a
-    way that false alarms are very rare. With -e and -o, only the selected cells are checked.
+    way that false alarms are very rare. With -e and -o, only the selected cells are checked. Gradients that were made
+    elsewhere are not measured here: a study of `bench measure` has them.
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")
-    from bench.cli.progress import choose
-    from bench.gate.baseline import path_of, read, selectors
+    from bench.gate.baseline import read
 
     for path in filter(None, (markdown, junit)):
         _check_writable(path)
@@ -96,22 +105,12 @@ def command(
             "compared. Leave --dtype out, or save another baseline with this dtype.",
             ExitCode.NOTHING,
         )
-    folder = path_of(baseline).parent
-    options.prepare_workers((s for entry in found.cells for s in selectors(entry, folder)), cell_timeout=cell_timeout)
-    from bench.execution.pool import Pool
-    from bench.execution.rehearsal import rehearse
-    from bench.gate.select import named, select
-    from bench.gate.stages import Options, check
-    from bench.gate.words import Printer
-
-    first = options.BUDGETS[budget][1] if budget else replicates
-    how = Options(replicates=first, speed=speed or "off", **given)  # type: ignore[arg-type]
-    with Pool(cell_timeout=cell_timeout) as pool:
-        broken = rehearse(pool, named(found, folder, estimator, objective))
-        selection = select(found, folder, estimator, objective, broken)
-        if explain:
-            selection = selection.only(explain)
-        printer = Printer(baseline, found, check(found, selection, how, choose(quiet=quiet), pool))
+    how = dict[str, Any](replicates=options.BUDGETS[budget][1] if budget else replicates, speed=speed or "off", **given)
+    measuring = (estimator, objective, budget, replicates, dtype, speed, cell_timeout, given["seed"], given["device"])
+    if options.reads_given(baseline, given=found.given, study=study, measuring=(*measuring, given["remeasure"])):
+        printer = _given(baseline, found, explain, how | {"study": study})
+    else:
+        printer = _measured(baseline, found, estimator, objective, explain, how, cell_timeout=cell_timeout, quiet=quiet)
     if json:
         echo_json(printer.json())
     else:
@@ -121,6 +120,48 @@ def command(
             echo(line, err=True)
     written = [_write(path, text) for path, text in ((markdown, printer.markdown), (junit, printer.junit)) if path]
     return printer.report.exit_code or max(written, default=ExitCode.FINE)
+
+
+def _given(name: str, baseline: Baseline, explain: str | None, how: dict[str, Any]) -> Printer:
+    """Check given gradients, and return the report."""
+    from bench.gate import given
+    from bench.gate.stages import Options
+    from bench.gate.words import Printer
+
+    return Printer(name, baseline, given.check(baseline, how["study"], Options(**how), explain))
+
+
+def _measured(
+    name: str,
+    baseline: Baseline,
+    estimator: tuple[str, ...],
+    objective: tuple[str, ...],
+    explain: str | None,
+    how: dict[str, Any],
+    *,
+    cell_timeout: float | None,
+    quiet: bool,
+) -> Printer:
+    """Measure and check the cells of a baseline, and return the report."""
+    from bench.cli.progress import choose
+    from bench.gate.baseline import path_of, selectors
+
+    folder = path_of(name).parent
+    options.prepare_workers(
+        (s for entry in baseline.cells for s in selectors(entry, folder)), cell_timeout=cell_timeout
+    )
+    from bench.execution.pool import Pool
+    from bench.execution.rehearsal import rehearse
+    from bench.gate.select import named, select
+    from bench.gate.stages import Options, check
+    from bench.gate.words import Printer
+
+    with Pool(cell_timeout=cell_timeout) as pool:
+        broken = rehearse(pool, named(baseline, folder, estimator, objective))
+        selection = select(baseline, folder, estimator, objective, broken)
+        if explain:
+            selection = selection.only(explain)
+        return Printer(name, baseline, check(baseline, selection, Options(**how), choose(quiet=quiet), pool))
 
 
 def _check_writable(path: Path) -> None:

@@ -33,6 +33,7 @@ from bench.cli.output import finish, print_json, print_table
     metavar="N",
     help="Evaluations of f that one gradient took [1].",
 )
+@click.option("--unbiased", is_flag=True, help="Declare them unbiased: `bench check` then fails for a bias.")
 @options.out(help="A study folder for the records and the report [nothing is written].")
 @options.json_option
 @options.quiet_option
@@ -42,6 +43,7 @@ def command(
     exact: Path | None,
     problem: str,
     evaluations: float,
+    unbiased: bool,
     out: Path | None,
     json: bool,
     quiet: bool,
@@ -63,7 +65,7 @@ def command(
     target = None if exact is None else read(exact)
     with single_thread():
         records = [
-            measure_given(Given(name, read(path), target, problem, evaluations=evaluations))
+            measure_given(Given(name, read(path), target, problem, evaluations=evaluations, unbiased=unbiased))
             for name, path in zip(names, gradients, strict=True)
         ]
     for record in records[1:]:

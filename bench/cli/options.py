@@ -15,7 +15,7 @@ from bench.execution.cluster.address import Dask
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
 from bench.planning.plugins import ALLOWED
-from bench.planning.selectors import Selector
+from bench.planning.selectors import Selector, UsageError
 from bench.planning.settings import MOST
 from bench.records.lines import USUAL, Rerun
 
@@ -290,3 +290,30 @@ fresh_option = click.option(
     "--fresh", is_flag=True, help="Do all work again, whatever the study folder holds: --rerun all."
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Write neither progress nor notes to stderr.")
+
+
+# given gradients
+
+
+def reads_given(name: str, *, given: bool, study: Path | None, measuring: Iterable[Any]) -> bool:
+    """Return whether a command takes gradients that were made elsewhere from a study, and measures nothing.
+
+    Args:
+        name: the baseline's name.
+        given: whether the baseline, the file of accepted statistics, holds given gradients.
+        study: the study folder with the new gradients; None if there is none.
+        measuring: the values of the options that say what is measured and how.
+
+    Raises:
+        UsageError: the baseline needs a study, or an option of measuring is given beside the study.
+    """
+    if study is None and not given:
+        return False
+    if study is None:
+        raise UsageError(
+            f"Baseline {name} holds gradients that were made elsewhere. Measure the new ones with `bench measure "
+            "--gradients FILE.npy --out FOLDER`, and add --from FOLDER."
+        )
+    if any(value is not False and value not in (None, ()) for value in measuring):
+        raise UsageError("--from takes a study as it is: leave out the selectors and the options of measuring.")
+    return True

@@ -26,9 +26,9 @@ from bench.stats.gate import ALPHA_BIAS, GateCell, is_heavy, smallest_bias
 from bench.stats.quantiles import normal_quantile
 from bench.stats.summary import renamed
 
-SCHEMA = 3
-"""Version of the file's format; a newer version is refused. Version 2 calls the scale ``gain``, version 1 lacks it, and
-the numbers of evaluations, too."""
+SCHEMA = 4
+"""Version of the file's format; a newer version is refused. Version 3 lacks given gradients, version 2
+calls the scale ``gain``, version 1 lacks it, and the numbers of evaluations, too."""
 FOLDER = Path("results") / "baselines"
 """The folder of the baselines, relative to the root of a repository."""
 BIASED = 1e-6
@@ -230,12 +230,14 @@ class Baseline(_Plain):
 
     The cells (an estimator on an objective each) are sorted by objective and estimator.
 
-    ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured.
+    ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured. ``given``
+    tells whether the gradients were made elsewhere; then an entry has names in place of selectors.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
     environment: dict[Text, Text | None]
     cells: tuple[Entry, ...]
+    given: bool = False
 
     def entry(self, cell: str) -> Entry | None:
         """Return the entry of the cell with the id ``cell``; None if the baseline has no such entry.
@@ -252,21 +254,23 @@ class Baseline(_Plain):
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
+        head |= {"given": True} if self.given else {}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
         kept = (cell.model_dump(exclude_unset=True) for cell in self.cells)
         cells = ",\n".join(f"    {json.dumps(cell, ensure_ascii=False, allow_nan=False)}" for cell in kept)
         return f'{{\n{"".join(lines)}  "cells": [\n{cells}\n  ]\n}}\n'
 
 
-def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
+def assemble(setting: Settings, entries: Iterable[Entry], *, given: bool = False) -> Baseline:
     """Return the baseline that consists of ``entries``, the accepted statistics of one cell each.
 
     The entries are sorted by objective and estimator. ``setting`` has the settings with which they were measured. The
-    baseline also gets the present environment and the commit of the user's code.
+    baseline also gets the present environment and the commit of the user's code. ``given`` tells whether
+    the gradients were made elsewhere.
     """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
-    return Baseline(setting=setting, environment=made_with, cells=cells)
+    return Baseline(setting=setting, environment=made_with, cells=cells, given=given)
 
 
 def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float] | None = None) -> Entry:

@@ -31,6 +31,8 @@ SMALLEST = 1e-300
 """p-values up to this are printed as ``p < 1e-300``."""
 ROUNDING = 10.0
 """On another platform, the rounding error of a gradient may be larger by this factor."""
+UNTRUNCATED = "no truncated variance was compared"
+"""The note on a cell whose plain variance alone was tested."""
 COARSEST = 1.0
 """A test is inconclusive if it could not have found this relative growth of the variance, a doubling."""
 
@@ -487,7 +489,7 @@ def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
     if flags.test.outcome is CellOutcome.TESTED and flags.test.reason:
         notes.append(flags.test.reason)
     if flags.test.outcome is CellOutcome.TESTED and flags.test.p_truncated is None and entry.variance:
-        notes.append("no truncated variance was compared")
+        notes.append(UNTRUNCATED)
     if entry.is_heavy and flags.test.outcome is CellOutcome.TESTED:
         notes.append("heavy tail: only the variance truncated at the baseline's 99 % quantile is compared")
     if entry.unbiased != new.unbiased:

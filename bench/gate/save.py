@@ -10,6 +10,7 @@ from bench.execution.objectives import check_apart
 from bench.execution.pool import Pool
 from bench.execution.progress import Progress, Silent
 from bench.execution.rehearsal import require_sound
+from bench.gate import given
 from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
@@ -19,6 +20,7 @@ from bench.planning.cells import Cell
 from bench.planning.plans import specs_of
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.planning.spec import FILE
 from bench.records import store
 from bench.records.code import code_digest
 from bench.records.environment import environment
@@ -174,6 +176,21 @@ def promote(
     return Draft(assemble(old.setting, [*kept, *new.baseline.cells]), [*new.lost, *broken])
 
 
+def promote_given(old: Baseline, study: Path) -> Draft:
+    """Return the draft of a baseline renewed by the given gradients of a study; entries of other gradients stay.
+
+    A baseline is the file of accepted statistics.
+
+    Raises:
+        UsageError: the study has no given gradients, or has them in another dtype.
+        Damaged: the records cannot be read.
+    """
+    new = given.baseline_of(given.fitting(old, study))
+    replaced = {entry.cell for entry in new.cells}
+    kept = [entry for entry in old.cells if entry.cell not in replaced]
+    return Draft(assemble(new.setting, [*kept, *new.cells], given=True), [])
+
+
 def read_study(study: Path, folder: Path) -> Draft:
     """Return the draft of a baseline made from the records of a study: for each cell, the run with the most replicates.
 
@@ -181,10 +198,14 @@ def read_study(study: Path, folder: Path) -> Draft:
     relative to ``folder``, the baseline's folder. The settings are those of the study's last command; cells of earlier
     commands count if they were measured with the same settings, whatever the number of replicates.
 
+    A study of gradients that were made elsewhere has no spec; its baseline holds the last ones of each name.
+
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.
         Damaged: the records cannot be read.
     """
+    if not (study / FILE).exists() and (lines := given.read(study)):
+        return Draft(given.baseline_of(lines), [])
     specs = specs_of(study)
     with Pool() as pool:
         for each in specs:

@@ -48,6 +48,7 @@ class Options:
         strict: whether cells that could not be judged fail the build.
         remeasure: whether to measure also the cells whose gradients are equal, and compare their statistics with those
             in the baseline.
+        study: the study folder whose given gradients are checked, if the cells are not measured.
         speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for them.
 
     Raises:
@@ -61,6 +62,7 @@ class Options:
     strict: bool = False
     remeasure: bool = False
     speed: Speed = "off"
+    study: Path | None = None
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < SMALLEST_DRAW:
@@ -162,13 +164,18 @@ def check(
     return Report(findings, len(baseline.cells), checker.commit, options)
 
 
+def commit_here() -> str:
+    """Return the commit of the user's code or, if there is none, the version of this package."""
+    return commit_of(Path()) or f"version {version('stochgrad-bench')}"
+
+
 class _Checker:
     """Measures a cell, as the options say."""
 
     def __init__(self, baseline: Baseline, options: Options) -> None:
         setting = baseline.setting
         self.options = options
-        self.commit = commit_of(Path()) or f"version {version('stochgrad-bench')}"
+        self.commit = commit_here()
         self.baseline = replace(setting, device=options.device or setting.device)
         self.baseline.check_device()
         self.same_noise = options.seed in (None, setting.seed) and options.device in (None, setting.device)

@@ -101,7 +101,7 @@ class Printer:
 
         ``words`` are further arguments of the command. The baseline is the file of accepted statistics.
         """
-        return in_code(f"bench check {shlex.join(['--baseline', self.name, *words])}")
+        return in_code(f"bench check {shlex.join(['--baseline', self.name, *self._source, *words])}")
 
     def promote(self, *findings: Finding) -> str:
         """Return the command that promotes this baseline, in backquotes: `bench baseline promote ci`.
@@ -110,7 +110,14 @@ class Printer:
         promoted.
         """
         words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
+        words = self._source or words
         return in_code(f"bench baseline promote {shlex.join([self.name, *words])}")
+
+    @property
+    def _source(self) -> list[str]:
+        """The words of a command that name the study with given gradients; none if the cells are measured."""
+        study = self.report.options.study
+        return [] if study is None else ["--from", str(study)]
 
     def json(self) -> str:
         """Return the report as one JSON document."""
@@ -217,6 +224,8 @@ class Printer:
         if f.screen_replicates is None:
             why = "the first draws equal the baseline's" if f.verdict in SAME_SAMPLES else "nothing to test"
             return {"tested": f"no test: {why}"}
+        if self.report.options.study is not None:
+            return {"tested": f"{f.screen_replicates} given gradients, once"} | self._tests(f)
         rows = {
             "screen": f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "
             f"(flagged at {STAGE_ONE_VARIANCE}), bias: {p_text(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})"
@@ -227,11 +236,18 @@ class Printer:
             f"{f.confirm_replicates} replicates, {STAGE_TWO_FACTOR} times the screen's; seed {f.confirm_seed} from "
             f"{self.report.commit} and the cell"
         )
-        corrected = f"after correction for {count(self.report.cells)}"
+        return rows | self._tests(f)
+
+    def _tests(self, f: Finding) -> dict[str, str]:
+        rows, corrected = dict[str, str](), f"after correction for {count(self.report.cells)}"
         if f.p is not None:
-            alone = f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
+            how = "twice the smaller one"
+            if f.p_variance is None:
+                how = f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
+            elif f.p_truncated is None:
+                how = "nothing is truncated: one test"
             rows["variance"] = (
-                f"margin {f.margin:.0%}: {p_text(f.p)} ({alone if f.p_variance is None else 'twice the smaller one'}; "
+                f"margin {f.margin:.0%}: {p_text(f.p)} ({how}; "
                 f"variance: {p_text(f.p_variance)}, truncated: {p_text(f.p_truncated)}), {p_text(f.p_adjusted)} "
                 f"{corrected}, fails at {ALPHA_VARIANCE}"
             )
@@ -241,8 +257,8 @@ class Printer:
 
     def _again(self, finding: Finding) -> str:
         options = self.report.options
-        words = ["bench", "check", "--baseline", self.name, "--explain", finding.label]
-        if finding.screen_replicates is not None:
+        words = ["bench", "check", "--baseline", self.name, *self._source, "--explain", finding.label]
+        if finding.screen_replicates is not None and not self._source:
             words += ["--replicates", str(finding.screen_replicates), "--seed", str(finding.screen_seed)]
         words += ["--margin", str(options.margin)] if options.margin is not None else []
         words += ["--device", options.device] if options.device is not None else []

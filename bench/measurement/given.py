@@ -32,6 +32,8 @@ from bench.stats import Accumulator, summarise
 Rows = NDArray[Any]
 Make = Callable[[int, int], Any]
 """A function from a number of rows and a seed to that many independent gradients, ``[rows, size]``."""
+FAMILY = "given gradients"
+"""The family in the records of gradients that were made elsewhere."""
 TENSOR = "theta"
 """The name of the one tensor that given gradients have."""
 DIFFERENT = 16
@@ -51,6 +53,7 @@ class Given:
         replicates: how many gradients a function has to make.
         seed: root of the seeds that a function gets.
         evaluations: evaluations of f that one gradient took, for the column eff.
+        unbiased: whether they are declared unbiased.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Given:
     replicates: int = 10_000
     seed: int = 0
     evaluations: float = 1.0
+    unbiased: bool = False
 
     def __post_init__(self) -> None:
         """Raise ``UsageError`` if a name is no text, or the number of evaluations is not above 0."""
@@ -167,10 +171,10 @@ def _head(given: Given, source: "_Rows", exact: Vector | None, total: int) -> Re
         "objective_name": problem,
         "objective_params": {},
         "objective_contents": contents,
-        "family": "given gradients",
+        "family": FAMILY,
         "dim": source.size,
         "shared": [],
-        "unbiased": False,
+        "unbiased": given.unbiased,
         "deterministic": False,
         "dtype": source.dtype,
         "device": "cpu",

@@ -51,7 +51,7 @@ def test_4_nothing_was_compared(call, ci):
 
 
 def test_5_a_newer_baseline(call, ci):
-    ci.write_text(ci.read_text().replace('"schema": 3', '"schema": 99'))
+    ci.write_text(ci.read_text().replace('"schema": 4', '"schema": 99'))
     done = call("check", "--baseline", "ci")
     assert done.code == 5
     assert "schema 99" in done.err
@@ -233,7 +233,7 @@ def test_a_bias_that_could_have_been_missed_is_said_where_it_passes(call):
 @pytest.mark.usefixtures("ci")
 def test_a_baseline_without_evaluations_says_so_once(call, ci):
     old = re.sub(r', "(f_evals|grad_evals|exact_norm|scale|scale_low|scale_high)": [-0-9.e]+', "", ci.read_text())
-    ci.write_text(old.replace('"schema": 3', '"schema": 1'))
+    ci.write_text(old.replace('"schema": 4', '"schema": 1'))
     done = call("check", "--baseline", "ci", "--quiet")
     assert done.code == 0
     assert done.out.splitlines() == [

@@ -43,7 +43,7 @@ SHORT = (
     ("train", {"--replicates"}, "--replicates=64"),
     ("train", {"--steps"}, "--steps=3"),
     ("train", {"--seeds"}, "--seeds=2"),
-    ("baseline save", {"--replicates", "--budget"}, "--replicates=1000"),
+    ("baseline save", {"--replicates", "--budget", "--from"}, "--replicates=1000"),
 )
 """Options that make a command fast: the command, the options that rule this one out, and the option."""
 OF_STUDIES = {command for page in STUDIES for block in blocks(page) for command, _ in commands(block)}

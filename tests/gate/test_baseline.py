@@ -33,7 +33,7 @@ def test_a_file_gives_back_the_same_bits(saved, tmp_path):
 def test_the_committed_baseline_is_written_as_it_was_read():
     path = Path(__file__).parents[2] / "results" / "baselines" / "ci.json"
     written = path.read_text(encoding="utf-8")
-    assert read(str(path)).text() == re.sub('"schema": [123]', '"schema": 3', written)
+    assert read(str(path)).text() == re.sub('"schema": [1234]', '"schema": 4', written)
 
 
 def test_a_baseline_of_version_1_is_read_and_its_lines_stay(saved, tmp_path):
@@ -41,10 +41,10 @@ def test_a_baseline_of_version_1_is_read_and_its_lines_stay(saved, tmp_path):
     new = assemble(SETTINGS, [entry("one", **dict.fromkeys(added, 1.0)), entry("two", **dict.fromkeys(added, 1.0))])
     write(new, path_of("ci", tmp_path))
     broken(tmp_path, lambda text: re.sub("".join(f', "{name}": 1.0' for name in added), "", text))
-    broken(tmp_path, lambda text: text.replace('"schema": 3', '"schema": 1'))
+    broken(tmp_path, lambda text: text.replace('"schema": 4', '"schema": 1'))
     old = read("ci", tmp_path)
     assert [e.evaluations for e in old.cells] == [None, None]
-    assert old.text() == path_of("ci", tmp_path).read_text().replace('"schema": 1', '"schema": 3')
+    assert old.text() == path_of("ci", tmp_path).read_text().replace('"schema": 1', '"schema": 4')
     said = "on objective: f_evals None to 1.0, grad_evals None to 1.0"
     assert changes(old, new) == [f"changed  {name} {said}" for name in ("one", "two")]
 
@@ -84,8 +84,8 @@ def broken(tmp_path, change):
     ("change", "says"),
     [
         (lambda text: text[:400], "not JSON"),
-        (lambda text: text.replace('"schema": 3', '"schema": 4'), "newer stochgrad-bench"),
-        (lambda text: text.replace('"schema": 3', '"schema": "2"'), "no schema number"),
+        (lambda text: text.replace('"schema": 4', '"schema": 5'), "newer stochgrad-bench"),
+        (lambda text: text.replace('"schema": 4', '"schema": "2"'), "no schema number"),
         (lambda _: "[]", "no schema number"),
         (
             lambda text: text.replace('"float32"', '"float16"'),
