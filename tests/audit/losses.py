@@ -148,7 +148,7 @@ def broken(logp, rewards):
     raise ValueError("no such adapter")
 
 
-class OfModule(torch.nn.Module):
+class ModuleLoss(torch.nn.Module):
     def forward(self, logp, mask, rewards):
         return dr_grpo(logp, mask, rewards)
 

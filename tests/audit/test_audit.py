@@ -258,7 +258,7 @@ def test_the_text_begins_with_the_sentence_and_names_the_policies():
         ("constant", "gradient of 0 for each of"),
         ("positional", "takes logp by position only"),
         ("not_a_function", "is of type int, and a loss is a function"),
-        ("OfModule", "is a class, and a loss is a function"),
+        ("ModuleLoss", "is a class, and a loss is a function"),
     ],
 )
 def test_a_faulty_loss_gets_one_sentence(name, said):
@@ -351,7 +351,7 @@ def test_the_assertion_passes_and_fails(gradient_check):
 
 
 def test_a_module_is_a_loss():
-    assert [each.scale for each in audit(losses.OfModule(), group=2).targets["reward"]] == pytest.approx([0.5] * 9)
+    assert [each.scale for each in audit(losses.ModuleLoss(), group=2).targets["reward"]] == pytest.approx([0.5] * 9)
 
 
 def test_the_assertion_wants_the_direction_to_be_shown_if_batches_are_sampled(gradient_check):
