@@ -1,16 +1,19 @@
-"""What results/policy-gradients/README.md says is what its records say."""
+"""What the study of policy gradients and the page about them say is what records and sums over all groups say."""
 
 import re
 
 import numpy as np
 import pytest
 
+from bench.planning.loading import expand
+from bench.planning.selectors import parse
 from bench.records import store
 from bench.report import curves
 from bench.report.frame import each
 from bench.report.prepared import prepared
 from bench.stats.seeds import across_seeds
 from tests.docs.pages import ROOT
+from tests.estimators.groups import World, angle, binary, logits, real, scale
 
 FOLDER = ROOT / "results" / "policy-gradients"
 SAID = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
@@ -152,3 +155,33 @@ def test_what_is_said_of_training():
         f"RLOO, Dr. GRPO and PPO end at {right}, and GRPO {gap.median:.3f} [{gap.low:.3f}, {gap.high:.3f}] behind"
         in SAID
     )
+
+
+def laws():
+    """The rows of the page's tables of laws: heading, selector of a member of the family, scale and angle."""
+    page = (ROOT / "docs" / "policy-gradients.md").read_text(encoding="utf-8")
+    for section in page.split("\n### ")[1:]:
+        heading, *lines = section.partition("\n## ")[0].split("\n")
+        for line in lines:
+            if line.startswith("| `"):
+                field, _, at, off = (cell.strip() for cell in line.strip("|").split(" | "))
+                zero_one = "0 and 1" in field
+                for fields in re.findall(r"`([^`]+)`", field):
+                    yield "0 and 1" if zero_one else heading, fields, at, off
+
+
+WORLDS = {
+    "0 and 1": World(binary(), logits(3)),
+    "Baseline, scale and mean": World(real(), logits(3)),
+    "Penalty": World(0 * real(), logits(3), ref=logits(5), beta=1.0),
+    "Samples of another policy": World(real(), logits(3), mu=logits(6)),
+}
+
+
+@pytest.mark.parametrize(("heading", "fields", "at", "off"), list(laws()))
+def test_scale_and_angle_of_a_law_are_those_of_the_case(heading, fields, at, off):
+    (estimator,) = expand(parse(f"policy-gradient:n=3,{fields}"), "estimator")
+    world = WORLDS[heading]
+    gradient = world.expected(estimator, 3)
+    assert f"{round(scale(gradient, world.target), 2) + 0:.2f}" == at
+    assert off == ("–" if gradient.norm() < 1e-12 else f"{angle(gradient, world.target):.1f}°")
