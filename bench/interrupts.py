@@ -11,7 +11,10 @@ _received = list[tuple[int, float]]()
 
 
 def listen() -> None:
-    """Make the signals raise ``KeyboardInterrupt``, unless they are ignored, as by nohup. It is for a whole process."""
+    """Make SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt`` in this process, except those that are ignored.
+
+    nohup, for example, makes a process ignore SIGHUP.
+    """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -27,8 +30,8 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 def end() -> int:
     """Return the exit code of a command that an interrupt has ended, and ignore all signals that come later.
 
-    It is 128 plus the number of the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP. In a
-    process that does not listen it is 130, and no signal is ignored.
+    The exit code is 128 plus the number of the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM and 129 for
+    SIGHUP. If the handlers of ``listen`` have received no signal, the exit code is 130, and no signal is ignored.
     """
     exec("")  # Python dies by SIGINT if the last text that it executed was interrupted, as the text of a dataclass is
     if not _received:

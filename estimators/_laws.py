@@ -28,11 +28,11 @@ _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "log
 
 @_cached
 def law(family: type[Distribution]) -> type[Distribution]:
-    """Return the class that defines how a class of distributions samples, and its density.
+    """Return the class whose law (sampler and density) a class of distributions has: ``family`` or one of its parents.
 
-    This is ``family`` itself, or the nearest parent if ``family`` overrides none of the parent's samplers and
-    densities. In a class that is not derived from one of torch's families, any method may define the law: one may
-    return the logits of a choice. So an override of any method counts there, unless ``Distribution`` has that method.
+    It is ``family`` itself if ``family`` overrides a sampler or a density, otherwise the nearest parent that does. If
+    ``family`` is not derived from one of torch's families, other methods count as well, because any of them may be part
+    of the law: one may return the logits of a choice. Only methods that ``Distribution`` has too do not count.
     """
     parents = family.__mro__[: family.__mro__.index(Distribution)]
     anyhow = not any(map(is_torchs, parents))

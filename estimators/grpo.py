@@ -25,7 +25,7 @@ class GRPO(Estimator):
     ``A_k = (f(x_k) - mean f) / (sd f + epsilon)``
 
     mean f and sd f are the mean and the standard deviation (with n - 1) of the n values. Biased in two ways. The mean
-    contains the own sample, which makes the expected gradient (n - 1)/n times as long. The division scales it by a
+    contains the sample itself, which makes the expected gradient (n - 1)/n times as long. The division scales it by a
     factor that depends on q and f; a weight that depends on the sample also turns it, unless f has two values only.
     Needs a q with ``log_prob``; f may be a black box. Cost: n evaluations of f.
 

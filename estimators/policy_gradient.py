@@ -38,7 +38,7 @@ class PolicyGradient(Estimator):
         baseline: "none"; "mean", of the group's returns; "length", their mean weighted by the length of the sequence;
             "optimal-token", their mean at each token, weighted by the squared scores of the tokens up to it; "greedy",
             the reward of greedy decoding.
-        leave_one_out: whether the own sample is left out of the baseline.
+        leave_one_out: whether the baseline of a sample leaves out the sample itself.
         scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by that of
             the batch; "tokens", subtract the mean over all tokens of the batch and divide by their deviation.
         epsilon: a small number that is added to the deviation; with ``scaling="tokens"`` its square is added to the
@@ -134,7 +134,7 @@ class PolicyGradient(Estimator):
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The factor (n - 1)/n of a group mean that holds the own sample; None if there is no known factor."""
+        """The factor (n - 1)/n if the baseline is a group mean that holds the sample itself; None if none is known."""
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
         return (self.n - 1) / self.n if known and self.kl_in == "reward" else None
 

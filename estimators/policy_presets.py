@@ -12,9 +12,9 @@ class DrGRPO(PolicyGradient):
 
     ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
 
-    The mean contains the own sample, so the expected gradient is (n - 1)/n times the exact one. That holds for samples
-    of another policy, too, because they get the importance weight of the whole sequence. Trainers that take several
-    steps for one batch use ``ratio="token", clipping="ppo"``, and divide by the largest length,
+    The mean contains the sample itself, so the expected gradient is (n - 1)/n times the exact one. That holds for
+    samples of another policy, too, because they get the importance weight of the whole sequence. Trainers that take
+    several steps for one batch use ``ratio="token", clipping="ppo"``, and divide by the largest length,
     ``reduction="constant"``. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
@@ -178,7 +178,7 @@ class OPO(PolicyGradient):
     ``b = sum_j L_j r_j / sum_j L_j``
 
     The length L stands for the squared norm of the score, which the best constant baseline is weighted by. Biased, in
-    length and in direction: the baseline contains the own sample. ``leave_one_out=True`` leaves it out, and is
+    length and in direction: the baseline contains the sample itself. ``leave_one_out=True`` leaves it out, and is
     unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="length", leave_one_out=False``.
@@ -228,9 +228,9 @@ class ReinforcePlusPlus(PolicyGradient):
     mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. The return R is
     the reward less the penalty of the token and those after it. w is the ratio of q and the sampler at the token. It is
     set to 0 where it is above 1.2 and R - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random
-    scale and in direction: the mean and the deviation contain the own sample. With ``baseline="mean"`` the group's mean
-    is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    scale and in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's
+    mean is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``.
+    Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

@@ -24,8 +24,8 @@ class PolicyReturn(Checked):
     ``E f = E reward - beta KL(q || ref)``
 
     The logarithms pass no gradient to q: the expected score is 0, so the gradient of E f needs none. Every estimator
-    that works with any f can be used. Those made for policies see the parts: they may penalise the distance in another
-    way, and they draw from ``sampler``.
+    that works with any f can be used. Estimators made for policies, such as ``PolicyGradient``, see the parts of f:
+    they may penalise the distance in another way, and they draw from ``sampler``.
 
     Args:
         reward: the reward, ``[..., *batch, T] -> [..., *batch]``.
@@ -36,7 +36,8 @@ class PolicyReturn(Checked):
         q: the policy; estimators set it.
 
     Raises:
-        Refusal: beta is not a finite number, or not 0 without a reference; or a policy does not fit q.
+        Refusal: beta is not a finite number; beta is not 0, but there is no reference; or the reference or the sampler
+            does not fit q.
     """
 
     reward: Callable[[Tensor], Tensor]

@@ -38,7 +38,12 @@ class Work(Protocol):
     """Picklable work that one worker can do alone."""
 
     def record(self, progress: Progress | None = None, pool: Any = None) -> Record:
-        """Do the work and return its record."""
+        """Do the work and return its record.
+
+        Args:
+            progress: receives progress events; None to report nothing.
+            pool: a ``Spreader``, which has other processes help with the draws; None to do all of the work here.
+        """
 
     def failed(self, reason: str) -> Record:
         """Return a record that says why the work failed."""

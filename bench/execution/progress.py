@@ -14,9 +14,9 @@ class Progress:
         """Receive the number of tasks, ``total``, and how many of them are on record already, ``done``."""
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Receive how much of the study is done, in words, and the records that count, if they are from an earlier run.
+        """Receive how much of the study is done, in words, such as ``73 of 120 cells are here, 47 to go``.
 
-        The words are such as ``73 of 120 cells are here, 47 to go``.
+        ``records`` are the records that an earlier run has left and that count; it is empty at the end of a run.
         """
 
     def cell(self, label: str) -> None:

@@ -30,7 +30,10 @@ class Rehearsal:
     selectors: Named
 
     def record(self, progress: Progress | None = None, _pool: Any = None) -> Broken:
-        """Return what is wrong with the selectors. ``progress`` receives the number of each as its turn comes."""
+        """Return what is wrong with the selectors, as exceptions by selector and kind.
+
+        Before a selector is tried, ``progress`` receives its place in the list, from 0.
+        """
         broken = Broken()
         for number, (selector, kind) in enumerate(self.selectors):
             (progress or Silent()).cell(str(number))

@@ -77,7 +77,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Draws:
-    """The first question about a cell: all that a worker needs to sum up any draws, and the draws to begin with."""
+    """All that a worker needs to compute partial sums of a cell's draws, and the draws to begin with."""
 
     cell: Cell
     settings: Settings
@@ -88,7 +88,7 @@ class Draws:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """The cell made ready, in the worker."""
+        """The engine that computes the gradients of the cell. It is made in the worker, when it is first asked for."""
         return Engine(self.cell, self.settings, self.state)
 
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:

@@ -107,12 +107,12 @@ class StudyWriter:
 
     @contextmanager
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
-        """Report to ``progress``, before and after the block, how many of the runs that are asked for are on record.
+        """Report to ``progress`` how many of the given runs are on record, before and after a ``with`` block.
 
-        Nothing is reported if none is before the block and all are after it.
+        Nothing is reported in the plain case: no run is on record before the block, and every run after it.
 
         Args:
-            tasks: the runs: measurements, pilots or training runs.
+            tasks: one task for each run: a measurement, a pilot or a training run.
             timed: the ids of the measurements that are timed too.
         """
         runs, noun = {task.run_id: task.run_id in timed for task in tasks}, tasks[0].noun

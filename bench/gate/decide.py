@@ -139,10 +139,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """The result of a check's first stage for a cell, an estimator on an objective.
+    """What the first of a check's two stages has found for a cell, an estimator on an objective.
 
-    ``variance`` and ``bias`` tell whether the second stage must test the cell's variance and its bias. ``test`` is the
-    test of the variance in the first stage, ``p_bias`` the p-value for the bias; None if the bias was not tested.
+    Args:
+        test: the test of the variance.
+        variance: whether the second stage must test the variance again.
+        bias: whether the second stage must test the bias again.
+        p_bias: the p-value of the test of the bias; None if the bias was not tested.
     """
 
     test: CellTest

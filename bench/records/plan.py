@@ -53,11 +53,11 @@ class Line(TypedDict):
 
 
 def line_of(spec: Mapping[str, Any], runs: Sequence[str] = (), *, by_hand: bool = False) -> dict[str, Any]:
-    """Return the line of a command that is given now.
+    """Return the line that the plan of a study folder gets for a command, with the present time.
 
     Args:
-        spec: the spec as a table of JSON.
-        runs: the ids of its runs (measurements), if they are known.
+        spec: the spec of the command, as a table of JSON.
+        runs: the ids of the runs (measurements) of the spec, if they are known.
         by_hand: whether a person has written the spec to the ``spec.toml`` of the folder.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")

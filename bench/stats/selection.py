@@ -25,9 +25,9 @@ AGREES = 1e-3
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a candidate, with its lower and upper limit: the logarithm of budget times mean squared error.
+    """The logarithm of a candidate's budget times its mean squared error, with a lower and an upper limit.
 
-    All three numbers are −∞ if there is neither noise nor bias. `high` is ∞ if the variance has no upper limit.
+    The value and both limits are −∞ if there is neither noise nor bias. `high` is ∞ if the variance has no upper limit.
     """
 
     value: float
@@ -145,11 +145,12 @@ def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
 
 
 def least_work(losses: Mapping[str, Loss], winner: str) -> float:
-    """Return a lower limit of the work that any candidate but the winner needs, divided by the winner's work.
+    """Return a lower limit of the work of every candidate but the winner, relative to the winner's work.
 
-    Works are compared for equal precision: 0.9 means that every other candidate needs at least 0.9 times the work of
-    `winner`. The limit is at most 1; it is 0 if nothing can be said. It holds with the confidence of the losses'
-    intervals.
+    The work is what a candidate needs for a given precision. A limit of 0.9 says that every other candidate needs at
+    least 0.9 times the work of `winner`. The limit is at most 1; it is 0 if nothing can be said.
+
+    `losses` has the loss of each candidate by name, with an interval. The limit has the confidence of the intervals.
     """
     others = [loss.low for name, loss in losses.items() if name != winner]
     bar = losses[winner].high

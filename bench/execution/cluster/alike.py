@@ -140,7 +140,10 @@ class Comparison:
 
 
 def code_of(instance: Any) -> str:
-    """Return a digest of an estimator's or an objective's code, with those of the files that its fields name."""
+    """Return digests, as one text, of the code of an estimator or objective and of the files that its fields name.
+
+    If a file cannot be read, the text is the error message.
+    """
     try:
         return code_digest(instance) + "".join(map(str, getattr(instance, "contents", {}).values()))
     except (OSError, ValueError) as error:  # a file that a field names cannot be read

@@ -87,9 +87,9 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
 
 @functools.lru_cache(maxsize=64)
 def check_once(objective: Objective, checks: tuple[Check, ...]) -> None:
-    """Run ``checks`` on an objective, unless an equal one has been checked in this process.
+    """Run ``checks`` on an objective, unless they have been run on an equal objective in this process.
 
-    The class of the objective must have been checked before. Checks that cannot be made are left out.
+    Call it after the checks of the objective's class. A check that cannot decide on this objective is left out.
 
     Raises:
         Fault: the objective is at fault.

@@ -63,10 +63,11 @@ def _power_of_two(x: float) -> float:
 
 
 def pivot_of(g: Tensor) -> Tensor:
-    """Return a point near the mean row of `g` `[rows, size]`, in the dtype of `g`; exact for a constant column.
+    """Return a point near the mean row of `g` `[rows, size]`: `[size]`, in the dtype of `g`.
 
-    The point is the median of the means of 16 parts, so one huge gradient does not move it far from the others. Sums of
-    squares about a point far from most gradients would lose all their digits.
+    The point is the median of the means of 16 equal parts of the rows, so one huge gradient does not move it far from
+    the others. Sums of squares about a point far from most gradients would lose all their digits. In a column of equal
+    numbers the point is exactly this number.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
