@@ -1,8 +1,9 @@
 """The command ``bench report``."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +12,14 @@ from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
 
+if TYPE_CHECKING:
+    from bench.records.lines import Record
+
 USUAL = ("html", "md", "csv", "tex", "svg", "png")
 ALL = (*USUAL, "pdf", "parquet", "json")
+PAPER = ("md", "tex")
+"""The formats of a table for a paper."""
+HALVES = ("estimators", "objectives")
 
 
 class Formats(click.ParamType):  # type: ignore[type-arg]
@@ -34,6 +41,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     "Examples:\n"
     "  bench report results/default --open\n"
     "  bench report results/default --format pdf,tex\n"
+    "  bench report results/default --table variance --labels labels.toml\n"
     "  bench report laptop cluster --out both",
 )
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FOLDER...")
@@ -53,6 +61,23 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
 )
 @selector("estimator", "Report this estimator alone, or these settings of it: rloo or rloo:n=2,4.")
 @selector("objective", "Report this objective alone, or these settings of it.")
+@click.option(
+    "--table",
+    "kinds",
+    type=click.Choice(["variance", "bias", "mse", "cost"]),
+    multiple=True,
+    help="Make this table for a paper instead, estimators against objectives, in tables/ as md and tex; repeatable.",
+)
+@click.option(
+    "--rows", type=click.Choice(HALVES), help="With --table: what the rows are; the others are columns [estimators]."
+)
+@click.option("--columns", type=click.Choice(HALVES), help="With --table: what the columns are [objectives].")
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="FILE",
+    help="With --table: names and their order [labels.toml in the study folder, else the order of the spec].",
+)
 @click.option("--no-figures", is_flag=True, help="Make no page and no figures; those of an earlier report stay.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @json_option
@@ -65,6 +90,10 @@ def command(
     cost: str,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
+    kinds: tuple[str, ...],
+    rows: str | None,
+    columns: str | None,
+    labels: Path | None,
     no_figures: bool,
     opened: bool,
     json: bool,
@@ -77,6 +106,7 @@ def command(
     until the next one.
     """
     from bench.planning.selectors import UsageError, selects
+    from bench.records import files
     from bench.records.lines import LineKind
     from bench.records.merge import together
     from bench.records.store import LINES
@@ -88,6 +118,12 @@ def command(
     chosen = formats or FORMATS
     if len(folders) > 1 and out is None:
         raise UsageError(f"A report of {len(folders)} studies needs a folder of its own: add --out FOLDER.")
+    if not kinds and (rows or columns or labels):
+        raise UsageError("--rows, --columns and --labels arrange a table: add --table variance, bias, mse or cost.")
+    if rows is not None and rows == columns:
+        raise UsageError(f"The rows and the columns cannot both be {rows}: leave out one of --rows and --columns.")
+    if kinds and (opened or no_figures or (formats and not set(formats) <= set(PAPER))):
+        raise UsageError(f"--table makes tables alone, in --format {' or '.join(PAPER)}: leave out the other options.")
     if opened and (no_figures or "html" not in chosen):
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
     target = out or folders[0]
@@ -105,22 +141,61 @@ def command(
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
+    if kinds:
+        down = rows or ("estimators" if columns != "estimators" else "objectives")
+        made = _tables(records, folders, cost, kinds, down, labels, formats or PAPER)
+        for name, text in made.items():
+            files.write(target / name, text)
+        if json:
+            print_json(records, target, [target / name for name in made])
+        else:
+            echo("\n".join(text for name, text in made.items() if name.endswith(PAPER[0])))
+        if lacking and not quiet:
+            echo(lacking, err=True)
+        if not quiet:
+            echo(f"{target}: {', '.join(made)}", err=True)
+        return
     report = Report(records, cost)
     try:
-        files = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen)
+        written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen)
     except Unavailable as error:
         raise UsageError(str(error)) from None
     complain(report)
     if json:
-        print_json(records, target, files)
+        print_json(records, target, written)
     else:
         print_table(report)
     if lacking and not quiet:
         echo(lacking, err=True)
     if not quiet:
-        list_files(target, files)
+        list_files(target, written)
     if not quiet and (estimator or objective):
         again = f"`bench report {shlex.join(map(str, folders))}`"
         echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
     if opened:
         click.launch(str((target / PAGE).resolve()))
+
+
+def _tables(
+    records: "list[Record]",
+    folders: Sequence[Path],
+    cost: str,
+    kinds: Sequence[Any],
+    rows: Any,
+    labels: Path | None,
+    formats: Sequence[str],
+) -> dict[str, str]:
+    """Return the texts of tables for a paper, by the names of their files."""
+    from bench.planning.naming import FILE, named, read_labels, specs_of_all
+    from bench.planning.selectors import UsageError
+    from bench.records.lines import LineKind
+    from bench.report.paper import Names, texts
+    from bench.report.prepared import prepared
+
+    measured = [record for record in records if record["kind"] not in (LineKind.TRAINING, LineKind.OBJECTIVE)]
+    if not measured:
+        raise UsageError("A table needs measurements, and this study holds training alone. Leave out --table.")
+    place = labels or next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    given = read_labels(place) if place else {}
+    names = Names(*named(measured, specs_of_all(folders), given))
+    return texts(prepared(measured, cost), measured, kinds, names, rows=rows, formats=formats)

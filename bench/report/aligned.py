@@ -3,6 +3,7 @@
 For the thousands of tables of a large study, the package tabulate takes several times as long.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
 
@@ -11,9 +12,12 @@ from bench.report.layout import Rows
 MARGIN = 2
 """Characters by which a column is at least wider than its name."""
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SPECIAL |= {"|": r"\textbar{}"}
 SPECIAL |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 ESCAPES = str.maketrans(SPECIAL)
 """What LaTeX needs in place of the characters that it would obey."""
+LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
+LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
 
 
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
@@ -31,9 +35,23 @@ def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str
 
     ``left`` holds the names of the columns that are aligned left; all others are aligned right.
     """
-    (head,), rows = _aligned([header], body, [name in left for name in header])
-    first, *rest = (f" {' & '.join(map(escaped, row))} \\\\" for row in (head, *rows))
-    sides = "".join("l" if name in left else "r" for name in header)
+    sides = [name in left for name in header]
+    (head,), rows = _aligned([header], body, sides)
+    return _tabular([[*map(escaped, row)] for row in (head, *rows)], sides)
+
+
+def latex_lines(header: Sequence[str], body: Rows, left: Sequence[bool]) -> str:
+    """Return a table of LaTeX for a document that loads the package booktabs. Its cells are LaTeX already.
+
+    ``left`` says for each column whether it is aligned left; all others are aligned right.
+    """
+    (head,), rows = _aligned([header], body, left)
+    return _tabular([head, *rows], left)
+
+
+def _tabular(lines: Rows, left: Sequence[bool]) -> str:
+    first, *rest = (f" {' & '.join(row)} \\\\" for row in lines)
+    sides = "".join("l" if is_left else "r" for is_left in left)
     begin = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", first, r"\midrule"]
     return "\n".join([*begin, *rest, r"\bottomrule", r"\end{tabular}"])
 
@@ -50,8 +68,21 @@ def plain_table(header: Sequence[str], body: Rows) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text with its special characters escaped, so that LaTeX prints it as it is."""
-    return text.translate(ESCAPES)
+    """Return a text with its special characters escaped, so that LaTeX prints it as it is.
+
+    A bracket or a star at its start is escaped too: LaTeX would obey it at the start of a row.
+    """
+    return ("{}" if text.lstrip().startswith(("[", "*")) else "") + text.translate(ESCAPES)
+
+
+def shown_in_latex(text: str) -> str:
+    """Return a text that LaTeX prints as it is, with mathematical signs and Greek letters in math mode."""
+    return signed(escaped(text))
+
+
+def signed(text: str) -> str:
+    """Return LaTeX in which mathematical signs and Greek letters are commands in math mode."""
+    return re.sub("|".join(LATEX_SIGNS), lambda sign: LATEX_SIGNS[sign[0]], text)
 
 
 def _aligned(head: Rows, body: Rows, left: Sequence[bool]) -> tuple[list[Sequence[str]], list[Sequence[str]]]:

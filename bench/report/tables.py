@@ -11,7 +11,7 @@ from bench.records.lines import Outcome
 from bench.records.text import in_csv, in_markdown, printable
 from bench.report import words
 from bench.report.advice import candidates, sentence
-from bench.report.aligned import escaped, latex_table, markdown_table
+from bench.report.aligned import escaped, latex_table, markdown_table, signed
 from bench.report.cost import UNITS
 from bench.report.fields import fields
 from bench.report.frame import WHOLE, each
@@ -292,10 +292,6 @@ def _barred(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
-LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
-
-
 def latex(found: Sequence[Section]) -> str:
     """Return one LaTeX table for each of the objectives in ``found``, for a document that loads the package booktabs.
 
@@ -306,8 +302,7 @@ def latex(found: Sequence[Section]) -> str:
         rows = latex_table(*filled(HEADER, section.body), LEFT)
         caption = escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
-    text = "\n\n".join(parts) + "\n"
-    return re.sub("|".join(LATEX_SIGNS), lambda sign: LATEX_SIGNS[sign[0]], text)
+    return signed("\n\n".join(parts) + "\n")
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:

@@ -14,6 +14,7 @@ import pytest
 
 from bench.cli import cli
 from bench.planning.loading import expand
+from bench.planning.naming import read_labels
 from bench.planning.selectors import parse
 from bench.planning.spec import Spec
 from tests.docs.pages import PAGES, ROOT, STUDIES, blocks, commands
@@ -90,7 +91,7 @@ class Follower:
         elif block.language == PARSED:
             ast.parse(block.text)
         elif block.language == "toml":
-            Spec.read(self.folder / block.file)
+            (read_labels if block.file == "labels.toml" else Spec.read)(self.folder / block.file)
         elif block.language == SHELL:
             for command in commands(block):
                 self.type(*command)

@@ -1,0 +1,134 @@
+"""What estimators and objectives are called in tables for a paper, and their order: from ``labels.toml`` and the specs.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.planning.catalogue import did_you_mean
+from bench.planning.plans import specs_of
+from bench.planning.selectors import Selector, UsageError, parse, selects
+from bench.planning.spec import KINDS, Spec
+from bench.records import files
+from bench.records.labels import labelled, value_text
+from bench.records.lines import Damaged
+from bench.records.text import printable
+
+FILE = "labels.toml"
+"""Name of the file of labels inside a study folder."""
+Labels = Mapping[str, Mapping[str, str]]
+"""Names for people by selector, for "estimators" and "objectives"."""
+Records = Iterable[Mapping[str, Any]]
+
+
+def read_labels(path: Path) -> dict[str, dict[str, str]]:
+    """Return the names for people in a file of labels, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, ...}``.
+
+    Raises:
+        UsageError: the file cannot be read, or is no file of labels.
+    """
+    try:
+        table = tomllib.loads(files.read(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {str(path)!r}. Give the path of a file of labels.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        said = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not text in UTF-8"
+        raise UsageError(f"{path} is not TOML: {said}.") from None
+    for key, names in table.items():
+        if key not in KINDS:
+            raise UsageError(f"{path}: there is no table [{printable(key)}].{did_you_mean(key, KINDS)}")
+        wrong = (
+            [name for name, text in names.items() if not isinstance(text, str)] if isinstance(names, dict) else [key]
+        )
+        if wrong:
+            raise UsageError(f'{path}, [{key}]: give each selector a name in quotes, as in "rloo:n=4" = "RLOO".')
+    return {key: {name: printable(text) for name, text in names.items()} for key, names in table.items()}
+
+
+def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
+    """Return the specs of several study folders; a folder without a spec that can be read adds none."""
+    found = list[Spec]()
+    for folder in folders:
+        with suppress(UsageError, Damaged, OSError):
+            found += specs_of(folder)
+    return found
+
+
+def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
+    """Return the names for people of all estimators, and of all objectives, by label, in the order of a table.
+
+    First come those that ``labels`` names, in its order; then the others in the order of the ``specs``. A label of the
+    records without a name of its own is its own name. If one selector of ``labels`` covers several labels, the fields
+    that differ follow its name: ``RLOO (n=4)``.
+
+    Args:
+        records: the records of the study.
+        specs: the specs of the study.
+        labels: names for people, as ``read_labels`` returns them.
+
+    Raises:
+        UsageError: a selector of ``labels`` covers nothing that was measured.
+    """
+    found = labelled(list(records))
+    return tuple(_named(found, key, specs, (labels or {}).get(key, {})) for key in KINDS)
+
+
+def _named(
+    records: Sequence[Mapping[str, Any]], key: str, specs: Sequence[Spec], given: Mapping[str, str]
+) -> dict[str, str]:
+    kind = KINDS[key]
+    first = dict[str, Mapping[str, Any]]()
+    for record in records:
+        if f"{kind}_params" in record:
+            first.setdefault(record[kind], record)
+    labels = list(first)
+    owner = {label: text for label in labels if (text := _owner(first[label], kind, given))}
+    for text in given:
+        if not any(selects(text, first[label], kind) for label in labels):
+            known = ", ".join(dict.fromkeys(first[label][f"{kind}_name"] for label in labels))
+            raise UsageError(f"The labels name {text!r}, which was not measured in this study. It has {known}.")
+    selectors = [selector for spec in specs for selector in getattr(spec, key)]
+    places = {text: place for place, text in enumerate(given)}
+
+    def place(label: str) -> tuple[int, ...]:
+        mine = places[owner[label]] if label in owner else len(given)
+        return mine, *_place(first[label], kind, selectors)
+
+    return {label: _shown(label, owner, given) for label in sorted(labels, key=place)}
+
+
+def _owner(record: Mapping[str, Any], kind: Any, given: Mapping[str, str]) -> str:
+    """Return the selector that names a record's estimator or objective: the one with the most fields."""
+    covering = [text for text in given if selects(text, record, kind)]
+    return max(covering, key=lambda text: len(parse(text).params), default="")
+
+
+def _shown(label: str, owner: Mapping[str, str], given: Mapping[str, str]) -> str:
+    if label not in owner:
+        return label
+    beside = [other for other, text in owner.items() if text == owner[label]]
+    common = set.intersection(*(set(_fields(other)) for other in beside))
+    differing = ", ".join(field for field in _fields(label) if field not in common)
+    return given[owner[label]] + (f" ({differing})" if differing else "")
+
+
+def _fields(label: str) -> list[str]:
+    return label.partition(":")[2].split(",")
+
+
+def _place(record: Mapping[str, Any], kind: Any, selectors: Sequence[Selector]) -> tuple[int, ...]:
+    """Return where a record's estimator or objective comes in the selectors of a study, and in the grid of one."""
+    for place, selector in enumerate(selectors):
+        if selects(str(selector), record, kind):
+            params = record[f"{kind}_params"]
+            grid = ((value_text(params[name]), values) for name, values in selector.params.items())
+            return place, *(values.index(text) if text in values else len(values) for text, values in grid)
+    return (len(selectors),)
