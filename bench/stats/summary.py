@@ -230,7 +230,10 @@ RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
 
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data of a summary or of a baseline's entry, which may be early ones, with the present names of fields."""
+    """Return the data of a summary, or of an entry of a baseline, with the present names of fields.
+
+    ``data`` may come from an early version of this package, which had other names.
+    """
     if data.keys().isdisjoint(RENAMED):
         return dict(data)
     return {RENAMED.get(name, name): value for name, value in data.items()}

@@ -43,9 +43,9 @@ def column_sums(x: Tensor) -> Tensor:
 
         out[b, j] = Σ_r x[b, r, j]
 
-    Sums are pairwise, in the dtype of `x`. A statistic of the gradient adds up columns; if there are many, the rounding
-    errors of single columns average out. If there are few, each column is summed in 32 or more parts, and the parts are
-    added in float64.
+    Sums are pairwise, in the dtype of `x`. If there are many columns, the rounding errors of single columns average
+    out, because each statistic of a gradient is a sum over columns. If there are few, each column is summed in 32 or
+    more parts, and the parts are added in float64.
     """
     blocks, rows, size = x.shape
     step = gcd(rows, 32)
