@@ -1,6 +1,6 @@
 """A study in Python: ``bench.load`` reads study folders, ``bench.run`` measures, and both return a ``Study``.
 
-To load a study and to read its numbers takes no torch.
+Loading a study and reading its numbers needs no torch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """The records of a study as data frames and figures.
-
-    ``bench.load`` and ``bench.run`` make it.
+    """The records of a study as data frames and figures, made by ``bench.load`` and ``bench.run``.
 
     Args:
-        records: the records, each a dictionary; their long sums need not be there.
+        records: the records, each a dictionary; long vectors may be left out of them.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
@@ -41,12 +39,12 @@ class Study:
         """Return the study as a tidy data frame, with the columns of ``bench export``.
 
         A row is one measurement of an estimator on an objective. Every field of the estimators and objectives has a
-        column, such as ``estimator.temperature`` or ``objective.dim``, also if it has its default. A number that does
-        not exist is missing. The page "Tables and records" of the documentation explains all columns.
+        column, such as ``estimator.temperature`` or ``objective.dim``, also if it has its default. A number that was
+        not measured is a missing value. The page "Tables and records" of the documentation explains all columns.
 
         Args:
-            training: True for a row per checkpoint of each training run, in place of the measurements. None is True if
-                the study holds nothing but training.
+            training: whether the rows are the checkpoints of each training run, and not the measurements. None stands
+                for True if the study holds training runs only, otherwise for False.
         """
         return export.rows(self.records, checkpoints=self._trained == {True} if training is None else training)
 
@@ -55,7 +53,7 @@ class Study:
 
         Args:
             name: the name of its file without the ending, such as "heatmap", "variance-n" or "training".
-            cost: the unit in which an estimate is paid for.
+            cost: the unit of the cost of an estimate.
 
         Raises:
             ValueError: there is no such figure, or the study has no data for it.
@@ -84,8 +82,7 @@ class Study:
 def load(*folders: str | PathLike[str]) -> Study:
     """Return the study in one or several study folders, made by ``bench run`` or ``bench train``. Needs no torch.
 
-    If several folders hold one measurement, a result that did not fail is preferred; otherwise that of the first folder
-    counts.
+    If several folders hold the same measurement, the first folder whose result did not fail counts.
 
     Args:
         folders: the study folders, or their ``records.jsonl``.
@@ -114,17 +111,17 @@ def run(
     progress: bool = False,
     **settings: Any,
 ) -> Study:
-    """Measure what a spec asks for, and return it as a study.
+    """Measure what a spec asks for, and return the results as a study.
 
-    The study folder keeps the records: what it holds already is not measured again, unless it failed or its code has
-    changed. ``bench report`` makes the tables and figures of the folder.
+    The study folder keeps the records. A measurement that the folder holds already is not repeated, unless it failed or
+    its code has changed. ``bench report`` makes the tables and figures of the folder.
 
     Args:
         spec: the path of a ``spec.toml`` or of a study folder; the words of the command ``bench run`` after its name,
             as a text or a list; or a dictionary with the keys of a spec, whose paths start at the working folder.
-        out: the study folder; by default that of the command, ``results/NAME``.
-        workers: number of processes that measure; None for as many as pay off. Not used if ``spec`` are words. Code of
-            your own always runs in a process of its own.
+        out: the study folder; None for ``results/NAME``, with the name of the spec, as on the command line.
+        workers: number of processes that measure; None for as many as pay off. If ``spec`` is words, the option
+            ``--workers`` among them counts instead. Code of your own always runs in a separate process.
         progress: whether to write progress to stderr.
         settings: keys of a spec that replace those of ``spec``, such as ``replicates=2000`` or ``seed=1``.
 

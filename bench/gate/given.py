@@ -1,7 +1,7 @@
-"""Baselines of gradients that were made elsewhere, and checks of newer ones; both read the records of a study.
+"""Baselines of gradients that were made elsewhere, and checks of newer gradients against them.
 
-Such gradients are a sample that cannot be drawn again. So there is one stage: the new sample is tested once, at the
-level of the second stage of other checks.
+Both are made from the records of a study. Gradients that were made elsewhere cannot be drawn again, so a check of them
+has one stage only. Its tests have the level of the second stage of other checks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read(study: Path) -> list[Record]:
 
 
 def baseline_of(lines: Sequence[Record]) -> Baseline:
-    """Return the baseline, the file of accepted statistics, made of the records of given gradients, at least one."""
+    """Return a baseline, the file of accepted statistics, made of one or more records of given gradients."""
     first = lines[0]
     settings = Settings(
         min(line["replicates"] for line in lines), first["seed"], first["dtype"], first["device"], common_noise=False
@@ -55,12 +55,13 @@ def baseline_of(lines: Sequence[Record]) -> Baseline:
 
 
 def fitting(baseline: Baseline, study: Path) -> list[Record]:
-    """Return the records of the given gradients in a study folder, at least one, which fit a baseline.
+    """Return the records of the given gradients in a study folder, after checking that they fit a baseline.
 
-    A baseline is the file of accepted statistics.
+    There is at least one record. A baseline is the file of accepted statistics.
 
     Raises:
-        UsageError: the baseline is one of estimators; the study has no given gradients, or others in dtype.
+        UsageError: the baseline is one of estimators; or the study has no given gradients, or gradients in a dtype
+            other than the baseline's.
         Damaged: the records cannot be read.
     """
     if not baseline.given:
@@ -76,11 +77,13 @@ def fitting(baseline: Baseline, study: Path) -> list[Record]:
 def check(baseline: Baseline, study: Path, options: Options, wanted: str | None = None) -> Report:
     """Compare the given gradients in a study folder with a baseline of given gradients, and return the report.
 
-    A baseline is the file of accepted statistics. ``options`` name the margin and what fails. The report is on one
-    cell alone, if ``wanted`` is the cell's label, such as ``grouped on policy``, or the beginning of its id.
+    A baseline is the file of accepted statistics. ``options`` has the margin, and says which findings fail the check.
+    ``wanted`` is the label of a cell, such as ``grouped on policy``, or the beginning of its id; the report is then on
+    this cell alone. None stands for all cells.
 
     Raises:
-        UsageError: the baseline is one of estimators; the study has no given gradients, or others in dtype.
+        UsageError: the baseline is one of estimators; the study has no given gradients, or gradients in a dtype other
+            than the baseline's; or there is no cell ``wanted``.
         Damaged: the records cannot be read.
     """
     lines = {line["cell"]: line for line in fitting(baseline, study)}

@@ -65,14 +65,14 @@ def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
     """Return the names for people of all estimators, and of all objectives, by label, in the order of a table.
 
-    First come those that ``labels`` names, in its order; then the others in the order of the ``specs``. A label of the
-    records without a name of its own is its own name. If one selector of ``labels`` covers several labels, the fields
-    that differ follow its name: ``RLOO (n=4)``.
+    Estimators and objectives that ``labels`` names come first, in the order of ``labels``. All others follow in the
+    order of ``specs``, and have their labels as names. If one selector of ``labels`` covers several estimators, the
+    fields that differ are added to the name: ``RLOO (n=4)``.
 
     Args:
         records: the records of the study.
         specs: the specs of the study.
-        labels: names for people, as ``read_labels`` returns them.
+        labels: names for people by selector, as ``read_labels`` returns them; None for no such names.
 
     Raises:
         UsageError: a selector of ``labels`` covers nothing that was measured.

@@ -37,9 +37,9 @@ SIGNS = {"±": r"\pm", "≥": r"\geq", "≤": r"\leq", "∞": r"\infty", "%": r"
 
 @dataclass(frozen=True)
 class Names:
-    """What estimators and objectives are called in a table, by label, in the order in which they come.
+    """What estimators and objectives are called in a table, by label, in the order of the table.
 
-    Labels that are not here come last, and are shown as they are.
+    Estimators and objectives without a name here come last, under their labels.
     """
 
     estimators: Mapping[str, str] = field(default_factory=dict)
@@ -47,14 +47,14 @@ class Names:
 
 
 class Cell(NamedTuple):
-    """One cell: its text, and whether it is one of the best group."""
+    """One cell of a table: its text, and whether it belongs to the best group of its objective, which is bold."""
 
     text: str
     is_best: bool = False
 
 
 class Grid(NamedTuple):
-    """A table: what it shows, in a sentence or two, the names of its columns and of its rows, and its cells."""
+    """A table: its caption, the names of its columns and of its rows, and its cells, row by row."""
 
     caption: str
     columns: list[str]
@@ -72,14 +72,14 @@ def grid(
 ) -> Grid:
     """Return a table of estimators against objectives.
 
-    Estimators and objectives of which nothing was measured or failed have no row and no column.
+    An estimator or objective has no row or column if all of its cells were skipped.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` makes of the records.
         records: the records of the study.
         kind: which number the cells hold.
         names: what estimators and objectives are called, and their order.
-        rows: what the rows are; the other ones are the columns.
+        rows: "estimators" for a row for each estimator and a column for each objective, "objectives" for the reverse.
     """
     run = table[table["outcome"] != Outcome.SKIPPED]
     best = _best(run, records, kind)
@@ -112,7 +112,7 @@ def texts(
         records: the records of the study.
         kinds: which numbers the tables hold, a table for each.
         names: what estimators and objectives are called, and their order.
-        rows: what the rows are; the other ones are the columns.
+        rows: "estimators" for a row for each estimator and a column for each objective, "objectives" for the reverse.
         formats: "md" for Markdown and "tex" for LaTeX.
     """
     grids = {kind: grid(table, records, kind, names, rows=rows) for kind in kinds}

@@ -89,7 +89,7 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
 
 
 def training_charts(problems: Sequence[Problem]) -> dict[str, Any] | None:
-    """Return the data of the training curves of a page: medians over seeds with their intervals; None without any."""
+    """Return the data of the training curves of a page: medians over seeds with intervals; None if there are none."""
     if not problems:
         return None
     look = styles([curve.name for problem in problems for curve in problem.curves])

@@ -56,7 +56,7 @@ class Cell(NamedTuple):
 
     Args:
         text: what is shown.
-        order: by what the column is sorted; empty for the text itself.
+        order: the text by which the column is sorted; empty to sort it by ``text``.
     """
 
     text: str
@@ -64,10 +64,10 @@ class Cell(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One condition of trust.
+    """One condition under which the numbers of a study can be trusted.
 
     Args:
-        about: what it is about, in a word.
+        about: what the condition is about, in a word.
         holds: whether the condition holds; None if it is only a remark.
         text: what was found, in a few words.
     """
