@@ -193,8 +193,8 @@ def promote(
     """Measure cells again, accept the results, and print the changes.
 
     Without -e and -o, every cell of the baseline is measured, and cells that no longer exist are dropped. With them,
-    only the selected cells are measured, new ones too; all other cells stay as they are. A baseline of given gradients
-    is renewed by those in the study --from.
+    only the selected cells are measured, new ones too; all other cells stay as they are. Gradients that were made
+    elsewhere are read from the study that --from names.
     """
     from bench.cli.progress import choose
     from bench.gate.baseline import path_of, read, selectors

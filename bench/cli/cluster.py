@@ -46,7 +46,10 @@ def options(command: F) -> F:
 
 
 def placed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a command with the options of a cluster replaced by what they say of ``workers``.
+    """Return the arguments of a command with all options that say where to measure in one: ``workers``.
+
+    ``executor``, ``scheduler`` and ``scheduler_file`` are left out. ``workers`` is a number, None for as many as pay
+    off, or the Dask cluster that these options name.
 
     Raises:
         click.UsageError: options contradict each other.

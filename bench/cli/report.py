@@ -101,9 +101,9 @@ def command(
 ) -> None:
     """Make the report of a study: a page for the browser, tables and figures.
 
-    Its records are enough; nothing is measured. The page, report.html, is one file that needs no network. Several
-    study folders are reported together in the folder --out. With -e and -o, the report is that of the selected cells
-    until the next one.
+    Its records are enough; nothing is measured. The page, report.html, is one file that needs no network. Several study
+    folders are reported together in the folder --out. With -e and -o, the report is on the selected cells alone, until
+    the next report is made.
     """
     from bench.planning.selectors import UsageError, selects
     from bench.records import files

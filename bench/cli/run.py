@@ -136,7 +136,8 @@ def asked(
 ) -> tuple["list[Spec]", Path, dict[str, Any]]:
     """Return what the words of the command ask for: specs, study folder, and how ``run_study`` is to run them.
 
-    The arguments are those that click makes of the words; ``given`` are keys of a spec, None where the words have none.
+    The arguments are those that click makes of the words. ``given`` holds the other keys of a spec; the value of a key
+    is None if the words do not set it.
 
     Raises:
         click.UsageError: options contradict each other.

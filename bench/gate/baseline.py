@@ -231,7 +231,7 @@ class Baseline(_Plain):
     The cells (an estimator on an objective each) are sorted by objective and estimator.
 
     ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured. ``given``
-    tells whether the gradients were made elsewhere; then an entry has names in place of selectors.
+    tells whether the gradients were made elsewhere; if so, an entry has names in place of selectors.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]

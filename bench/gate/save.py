@@ -177,7 +177,9 @@ def promote(
 
 
 def promote_given(old: Baseline, study: Path) -> Draft:
-    """Return the draft of a baseline renewed by the given gradients of a study; entries of other gradients stay.
+    """Return the draft of a baseline whose entries are replaced by those of the given gradients of a study.
+
+    Entries of gradients that the study does not have stay.
 
     A baseline is the file of accepted statistics.
 
@@ -198,7 +200,7 @@ def read_study(study: Path, folder: Path) -> Draft:
     relative to ``folder``, the baseline's folder. The settings are those of the study's last command; cells of earlier
     commands count if they were measured with the same settings, whatever the number of replicates.
 
-    A study of gradients that were made elsewhere has no spec; its baseline holds the last ones of each name.
+    A study of gradients that were made elsewhere has no spec; its baseline holds the last gradients of each name.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

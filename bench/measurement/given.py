@@ -45,15 +45,15 @@ class Given:
     """Gradients that were made elsewhere, with what is known about them.
 
     Args:
-        name: what they are called in tables.
+        name: what the gradients are called in tables.
         gradients: an array ``[replicates, size]``, or a function that makes independent gradients, ``[rows, size]``,
             from a number of rows and a seed.
         exact: the exact gradient ``[size]``; None if it is unknown.
-        problem: what their problem is called in tables. Gradients of one problem are compared with each other.
+        problem: what the objective is called in tables. Gradients of one objective are compared with each other.
         replicates: how many gradients a function has to make.
         seed: root of the seeds that a function gets.
         evaluations: evaluations of f that one gradient took, for the column eff.
-        unbiased: whether they are declared unbiased.
+        unbiased: whether the gradients are declared unbiased.
     """
 
     name: str

@@ -69,7 +69,7 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
 def together(folders: Sequence[Path]) -> list[Record]:
     """Return the records of several study folders without the sums that no report needs, each measurement once.
 
-    A result that did not fail is preferred; of two that differ, the first counts.
+    If several folders hold one measurement, the first folder whose result did not fail counts.
 
     Raises:
         Damaged: a folder cannot be read.

@@ -225,9 +225,10 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of ``table.csv`` with their names there; whole numbers stay whole where others are missing.
+    """Return the columns of ``table.csv``, under the names that they have in that file.
 
-    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``.
+    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``. A column of
+    whole numbers stays so if some of its values are missing.
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
