@@ -16,7 +16,8 @@ from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import UsageError
 from bench.records import merge, store
 from bench.records.lines import LineKind, Record
-from bench.report import export, figures
+from bench.report import export, figures, references
+from bench.report.study import measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,10 @@ class Study:
         if figure is None:
             raise ValueError(f"This study has no data for the figure {name!r}.")
         return figure
+
+    def bibtex(self) -> str:
+        """Return the papers of the estimators in the study as BibTeX. An estimator of your own has none."""
+        return references.bibtex(record["estimator_name"] for record in self.records if measures(record))
 
     @property
     def _trained(self) -> set[bool]:

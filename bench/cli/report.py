@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from bench.records.lines import Record
 
 USUAL = ("html", "md", "csv", "tex", "svg", "png")
-ALL = (*USUAL, "pdf", "parquet", "json")
-PAPER = ("md", "tex")
-"""The formats of a table for a paper."""
+ALL = (*USUAL, "pdf", "parquet", "json", "bib")
+PAPER = ("md", "tex", "bib")
+"""The formats of a table for a paper, and of the papers of its estimators."""
 HALVES = ("estimators", "objectives")
 
 
@@ -66,7 +66,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     "kinds",
     type=click.Choice(["variance", "bias", "mse", "cost"]),
     multiple=True,
-    help="Make this table for a paper instead, estimators against objectives, in tables/ as md and tex; repeatable.",
+    help="Make this table for a paper instead, estimators against objectives, as md and tex; may be repeated.",
 )
 @click.option(
     "--rows", type=click.Choice(HALVES), help="With --table: what the rows are; the others are columns [estimators]."
@@ -123,7 +123,7 @@ def command(
     if rows is not None and rows == columns:
         raise UsageError(f"The rows and the columns cannot both be {rows}: leave out one of --rows and --columns.")
     if kinds and (opened or no_figures or (formats and not set(formats) <= set(PAPER))):
-        raise UsageError(f"--table makes tables alone, in --format {' or '.join(PAPER)}: leave out the other options.")
+        raise UsageError(f"--table makes tables alone, in --format {', '.join(PAPER)}: leave out the other options.")
     if opened and (no_figures or "html" not in chosen):
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
     target = out or folders[0]
@@ -189,8 +189,10 @@ def _tables(
     from bench.planning.naming import FILE, named, read_labels, specs_of_all
     from bench.planning.selectors import UsageError
     from bench.records.lines import LineKind
-    from bench.report.paper import Names, texts
+    from bench.report.paper import FORMATS, Names, texts
     from bench.report.prepared import prepared
+    from bench.report.references import bibtex
+    from bench.report.study import measures
 
     measured = [record for record in records if record["kind"] not in (LineKind.TRAINING, LineKind.OBJECTIVE)]
     if not measured:
@@ -198,4 +200,8 @@ def _tables(
     place = labels or next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
     given = read_labels(place) if place else {}
     names = Names(*named(measured, specs_of_all(folders), given))
-    return texts(prepared(measured, cost), measured, kinds, names, rows=rows, formats=formats)
+    written = [form for form in FORMATS if form in formats]
+    made = texts(prepared(measured, cost), measured, kinds, names, rows=rows, formats=written)
+    if "bib" in formats:
+        made["methods.bib"] = bibtex(record["estimator_name"] for record in measured if measures(record))
+    return made

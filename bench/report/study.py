@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import files
-from bench.records.lines import LineKind
+from bench.records.lines import LineKind, Outcome
 from bench.report import curves, figures, tables, training
 from bench.report.frame import frame
 from bench.report.prepared import prepared
+from bench.report.references import bibtex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,9 @@ Records = Sequence[Mapping[str, Any]]
 PAGE = "report.html"
 FORMATS = ("html", "md", "csv", "tex", "svg", "png")
 """The formats that a report is written in, unless others are asked for."""
-OTHERS = ("pdf", "parquet", "json")
-"""The formats that must be asked for: figures as PDF, and the rows of ``table.csv`` for other programs."""
+OTHERS = ("pdf", "parquet", "json", "bib")
+"""The formats that must be asked for: figures as PDF, the rows of ``table.csv`` for other programs, and
+the papers of the estimators as BibTeX."""
 
 
 class Report:
@@ -77,12 +79,14 @@ class Report:
             texts["table.md"] = tables.markdown(self.table, title, found)
             texts["table.csv"] = tables.csv(self.table)
             texts["table.tex"] = tables.latex(found)
-            texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:] if form in formats}
+            texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:3] if form in formats}
             images.append(figures.images(self.table, folder / "figures", kinds))
         if trained:
             texts["training.md"] = training.markdown(trained, title)
             texts["training.csv"] = training.data(trained)
             images.append(figures.training_images(curves.problems(trained), trained, folder / "figures", kinds))
+        if "bib" in formats:
+            texts["methods.bib"] = bibtex(record["estimator_name"] for record in self.records if measures(record))
         texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}
         if drawn and "html" in formats:
             texts = dict[str, str | bytes]({PAGE: self._page(folder / PAGE, title, standing)}) | texts
@@ -126,6 +130,11 @@ class Report:
             tables.show(self.table, console, named=named, brief=brief)
         if self.trained:
             training.show(self.trained, console)
+
+
+def measures(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is of an estimator that was not skipped."""
+    return "estimator_name" in record and record["outcome"] != Outcome.SKIPPED
 
 
 def is_one_table(records: Records) -> bool:

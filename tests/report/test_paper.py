@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+import bench
 from bench.planning.naming import named, read_labels
 from bench.planning.selectors import UsageError
 from bench.planning.spec import Spec
@@ -173,11 +174,12 @@ def test_the_command_makes_tables_alone(call, tmp_path):
     assert done.code == 0, done.err
     assert done.out.splitlines()[0].split("|")[2].strip() == "Ours"
     made = {path.name for path in (tmp_path / "here").rglob("*") if path.is_file()}
-    assert made == {"records.jsonl", "labels.toml", "variance.md", "variance.tex", "cost.md", "cost.tex"}
+    assert made == {"records.jsonl", "labels.toml", "variance.md", "variance.tex", "cost.md", "cost.tex", "methods.bib"}
+    assert (tmp_path / "here" / "methods.bib").read_text() == bench.load("here").bibtex()
     for words, said in (
         (("--rows", "estimators"), "add --table"),
         (("--table", "mse", "--rows", "objectives", "--columns", "objectives"), "cannot both be objectives"),
-        (("--table", "mse", "--format", "html"), "in --format md or tex"),
+        (("--table", "mse", "--format", "html"), "in --format md, tex, bib"),
         (("--table", "mse", "--labels", "none.toml"), "There is no file 'none.toml'"),
     ):
         wrong = call("report", "here", *words)
