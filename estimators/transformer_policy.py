@@ -22,13 +22,17 @@ class TransformerPolicy(Policy):
     ``h = h + attention(norm(h))``, then ``h = h + gelu(norm(h) up) down``, in each block
     ``logits_t = norm(h_t) output``
 
-    The norm is the root mean square norm with a weight for each coordinate. No product has a bias. The weights are
-    ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, ``positions``, ``[T, W]``, for all blocks together
-    ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]`` (queries, keys, values), ``projection``,
-    ``[blocks, W, W]``, ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``, ``[blocks, 4 W, W]``,
-    and then ``norm``, ``[W]``, and ``output``, ``[W, V]``. The default has about 20,000 weights.
+    The norm is the root mean square norm with a weight for each coordinate. No product has a bias. The weights are:
 
-    Sequences are written with a cache of keys and values, so a token costs one position and not all before it.
+    - for the inputs: ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, and ``positions``, ``[T, W]``;
+    - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``
+      (queries, keys, values), and ``projection``, ``[blocks, W, W]``;
+    - for the second part of all blocks: ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``,
+      ``[blocks, 4 W, W]``;
+    - for the logits: ``norm``, ``[W]``, and ``output``, ``[W, V]``.
+
+    The default has about 20,000 weights. Keys and values are kept while a sequence is written, so each token costs one
+    position, and not all positions before it again.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.

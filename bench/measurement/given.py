@@ -277,7 +277,10 @@ def _whole_draws(rows: int, size: int) -> list[int]:
 
 
 def draw_sizes(rows: int, size: int) -> list[int]:
-    """Return the sizes of the draws of ``rows`` rows: those of a study, and small ones for what is left over."""
+    """Return the sizes of the draws (batches) that ``rows`` gradients are cut into.
+
+    They are the sizes that a study uses, and small ones for the rows that are left over.
+    """
     sizes = _whole_draws(rows, size)
     if sum(sizes) == rows:
         return sizes
