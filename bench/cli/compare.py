@@ -1,18 +1,28 @@
 """The command ``bench compare``."""
 
+from __future__ import annotations
+
 import shlex
 import shutil
 import sys
 from json import dumps
 from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.errors import UNCHANGED, CommandError, ExitCode, reported
-from bench.cli.options import folder, json_option
+from bench.cli.options import OUTPUT, folder, json_option
 from bench.cli.output import PIPE_WIDTH, read_records
 from bench.cli.terminal import echo, echo_json
+from bench.records.files import output
 
+if TYPE_CHECKING:
+    from bench.records.lines import Record
+    from bench.report.compare import Comparison
+
+FIGURES = (".svg", ".pdf", ".png")
 SHOWN = 10
 """Runs of one study alone that are named; the others are counted."""
 
@@ -22,7 +32,9 @@ SHOWN = 10
     epilog="\b\n"
     "Examples:\n"
     "  bench compare results/before results/after\n"
-    "  bench compare rloo:n=2 rloo:n=4 --study results/default",
+    "  bench compare rloo:n=2 rloo:n=4 --study results/default\n"
+    "  bench compare before-0,before-1 after-0,after-1 --pool\n"
+    "  bench compare results/before results/after --format md > comment.md",
 )
 @click.argument("sides", nargs=-1, metavar="A B")
 @click.option("-e", "-o", "named", multiple=True, hidden=True, help="A or B, as other commands spell them.")
@@ -31,24 +43,44 @@ SHOWN = 10
     default="results/default",
     help="The study that has A and B, if they are estimators or cells [results/default].",
 )
+@click.option("--pool", is_flag=True, help="Make one comparison of all seeds of a cell.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "json"]),
+    default="text",
+    help="Format of the output; md is a comment for a pull request [text].",
+)
+@click.option("--figure", type=OUTPUT, metavar="FILE", help="Also draw the ratios: FILE.svg, FILE.pdf or FILE.png.")
 @json_option
 @reported(UNCHANGED)
-def command(sides: tuple[str, ...], named: tuple[str, ...], study: Path, json: bool) -> None:
+def command(
+    sides: tuple[str, ...],
+    named: tuple[str, ...],
+    study: Path,
+    pool: bool,
+    form: str,
+    figure: Path | None,
+    json: bool,
+) -> None:
     """Compare two studies, two estimators or two cells.
 
     Their variances are compared, and nothing is measured. A and B are two study folders, compared cell by cell; or two
     estimators of one study, compared on every objective that both were measured on; or two cells of one study, such as
     'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If both saw the same noise, the
-    comparison is paired, and finds much smaller differences.
+    comparison is paired, and finds much smaller differences. Several folders of a side are joined with commas; with
+    --pool, the seeds of a cell are one comparison.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names
     from bench.records.lines import plain
-    from bench.report.compare import Unknown, of_estimators, of_studies, table
+    from bench.report.compare import Unknown, markdown, of_estimators, of_studies, table, verdict
 
     a, b = _two(sides, named)
-    paths = Path(a), Path(b)
-    studies = [path.is_dir() for path in paths]
+    if figure is not None and figure.suffix not in FIGURES:
+        raise UsageError(f"{figure} is no figure: give a file that ends in {', '.join(FIGURES)}.")
+    paths = _folders(a), _folders(b)
+    studies = [bool(folders) for folders in paths]
     if any(studies) and not all(studies):
         other = b if studies[0] else a
         raise UsageError(f"{other} is not a study folder. Give two folders, or two estimators of one --study.")
@@ -57,26 +89,63 @@ def command(sides: tuple[str, ...], named: tuple[str, ...], study: Path, json: b
         raise UsageError(f"{cell!r} is a cell, and {estimator!r} an estimator. Give two cells or two estimators.")
     only: list[list[str]] = [[], []]
     if all(studies):
-        found, *only = of_studies(*map(read_records, paths))
+        found, *only = of_studies(*map(_records, paths), pooled=pool)
     else:
         try:
-            found = of_estimators(read_records(study), a, b, names)
+            found = of_estimators(read_records(study), a, b, names, pooled=pool)
         except Unknown as error:
             raise UsageError(f"{error}{did_you_mean(error.label, error.known)}") from None
     if not found:
         what = "the studies have no measured cell in common" if all(studies) else "no objective was measured with both"
         raise CommandError(f"Nothing was compared: {what}.", ExitCode.NOTHING)
-    if json:
+    if figure is not None:
+        _draw(figure, found, a, b)
+    if json or form == "json":
         cells = [each.to_json() for each in found]
         echo_json(dumps(plain({"a": a, "b": b, "cells": cells, "only_a": only[0], "only_b": only[1]})))
         return
+    if form == "md":
+        echo(markdown(a, b, found, only), nl=False)
+        return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
-    echo(f"A: {a}\nB: {b}\n\n{table(found, width)}")
+    echo(f"A: {a}\nB: {b}\n\n{table(found, width)}\n\n{fill(verdict(found), width)}")
     for name, labels in zip("AB", only, strict=True):
         for label in labels[:SHOWN]:
             echo(f"only in {name}: {label}", err=True)
         if len(labels) > SHOWN:
             echo(f"only in {name}: {len(labels) - SHOWN} more; --json lists all", err=True)
+
+
+def _folders(side: str) -> list[Path]:
+    """Return the study folders that a side of a comparison names, joined with commas; none if it names no folder."""
+    if Path(side).is_dir():
+        return [Path(side)]
+    paths = [Path(part) for part in side.split(",")]
+    if not any(path.is_dir() for path in paths):
+        return []
+    if absent := [path for path in paths if not path.is_dir()]:
+        raise click.UsageError(f"{absent[0]} is not a study folder.")
+    return paths
+
+
+def _records(folders: list[Path]) -> list[Record]:
+    """Return the records of study folders, each measurement once."""
+    from bench.records.merge import together
+
+    held = [read_records(folder) for folder in folders]
+    return held[0] if len(held) == 1 else together(folders)
+
+
+def _draw(path: Path, found: list[Comparison], a: str, b: str) -> None:
+    """Draw comparisons into a file. Raise ``CommandError`` if no cell has a ratio."""
+    from bench.report.compare import MARGIN, ratios
+    from bench.report.figures import comparison
+
+    rows = ratios(found)
+    if not rows:
+        raise CommandError("No figure was drawn: no cell has a ratio.", ExitCode.NOTHING)
+    title = f"A: {a}, B: {b}. Shaded: within {MARGIN:.0%}."
+    output(path, comparison(rows, "variance of B / variance of A", path.suffix[1:], margin=MARGIN, title=title))
 
 
 def _two(sides: tuple[str, ...], named: tuple[str, ...]) -> tuple[str, str]:

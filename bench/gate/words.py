@@ -11,10 +11,13 @@ from bench.gate.decide import UNCOMPARED, Finding, Verdict, evaluations_text, p_
 from bench.gate.stages import Report
 from bench.records.lines import plain
 from bench.records.text import in_code, in_markdown, printable
+from bench.report.comment import Table, comment
 from bench.stats.gate import ALPHA_BIAS, ALPHA_VARIANCE, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 from bench.stats.variance import HEAVY_TAIL_INDEX
 
 ORDER = list(Verdict)
+QUIET = (Verdict.UNCHANGED, Verdict.IDENTICAL)
+"""Verdicts that a comment folds."""
 SAME_SAMPLES = (Verdict.IDENTICAL, Verdict.COSTLIER)
 """Verdicts of a cell whose samples equal the baseline's, so that its variance is not measured."""
 WORTH_SAYING = 0.05
@@ -137,19 +140,19 @@ class Printer:
     def markdown(self) -> str:
         """Return the report in Markdown, for a comment on a pull request."""
         mark = "✅" if self.report.exit_code == 0 else "❌"
-        lines = [f"### {mark} `bench check`: {in_markdown(self.headline)}", ""]
-        shown = [f for f in self.findings if f.verdict is not Verdict.IDENTICAL]
-        if shown:
-            lines += ["| verdict | estimator | objective | what was found |", "|---|---|---|---|"]
-            for finding in shown:
-                estimator, objective = (in_code(half).replace("|", "\\|") for half in _halves(finding))
-                bold = "**" if finding.fails or finding.verdict is Verdict.FAILED else ""
-                foreign = finding.verdict in (Verdict.FAILED, Verdict.MISSING)  # the other reasons are Markdown
-                said = in_markdown(_message(finding)) if foreign else _message(finding).replace("|", "\\|")
-                lines.append(f"| {bold}{finding.verdict}{bold} | {estimator} | {objective} | {said} |")
-            lines.append("")
-        lines += [f"- {step}" for step in self.next_steps()]
-        return "\n".join(lines).rstrip() + "\n"
+        shown, folded = list[list[str]](), list[list[str]]()
+        for finding in self.findings:
+            estimator, objective = (in_code(half).replace("|", "\\|") for half in _halves(finding))
+            bold = "**" if finding.fails or finding.verdict is Verdict.FAILED else ""
+            foreign = finding.verdict in (Verdict.FAILED, Verdict.MISSING)  # the other reasons are Markdown
+            said = in_markdown(_message(finding)) if foreign else _message(finding).replace("|", "\\|")
+            quiet = finding.verdict in QUIET and not finding.notes and finding.speed in (None, "unchanged")
+            (folded if quiet else shown).append([f"{bold}{finding.verdict}{bold}", estimator, objective, said])
+        header = ("verdict", "estimator", "objective", "what was found")
+        fold = f"{count(len(folded))} without a change"
+        title = f"### {mark} `bench check`: {in_markdown(self.headline)}"
+        steps = [f"- {step}" for step in self.next_steps()]
+        return comment(title, [Table(header, shown), Table(header, folded, fold)], steps)
 
     def junit(self) -> str:
         """Return the report as JUnit XML: one test case per cell."""

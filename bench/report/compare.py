@@ -6,22 +6,33 @@ from typing import Any
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
+from bench.records.text import in_code, in_markdown
 from bench.report.aligned import plain_table
+from bench.report.comment import Table, comment
+from bench.report.figures.forest import Ratio
 from bench.report.frame import setting_text
 from bench.report.layout import broken, fitting
-from bench.stats import ComparedRun, LogRatio, compare, format_interval, format_number, format_variance, holm
+from bench.stats import ComparedRun, LogRatio, compare, format_interval, format_number, format_variance, holm, pool
 from bench.stats.printing import NONE
 from bench.stats.summary import finite
 
 Record = Mapping[str, Any]
 Pair = tuple[str, Record, Record]
 """A label and the two records that are compared."""
+Group = tuple[str, list[tuple[Record, Record]]]
+"""A label and the pairs of records whose ratios are one comparison: one pair, or one for each seed."""
 SETTINGS = ("dtype", "device", "seed", "common_noise")
 """Keys of the settings that two runs must share to be compared within a study."""
 
 HEADER = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", "")
 DROPPED_FIRST = ("noise", "per evaluation")
 """Columns that are left out on a narrow terminal, in this order, until the others fit."""
+COLUMNS = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "verdict")
+"""Columns of a comparison in Markdown."""
+WORDS = ("B lower", "B higher", "no difference seen", "same", "no variance to compare")
+"""The results of a comparison in words, those first that readers look for."""
+MARGIN = 0.05
+"""Largest relative difference of two variances that a figure shades, as what the gate lets pass."""
 LEVEL = 0.05
 """Probability that a comparison without any true difference calls at least one cell different."""
 
@@ -55,6 +66,8 @@ class Comparison:
         noise: "same samples" if a and b drew identical gradients, "paired" if they were compared block by block because
             they drew the same random numbers, otherwise "independent".
         word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
+        seeds: number of seeds that were pooled; 1 if the comparison is of two measurements. The variances are then
+            means over the seeds, weighted with the replicates, and so is the logarithm of the ratio.
     """
 
     cell: str
@@ -69,34 +82,45 @@ class Comparison:
     p: float | None
     noise: str
     word: str
+    seeds: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a dictionary by their names."""
         return asdict(self)
 
 
-def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
+def of_studies(
+    a: Sequence[Record], b: Sequence[Record], *, pooled: bool = False
+) -> tuple[list[Comparison], list[str], list[str]]:
     """Return the comparisons of two studies, and the labels of the measurements that have no partner.
 
     Each cell (estimator on objective) that both studies measured in one dtype is compared. If a study measured a cell
     more than once, every measurement is compared with those of the other study that have its settings and its number of
     replicates. If there are none of these, only the two measurements with most in common are compared.
 
+    If ``pooled``, the measurements of a cell with several seeds are one comparison. One measurement of each seed
+    counts, that with the most replicates. Measurements with equal seeds are a pair, and
+    the others are paired in their order.
+
     Args:
         a: the records of the first study.
         b: the records of the second study.
+        pooled: whether to pool the seeds of a cell.
 
     Returns:
         The comparisons, the labels of the measurements of ``a`` that were not compared, and those of ``b``.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
-    pairs = [(_label(x), x, y) for key in first if key in second for x, y in _matching(first[key], second[key])]
+    match = _matching_seeds if pooled else _matching
+    pairs = [(_label(x), x, y) for key in first if key in second for x, y in match(first[key], second[key])]
     left, right = [x for _, x, _ in pairs], [y for _, _, y in pairs]
-    return _compared(_told_apart(pairs)), _only(first, left), _only(second, right)
+    return _compared(_grouped(pairs, pooled=pooled)), _only(first, left), _only(second, right)
 
 
-def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
+def of_estimators(
+    records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool], *, pooled: bool = False
+) -> list[Comparison]:
     """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
 
     If ``a`` and ``b`` name cells (estimators on objectives), these two cells are compared, whatever their objectives.
@@ -106,6 +130,7 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
         a: an estimator, such as ``rloo:n=4``, or a cell, such as ``rloo:n=4 on gaussian-quadratic``.
         b: the other estimator or cell.
         names: ``names(text, record)`` tells whether a text such as ``a`` names the estimator or the cell of a record.
+        pooled: whether the measurements with several seeds are one comparison.
 
     Raises:
         Unknown: ``a`` or ``b`` names nothing that was measured.
@@ -120,15 +145,73 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
         if rivals:
             y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
             pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
-    return _compared(_told_apart(pairs))
+    return _compared(_grouped(pairs, pooled=pooled))
+
+
+def verdict(found: Sequence[Comparison]) -> str:
+    """Return the result of all comparisons in a sentence: ``Of 12 cells, B has the lower variance in 3, ...``."""
+    by = {word: [each for each in found if each.word == word] for word in WORDS}
+    parts = []
+    for word, far in (("B lower", min), ("B higher", max)):
+        if by[word]:
+            most = far(by[word], key=lambda each: each.ratio or 1.0)
+            at = f"times {format_number(most.ratio, 3)} on {most.cell}"
+            side = word.removeprefix("B ")
+            parts.append(
+                f"the {side} variance in {len(by[word])} ({'the farthest: ' if len(by[word]) > 1 else ''}{at})"
+            )
+    ends = ("no difference was seen in {}", "the samples of {} are the same", "{} have no variance to compare")
+    parts = [f"B has {' and '.join(parts)}"] if parts else []
+    parts += [end.format(len(by[word])) for end, word in zip(ends, WORDS[2:], strict=True) if by[word]]
+    return f"Of {len(found)} cell{'' if len(found) == 1 else 's'}: {'; '.join(parts)}."
+
+
+def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequence[str]]) -> str:
+    """Return comparisons as a comment for a pull request: what differs in a table, all else folded.
+
+    Args:
+        a: what A is called.
+        b: what B is called.
+        found: the comparisons.
+        only: the labels of the measurements of A that were not compared, and those of B.
+    """
+    differing, others = list[list[str]](), list[list[str]]()
+    for c in found:
+        row = [_code(c.cell), c.variance_a, c.variance_b, _ratio_text(c), format_number(c.per_evaluation, 3)]
+        said = f"{c.word} ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
+        differs = c.word in WORDS[:2]
+        (differing if differs else others).append([*row, f"**{said}**" if differs else said])
+    title = f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(a)}, B: {in_code(b)}"
+    tables = [Table(COLUMNS, differing), Table(COLUMNS, others, f"{len(others)} without a difference")]
+    for name, labels in zip("AB", only, strict=True):
+        tables.append(Table(["cell"], [[_code(label)] for label in labels], f"{len(labels)} only in {name}"))
+    return comment(title, tables)
+
+
+def ratios(found: Sequence[Comparison]) -> list[Ratio]:
+    """Return the ratios of comparisons for a figure, without those of cells that have none."""
+    return [
+        Ratio(c.cell, c.ratio, c.ratio_low or 0.0, c.ratio_high, c.word in WORDS[:2])
+        for c in found
+        if c.ratio is not None
+    ]
+
+
+def _code(label: str) -> str:
+    return in_code(label).replace("|", "\\|")
+
+
+def _ratio_text(c: Comparison) -> str:
+    return NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}"
 
 
 def table(found: Sequence[Comparison], width: int = 1000) -> str:
     """Return comparisons as a text table in lines of at most ``width`` characters, with one row per comparison."""
     rows = []
     for c in found:
-        ratio = NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}"
-        rows.append([c.cell, c.variance_a, c.variance_b, ratio, format_number(c.per_evaluation, 3), c.noise, c.word])
+        cell = f"{c.cell} ({c.seeds} seeds)" if c.seeds > 1 else c.cell
+        per_evaluation = format_number(c.per_evaluation, 3)
+        rows.append([cell, c.variance_a, c.variance_b, _ratio_text(c), per_evaluation, c.noise, c.word])
     room = width - len(HEADER)  # two spaces are between columns
     kept = fitting(HEADER, rows, room, DROPPED_FIRST, dict.fromkeys(HEADER, 12) | {"cell": 26})
     shown = [[broken(cell, kept[name]) for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in rows]
@@ -194,6 +277,35 @@ def _matching(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Re
     return [pair for pair in pairs if likeness(pair)[:2] == (True, True)] or [max(pairs, key=likeness)]
 
 
+def _matching_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Return pairs of runs, each of another seed: those with equal seeds, and the others in their order."""
+    first, second = _by_seed(a), _by_seed(b)
+    both = [seed for seed in first if seed in second]
+    rest = zip((s for s in first if s not in both), (s for s in second if s not in both), strict=False)
+    return [(first[x], second[y]) for x, y in (*zip(both, both, strict=True), *rest)]
+
+
+def _by_seed(runs: Sequence[Record]) -> dict[int, Record]:
+    """Return the run of each seed; of several, the one with the most replicates."""
+    return {run["seed"]: run for run in sorted(runs, key=lambda run: run["replicates"])}
+
+
+def _grouped(pairs: Sequence[Pair], *, pooled: bool) -> list[Group]:
+    """Return the pairs as comparisons: one for each or, if ``pooled``, one for all seeds that are alike otherwise."""
+    if not pooled:
+        return [(label, [(x, y)]) for label, x, y in _told_apart(pairs)]
+    alike: dict[tuple[Any, ...], list[tuple[Record, Record]]] = {}
+    for label, x, y in pairs:
+        key = (label, x["cell"], y["cell"], *(run[k] for run in (x, y) for k in SETTINGS if k != "seed"))
+        alike.setdefault(key, []).append((x, y))
+    first = []
+    for held in alike.values():  # of several pairs with one seed, that with the most replicates
+        by_seed = {x["seed"]: (x, y) for x, y in sorted(held, key=lambda pair: pair[0]["replicates"])}
+        first.append([*by_seed.values()])
+    named = _told_apart([(key[0], *group[0]) for key, group in zip(alike, first, strict=True)])
+    return [(label, group) for (label, *_), group in zip(named, first, strict=True)]
+
+
 def _named(records: Sequence[Record], label: str, names: Callable[[str, Record], bool]) -> list[Record]:
     held = _measured(records)
     measured = labelled(held)
@@ -215,14 +327,15 @@ def _variance(record: Record, run: ComparedRun) -> str:
     return "0" if record["deterministic"] else format_variance(run.summary)
 
 
-def _compared(pairs: Sequence[Pair]) -> list[Comparison]:
-    found = [(*_ratio(a, b), cell, a, b) for cell, a, b in pairs]
+def _compared(groups: Sequence[Group]) -> list[Comparison]:
+    found = [(*_result(pairs), cell, pairs) for cell, pairs in groups]
     p = {str(i): ratio.p for i, (ratio, *_) in enumerate(found) if ratio is not None}
     adjusted = holm(p, cells=len(p), alpha=LEVEL)
     out = []
-    for i, (ratio, variances, cell, a, b) in enumerate(found):
+    for i, (ratio, variances, cell, pairs) in enumerate(found):
+        a, b = pairs[0]
         differs, corrected = adjusted.get(str(i), (False, None))
-        same = a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
+        same = all(_is_same(x, y) for x, y in pairs)
         value, low, high = (None, None, None) if ratio is None else (finite(x) for x in ratio.ratio)
         costs = [r["f_evals"] + r["grad_evals"] for r in (a, b)]
         per_evaluation = None if value is None or not costs[0] else value * costs[1] / costs[0]
@@ -234,8 +347,32 @@ def _compared(pairs: Sequence[Pair]) -> list[Comparison]:
             word = "same" if same else "no difference seen"
         noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
         texts = (cell, _label(a), _label(b), *variances)
-        out.append(Comparison(*texts, value, low, high, per_evaluation, corrected, noise, word))
+        seeds = len(pairs)
+        out.append(Comparison(*texts, value, low, high, per_evaluation, corrected, noise, word, seeds))
     return out
+
+
+def _is_same(a: Record, b: Record) -> bool:
+    """Return whether two runs drew identical gradients."""
+    return a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
+
+
+def _result(pairs: Sequence[tuple[Record, Record]]) -> tuple[LogRatio | None, tuple[str, str]]:
+    """Return the log ratio of the variances of b and a, pooled over the pairs, and the two variances as text."""
+    found = [_ratio(a, b) for a, b in pairs]
+    if len(found) == 1:
+        return found[0]
+    ratios = [ratio for ratio, _ in found if ratio is not None]
+    weights = [min(a["replicates"], b["replicates"]) for a, b in pairs]
+    pooled = pool(ratios, weights) if len(ratios) == len(pairs) else None
+    if pooled is None:
+        return None, found[0][1]
+    means = (
+        sum(weight * pair[side]["summary"]["variance"] for weight, pair in zip(weights, pairs, strict=True))
+        for side in (0, 1)
+    )
+    first, second = (format_number(mean / sum(weights), 3) for mean in means)
+    return pooled, (first, second)
 
 
 def _ratio(a: Record, b: Record) -> tuple[LogRatio | None, tuple[str, str]]:

@@ -144,6 +144,35 @@ def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float =
     return found
 
 
+def pool(ratios: Sequence[LogRatio], weights: Sequence[float], *, confidence: float = 0.95) -> LogRatio:
+    """Return the weighted mean of independent log ratios, such as those of several seeds, with its interval.
+
+    With the weights w_k, whose sum is scaled to 1, and the standard errors se_k with ν_k degrees of freedom (Welch and
+    Satterthwaite)::
+
+        se = √(Σ_k w_k² se_k²)
+        ν = se⁴/Σ_k (w_k⁴ se_k⁴/ν_k)
+
+    The interval is one-sided if one of the ratios has no limit on a side.
+
+    Args:
+        ratios: the log ratios, at least one.
+        weights: positive weights that do not depend on the ratios, such as numbers of replicates.
+        confidence: level of the interval.
+    """
+    w = np.asarray(weights, dtype=np.float64) / sum(weights)
+    value = float(w @ [each.value for each in ratios])
+    squares = (w * [each.se for each in ratios]) ** 2
+    total, freedom = float(squares.sum()), np.array([each.nu for each in ratios])
+    nu = total**2 / float((squares**2 / freedom).sum()) if total else float(freedom.min())
+    found = _log_ratio(value, sqrt(total), nu, 0.0, confidence, paired=all(each.paired for each in ratios))
+    if any(each.high == inf for each in ratios):
+        found = replace(found, high=inf, p=found.p if value > 0 else 1.0)
+    if any(each.low == -inf for each in ratios):
+        found = replace(found, low=-inf, p=found.p if value < 0 else 1.0)
+    return found
+
+
 def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, *, paired: bool) -> LogRatio:
     upper, A = (1 + confidence) / 2, clip(A, -2, 2)
     if se == 0:

@@ -58,7 +58,7 @@ def test_on_a_narrow_terminal_columns_are_left_out_and_named(studies, monkeypatc
     monkeypatch.setattr("bench.cli.compare.PIPE_WIDTH", 80)
     rows = studies("compare", BEFORE, AFTER).out.splitlines()
     assert max(map(len, rows)) <= 80
-    assert rows[-1] == "too narrow for per evaluation, noise; --json has all"
+    assert rows[-3] == "too narrow for per evaluation, noise; --json has all"
     assert any(row.startswith("reparameterization:n=4 on ") for row in rows)
 
 
@@ -235,3 +235,78 @@ def test_every_run_of_a_cell_is_compared_or_named(call):
         "only in A: rloo:n=2 on gaussian-cosine (float32, seed 1, R=2,048)",
         "only in A: rloo:n=2 on gaussian-cosine (float64, seed 0, R=1,024)",
     ]
+
+
+@pytest.fixture
+def seeds(call, tmp_path, once):
+    """Studies of two seeds each; B lacks the second seed of A, and has another."""
+
+    def make():
+        for out, seed, n in (("a0", 0, 2), ("a1", 1, 2), ("b0", 0, 2), ("b2", 2, 2), ("c", 0, 4)):
+            words = ("-o", "bernoulli-quadratic", "--replicates", 1024, "--no-timing", "--quiet", "--seed", seed)
+            call("run", "-e", f"rloo:n={n}", "-e", "enumeration", *words, "--out", out)
+
+    once("seeds", tmp_path, make)
+    return call
+
+
+def test_the_seeds_of_several_folders_are_one_comparison(seeds):
+    apart = seeds("compare", "a0,a1", "b0,b2", "--json")
+    (first, _) = cells(apart)
+    assert (first["seeds"], first["word"]) == (1, "same")
+    assert "rloo:n=2 on bernoulli-quadratic (seed 1)" in json.loads(apart.out)["only_a"]
+    pooled = seeds("compare", "a0,a1", "b0,b2", "--pool", "--json")
+    (cell, exact) = cells(pooled)
+    assert (cell["cell"], cell["seeds"], cell["noise"]) == ("rloo:n=2 on bernoulli-quadratic", 2, "independent")
+    assert (exact["ratio"], exact["variance_a"]) == (None, "0")
+    assert json.loads(pooled.out)["only_a"] == []
+    (one, _) = cells(seeds("compare", "a1", "b2", "--json"))
+    assert cell["ratio"] == pytest.approx(one["ratio"] ** 0.5)  # the other seed has the ratio 1, exactly
+    assert "(2 seeds)" in seeds("compare", "a0,a1", "b0,b2", "--pool").out
+
+
+def test_estimators_are_pooled_over_their_seeds(seeds):
+    for out in ("a0", "a1"):
+        words = ("-o", "bernoulli-quadratic", "--replicates", 2048, "--no-timing", "--quiet", "--out", "both")
+        seeds("run", "-e", "rloo:n=2,4", *words, "--seed", out[1])
+    (cell,) = cells(seeds("compare", "rloo:n=2", "rloo:n=4", "--study", "both", "--pool", "--json"))
+    assert (cell["cell"], cell["seeds"], cell["noise"], cell["word"]) == ("bernoulli-quadratic", 2, "paired", "B lower")
+    parts = cells(seeds("compare", "rloo:n=2", "rloo:n=4", "--study", "both", "--json"))
+    assert cell["ratio"] == pytest.approx((parts[0]["ratio"] * parts[1]["ratio"]) ** 0.5)
+    assert cell["ratio_high"] - cell["ratio_low"] < parts[0]["ratio_high"] - parts[0]["ratio_low"]
+
+
+def test_a_comment_shows_what_differs_and_folds_the_rest(seeds):
+    done = seeds("compare", "rloo:n=2 on bernoulli-quadratic", "enumeration on bernoulli-quadratic", "--study", "a0",
+                 "--format", "md")  # fmt: skip
+    assert done.out.startswith("### `bench compare`: Of 1 cell: 1 have no variance to compare.\n\nA: `rloo:n=2 on")
+    seeds("run", "-e", "rloo:n=2,4", "-o", "bernoulli-quadratic", "--replicates", 2048, "--no-timing", "--out", "ab")
+    done = seeds("compare", "rloo:n=2", "rloo:n=4", "--study", "ab", "--format", "md")
+    assert "B has the lower variance in 1 (times 0." in done.out
+    assert "**B lower (paired)** |\n" in done.out
+    assert "<details>" not in done.out
+    folded = seeds("compare", "a0,a1", "b0,b2", "--format", "md").out
+    assert "<details><summary>2 without a difference</summary>\n\n| cell | variance A |" in folded
+    assert "<details><summary>2 only in A</summary>" in folded
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_the_ratios_are_drawn(seeds, tmp_path, suffix):
+    done = seeds("compare", "a0,a1", "b0,b2", "--pool", "--figure", f"out/ratios.{suffix}")
+    assert done.code == 0, done.err
+    content = (tmp_path / "out" / f"ratios.{suffix}").read_bytes()
+    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("a0,absent", "b0"), 2, "absent is not a study folder."),
+        (("a0", "b0", "--figure", "ratios.gif"), 2, "ratios.gif is no figure: give a file that ends in .svg"),
+        (("enumeration", "enumeration", "--study", "a0", "--figure", "r.svg"), 4, "no cell has a ratio"),
+    ],
+)
+def test_what_cannot_be_pooled_or_drawn(seeds, words, code, message):
+    done = seeds("compare", *words)
+    assert done.code == code
+    assert message in done.err

@@ -201,3 +201,33 @@ def test_an_open_variance_may_be_called_higher_but_never_lower(status, common):
 def test_a_ratio_beyond_the_range_of_floats_is_infinite():
     huge = comparison.LogRatio(value=800.0, se=1.0, nu=9.0, low=1.0, high=900.0, p=0.0, paired=False)
     assert huge.ratio == (math.inf, exp(1.0), math.inf)
+
+
+def ratio(value, se, nu=20.0, **changes):
+    return replace(comparison.LogRatio(value, se, nu, -1.0, 1.0, 0.5, paired=True), **changes)
+
+
+def test_pooled_ratios_follow_the_formulas():
+    ratios, weights = [ratio(0.1, 0.3, 10.0), ratio(0.5, 0.1, 40.0)], [3_000, 1_000]
+    found = comparison.pool(ratios, weights)
+    squares = np.array([(0.75 * 0.3) ** 2, (0.25 * 0.1) ** 2])
+    assert found.value == approx(0.2)
+    assert found.se == approx(sqrt(squares.sum()))
+    assert found.nu == approx(squares.sum() ** 2 / (squares**2 / [10, 40]).sum())
+    assert found.paired
+    assert not comparison.pool([*ratios, ratio(0.1, 0.2, paired=False)], [1, 1, 1]).paired
+
+
+def test_equal_ratios_of_k_seeds_have_the_kth_part_of_the_variance():
+    one, many = ratio(0.3, 0.2), comparison.pool([ratio(0.3, 0.2)] * 4, [7] * 4)
+    assert (many.value, many.se, many.nu) == (approx(one.value), approx(one.se / 2), approx(4 * one.nu))
+    same = comparison.pool([ratio(0.0, 0.0)] * 2, [1, 1])
+    assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_limit_that_one_seed_lacks_is_lacking_in_the_pool():
+    found = comparison.pool([ratio(-1.0, 0.1, high=math.inf), ratio(-1.0, 0.1)], [1, 1])
+    assert (found.high, found.p) == (math.inf, 1.0)
+    found = comparison.pool([ratio(-1.0, 0.1, low=-math.inf), ratio(-1.0, 0.1)], [1, 1])
+    assert found.low == -math.inf
+    assert found.p < 1e-6

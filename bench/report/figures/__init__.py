@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.curves import Problem
+    from bench.report.figures.forest import Ratio
 
 NAMES = ("heatmap", "bias-variance", "direction", "variance-cost", "variance-n", "variance-dim")
 TRAINING = ("training", "training-variance", "training-pictures")
@@ -122,6 +123,21 @@ def plotted(name: str, records: Sequence[Mapping[str, Any]], cost: str = "evalua
             drawing = (curves, variances, pictures)[TRAINING.index(name)]
             return _settled(lambda: drawing(problems(trained))) if trained else None
         return _settled(lambda: draw(name, prepared(measured, cost))) if measured else None
+
+
+def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, title: str) -> bytes:
+    """Return a figure of ratios with their intervals as a file of the format ``suffix``: svg, pdf or png.
+
+    ``axis`` names the ratio; ratios within ``margin`` of 1, such as 0.05 for 5 %, are shaded.
+    Raises ``ValueError`` if there is no ratio.
+    """
+    from bench.report.figures.forest import forest
+
+    with _look():
+        figure = _settled(lambda: forest(rows, axis, margin=margin, title=title))
+        if figure is None:
+            raise ValueError("a figure of ratios needs at least one (got none).")
+        return _rendered(figure, suffix, "")
 
 
 @contextmanager
