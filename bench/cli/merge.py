@@ -29,8 +29,8 @@ from bench.records.text import printable
 def command(folders: tuple[Path, ...], out: Path, keep: Literal["first", "last"] | None, json: bool) -> None:
     """Unite study folders that several machines have measured.
 
-    The records of all folders are added to the folder --out; the folders themselves stay as they are. To repeat the
-    command is harmless. Of a measurement that failed on one machine, the other's result is kept. If two folders hold
+    The records of all folders are added to the folder --out; the folders themselves stay as they are. The command may
+    be repeated. If a measurement failed on one machine, the result of another machine is kept. If two folders hold
     different results of one measurement, such as its times on two machines, nothing is written without --keep.
     """
     from bench.planning.plans import unite
