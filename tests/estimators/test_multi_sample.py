@@ -39,22 +39,19 @@ FUNCTIONS = {
 }
 
 
-class Given(Repeated):
-    """Sets that are not drawn, but given: every row has its own, ``[n, rows, k]``."""
-
-    given: Tensor
-
-    def draw(self, sample_shape, generator):
-        return self.given
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return a function that sets the samples of the next calls: they are not drawn, but given, ``[n, rows, k]``."""
+    return lambda x: monkeypatch.setattr("estimators.multi_sample.draw", lambda _q, _n, _generator: x)
 
 
-def expected(estimator, combine, k) -> Tensor:
+def expected(drawn, estimator, combine, k) -> Tensor:
     """Return the exact expected gradient at the logits: a sum over all samples that a call can draw."""
     draws = torch.tensor(list(itertools.product(range(3), repeat=estimator.n * k)))
     chance = LOGITS.log_softmax(-1)[draws].sum(-1).exp()
     logits = LOGITS.expand(len(draws), 3).clone().requires_grad_()
-    q = Given(Categorical(logits=logits, validate_args=False), k)
-    q.given = draws.T.reshape(estimator.n, k, len(draws)).movedim(1, -1).contiguous()
+    q = Repeated(Categorical(logits=logits, validate_args=False), k)
+    drawn(draws.T.reshape(estimator.n, k, len(draws)).movedim(1, -1).contiguous())
     value = estimator(SetFunction(lambda x: VALUES[x], combine), q)
     return chance @ torch.autograd.grad(value.sum(), logits)[0]
 
@@ -84,10 +81,10 @@ def exact(combine, k) -> Tensor:
     ],
     ids=repr,
 )
-def test_expected_gradient_is_exact(estimator, k, combine):
+def test_expected_gradient_is_exact(drawn, estimator, k, combine):
     combine = combine if k > 1 else (lambda v: v[..., 0].exp())
     scale = 1 if estimator.unbiased else estimator.gradient_scale
-    assert torch.allclose(expected(estimator, combine, k), scale * exact(combine, k), rtol=0, atol=EXACT)
+    assert torch.allclose(expected(drawn, estimator, combine, k), scale * exact(combine, k), rtol=0, atol=EXACT)
 
 
 class OwnIncluded(MultiSample):
@@ -110,9 +107,9 @@ class OwnSetLeftIn(MultiSample):
 
 
 @pytest.mark.parametrize("mutant", [OwnIncluded(n=2), OwnSetLeftIn(n=2)], ids=["own included", "own left in"])
-def test_mutants_are_biased(mutant):
+def test_mutants_are_biased(drawn, mutant):
     combine = FUNCTIONS["best"]
-    assert (expected(mutant, combine, 2) - exact(combine, 2)).norm() > 1e-3
+    assert (expected(drawn, mutant, combine, 2) - exact(combine, 2)).norm() > 1e-3
 
 
 def test_one_sample_left_out_is_rloo():
@@ -128,7 +125,7 @@ def test_one_sample_left_out_is_rloo():
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_log_mean_of_weights_is_vimco(n, monkeypatch):
+def test_log_mean_of_weights_is_vimco(n, drawn, monkeypatch):
     """VIMCO judges each set alone, and n sets are averaged; MultiSample does so for n = 1."""
     logits = torch.tensor([0.4, -1.2], dtype=torch.float64).expand(40, 2).clone().requires_grad_()
     x = torch.randint(2, (n, 40, 3, 2), generator=torch.Generator().manual_seed(0)).double()
@@ -140,8 +137,8 @@ def test_log_mean_of_weights_is_vimco(n, monkeypatch):
 
     monkeypatch.setattr("estimators.vimco.draw", lambda q, n, generator: x)
     theirs = torch.autograd.grad(VIMCO(n=n)(b := bound(), b.q).sum(), logits)[0]
-    q = Given(Independent(Bernoulli(logits=logits, validate_args=False), 1), 3)
-    q.given = x
+    q = Repeated(Independent(Bernoulli(logits=logits, validate_args=False), 1), 3)
+    drawn(x)
     f = SetFunction(bound().log_weights, FUNCTIONS["log of the mean"])
     ours = torch.autograd.grad(MultiSample(n=n)(f, q).sum(), logits)[0]
     assert torch.allclose(ours, theirs, rtol=0, atol=EXACT) == (n == 1)
@@ -155,11 +152,11 @@ def test_the_best_gets_its_lead_and_the_others_nothing():
     assert torch.allclose(coefficients, torch.tensor([0.0, 0.3, 0.0], dtype=torch.float64))
 
 
-def test_value_is_the_mean_over_all_sets_and_passes_gradients():
+def test_value_is_the_mean_over_all_sets_and_passes_gradients(drawn):
     """The value of a call with n = 2 and k = 2 is the mean of F over six sets, also for tensors that f closes over."""
     w = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    q = Given(Categorical(logits=LOGITS.clone().requires_grad_()), 2)
-    q.given = torch.tensor([[0, 1], [2, 1]])
+    q = Repeated(Categorical(logits=LOGITS.clone().requires_grad_()), 2)
+    drawn(torch.tensor([[0, 1], [2, 1]]))
     value = MultiSample(n=2)(SetFunction(lambda x: w * VALUES[x], lambda v: v.prod(-1)), q)
     pairs = [VALUES[a] * VALUES[b] for a, b in itertools.combinations([0, 1, 2, 1], 2)]
     assert torch.isclose(value, w**2 * sum(pairs) / 6)
