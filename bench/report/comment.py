@@ -13,7 +13,7 @@ class Table(NamedTuple):
     Args:
         header: the titles of the columns.
         rows: the cells of each row, in Markdown without line breaks.
-        fold: what stands for the table until it is opened; empty if it is open.
+        fold: the line that the reader clicks to open the table; empty if the table is open from the start.
     """
 
     header: Sequence[str]

@@ -98,9 +98,9 @@ def of_studies(
     more than once, every measurement is compared with those of the other study that have its settings and its number of
     replicates. If there are none of these, only the two measurements with most in common are compared.
 
-    If ``pooled``, the measurements of a cell with several seeds are one comparison. One measurement of each seed
-    counts, that with the most replicates. Measurements with equal seeds are a pair, and
-    the others are paired in their order.
+    If ``pooled``, all seeds of a cell are one comparison. If a study measured a cell with one seed more than once, the
+    measurement with the most replicates counts. Measurements of both studies with one seed form a pair. The
+    measurements that are left over are paired, those with the fewest replicates first.
 
     Args:
         a: the records of the first study.
