@@ -269,6 +269,7 @@ def records_page() -> str:
     every |= {name: renamed(every, name) for name in UNIT_NAMES.values() if name not in every}
     known["table.csv"] = {name: every[name] for name in (UNIT_NAMES.get(name, name) for name in CSV)}
     known["table.csv"] |= {name: every[name] for name in ("estimator.FIELD", "objective.FIELD")}
+    known["training.csv"] |= {name: every[name] for name in ("estimator.FIELD", "objective.FIELD")}
     return filled(HERE / "records.md", {kind: dictionary(entries) for kind, entries in known.items()})
 
 

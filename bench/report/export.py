@@ -63,12 +63,8 @@ def rows(records: Records, *, checkpoints: bool = False) -> pd.DataFrame:
         checkpoints: whether the rows are those of training, one for each checkpoint of each run; otherwise there is one
             for each measurement of an estimator on an objective.
     """
-    import pandas as pd
-
     held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
-    if checkpoints:
-        return pd.DataFrame(list(training.rows(held)), columns=list(training.COLUMNS))
-    return tables.columns(prepared(held))
+    return training.columns(held) if checkpoints else tables.columns(prepared(held))
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

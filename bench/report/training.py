@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +13,7 @@ from bench.records.lines import LineKind, Outcome
 from bench.records.text import in_csv, in_markdown
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
+from bench.report.fields import fields
 from bench.report.frame import shared_note
 from bench.report.layout import fitting
 from bench.report.tables import INDENT, filled, heading, page, show_section, tabulated
@@ -22,12 +21,14 @@ from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 COLUMNS = (
     "objective", "estimator", "seed", "step", "f_evals", "seconds", "value", "value_error", "training_value",
     "variance", "variance_low", "variance_high", "variance_status", "outcome",
 )  # fmt: skip
+PARAMS = ("estimator_params", "objective_params")
 
 NOTES = (
     "final: the objective at the end, as the median over seeds with an interval of order statistics, which holds for "
@@ -197,15 +198,24 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 def data(records: Sequence[Record]) -> str:
     """Return every checkpoint of every training run as CSV with all digits. A missing number is an empty field."""
-    target = io.StringIO()
-    writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: in_csv(value) for key, value in row.items()} for row in rows(records))
-    return target.getvalue()
+    found = columns(records)
+    texts = found.select_dtypes(exclude=["number", "bool"]).columns
+    found[texts] = found[texts].map(in_csv)
+    return str(found.astype(object).to_csv(index=False, lineterminator="\n"))
 
 
-def rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """Yield a row for every checkpoint of every training run, with the columns of ``training.csv``."""
+def columns(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a row for every checkpoint of every training run, with the columns of ``training.csv``.
+
+    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(list(_rows(records)), columns=[*COLUMNS, *PARAMS])
+    return pd.concat([table[list(COLUMNS)], fields(table)], axis=1)
+
+
+def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     for problem in problems(records):
         for line in (line for curves in problem.curves for line in curves.lines):
             seen = line["curves"]
@@ -213,6 +223,7 @@ def rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             for i, step in enumerate(seen["step"]):
                 look = {key: values[i] for key, values in seen.items() if key in COLUMNS}
                 run = {key: line[key] for key in ("estimator", "seed", "outcome")}
+                run |= {key: line.get(key) for key in PARAMS}  # early records lack them
                 spent = {"f_evals": step * evaluations, "seconds": seen["training_seconds"][i]}
                 yield {"objective": problem.title, **run, **look, **spent}
 

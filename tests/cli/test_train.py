@@ -64,8 +64,11 @@ def test_the_table_goes_to_stdout_and_the_same_command_goes_on(call, tmp_path):
     assert loud.code == 0
     assert loud.out.startswith("gaussian-quadratic\n")
     folder = tmp_path / "results" / "train-rloo-on-gaussian-quadratic"
-    assert "train-rloo-on-gaussian-quadratic: records.jsonl, training.md, training.csv and 0 figures" in loud.err
-    assert {path.name for path in folder.iterdir()} == {"records.jsonl", "training.md", "training.csv"}
+    assert (
+        "train-rloo-on-gaussian-quadratic: records.jsonl, report.html, training.md, training.csv and 0 figures"
+        in loud.err
+    )
+    assert {path.name for path in folder.iterdir()} == {"records.jsonl", "report.html", "training.md", "training.csv"}
     before = (folder / "records.jsonl").read_bytes()
     assert call(*words, "--quiet") == (0, loud.out, "")
     assert (folder / "records.jsonl").read_bytes() == before

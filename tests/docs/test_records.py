@@ -137,5 +137,8 @@ def test_every_column_is_documented_in_its_order_and_no_other(study, table):
     assert rows
     if table != "table.csv":  # whose rows of skipped cells are empty
         assert not [
-            row for row in rows for name, cell in zip(header, row, strict=True) if not (cell or KNOWN[table][name])
+            row
+            for row in rows
+            for name, cell in zip(header, row, strict=True)
+            if not (cell or "." in name or KNOWN[table][name])
         ]
