@@ -1,6 +1,5 @@
 """Figures and words of the gate's documentation."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -53,17 +52,3 @@ def test_the_levels_equal_the_codes():
     assert "5·10⁻⁴" in PAGE
     assert "4·10⁻⁴" in PAGE
     assert f"with {STAGE_TWO_FACTOR} R₁ replicates" in PAGE
-
-
-def test_the_workflow_runs_the_gate():
-    workflow = (DOCS / "github-actions.yml").read_text(encoding="utf-8")
-    assert re.search(r"^ +- run: bench check --baseline ci ", workflow, re.MULTILINE)
-    assert "\t" not in workflow
-    assert "bench baseline promote ci" in workflow
-    check, promote = workflow.split("\n  promote:\n")
-    for job, words in (
-        (check, ("pull-requests: write", "startswith(", "--method PATCH")),
-        (promote, ("gh pr create",)),
-    ):
-        assert 'pip install "stochgrad-bench @ git+$REPOSITORY" -e .' in job
-        assert all(word in job for word in words)
