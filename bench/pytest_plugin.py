@@ -187,8 +187,14 @@ def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale:
     from math import atan, degrees
 
     if target not in audit.targets:
+        if target == "penalised-reward" and "reverse-kl" in audit.targets and "reward" in audit.targets:
+            raise ValueError(
+                f"No positive weight of KL(pi||ref) fits the penalty of {audit.loss}: give one, as beta=0.1."
+            )
         known = ", ".join(audit.targets)
         raise ValueError(f"{audit.loss} has no target {target!r}: it takes {', '.join(audit.takes)}. It has {known}.")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
+        raise ValueError(f"A gradient needs a tolerance above 0 and below 1 (got {tolerance!r}).")
     most = degrees(atan(tolerance))
     for point, found in zip(audit.points, audit.targets[target], strict=True):
         low, high = (found.scale if end is None else end for end in (found.scale_low, found.scale_high))

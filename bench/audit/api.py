@@ -54,10 +54,14 @@ def audit(
         UsageError: the loss is at fault, or a policy of this size is too large.
         Exception: whatever the loss raises.
     """
+    numbers = {"group": group, "prompts": prompts, "vocabulary": vocabulary, "length": length, "samples": samples}
+    for field, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UsageError(f"An audit needs a whole number {field} (got {value!r}).")
     if not 1 <= group <= MOST_GROUP:
         raise UsageError(f"An audit needs a group from 1 to {MOST_GROUP:,} samples (got {group:,}).")
-    if beta is not None and not math.isfinite(beta):
-        raise UsageError(f"An audit needs a finite beta (got {beta}).")
+    if beta is not None and not (isinstance(beta, int | float) and 0 < beta < math.inf):
+        raise UsageError(f"An audit needs a finite beta above 0 (got {beta!r}).")
     if samples < LEAST_SAMPLES:
         raise UsageError(f"An audit needs at least {LEAST_SAMPLES} samples (got {samples}).")
     with single_thread(), set_apart():
@@ -70,6 +74,11 @@ def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int
     if not (rewarded or penalised):
         raise UsageError(
             f"{loss.name} takes neither rewards nor ref_logp, so there is no gradient to compare it with: take one."
+        )
+    if beta is not None and not (rewarded and penalised):
+        missing = "ref_logp" if rewarded else "rewards"
+        raise UsageError(
+            f"beta weighs KL(pi||ref) against the reward, and {loss.name} takes no {missing}: leave it out."
         )
     traits = traits_of(loss, policies, group)
     found = [Found(loss, policy, group, traits, samples) for policy in policies]
@@ -87,6 +96,10 @@ def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int
         targets["penalised-reward"] = tuple(each.of_both(beta) for each in found)
     first, batches = policies[0], number_of_batches(len(policies[0].tokens), policies[0].prompts, group, traits)
     rows = found[0].whole.rows
+    variance = tuple(each.variance(beta) for each in found)
+    pieces = [each.in_pieces() for each in found] if traits.pieces is None else []
+    rest = ("rest",) if "rewards" not in traits.signs and found[0].leaves_a_rest() else ()
+    loss.try_again()
     return Audit(
         loss=loss.name,
         takes=loss.names,
@@ -101,7 +114,8 @@ def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int
         targets=targets,
         beta=beta,
         is_fitted=is_fitted,
-        variance=tuple(each.variance(beta) for each in found),
+        variance=variance,
         factor=traits.pieces,
-        pieces=tuple(each.in_pieces() for each in found) if traits.pieces is None else (),
+        pieces=() if None in pieces else tuple(each for each in pieces if each),
+        signs=(*traits.signs, *rest),
     )

@@ -50,7 +50,8 @@ class Findings:
         factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each alone; None if
             the ratio is not the same number for all batches.
         pieces: if ``factor`` is None, comparisons of the expected gradient of a batch with the mean of the gradients of
-            its prompts, one for each policy; otherwise empty.
+            its prompts, one for each policy; otherwise, or if the latter mean is 0, empty.
+        signs: what else was noticed: names of ``bench.audit.signs.SIGNS``.
     """
 
     loss: str
@@ -69,3 +70,4 @@ class Findings:
     variance: tuple[float | None, ...]
     factor: float | None
     pieces: Comparisons
+    signs: tuple[str, ...]

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from bench.audit.compare import Comparison, compare
-from bench.audit.loss import Loss
+from bench.audit.compare import NOTHING, Comparison, compare
+from bench.audit.loss import SAME, Batch, Loss
 from bench.audit.measure import Batches, Estimate, Traits, rloo
 from bench.audit.policies import AuditPolicy
 
@@ -61,11 +62,28 @@ class Found:
             found = found.steadied(older.estimate(rloo(self.group)), target)
         return compare(found, target)
 
-    def in_pieces(self) -> Comparison:
-        """Compare the expected gradient of a batch with the mean of those of its prompts, each a batch of its own."""
+    def in_pieces(self) -> Comparison | None:
+        """Compare the expected gradient of a batch with the mean of those of its prompts, each a batch of its own.
+
+        The result is None if this mean is 0.
+        """
         traits = Traits(self.traits.ordered, 1.0)
         one = Batches(self.policy, self.group, traits, self.samples, off_policy=False)
-        return compare(self._steadied(self.whole, *self._terms(1.0)), one.estimate(self.loss.weights).mean)
+        mean = one.estimate(self.loss.weights).mean
+        if mean.norm() <= NOTHING * self.whole.mean.norm():
+            return None
+        return compare(self._steadied(self.whole, *self._terms(1.0)), mean)
+
+    def leaves_a_rest(self) -> bool:
+        """Return whether an exact gradient is left if all rewards are 0 and the reference is the policy itself."""
+        if not self.rewarded or self.whole.rows is not None:
+            return False
+
+        def weigh(batch: Batch) -> Tensor:
+            return self.loss.weights({**batch, "rewards": torch.zeros_like(batch["rewards"])})
+
+        rest = self.batches.estimate(weigh, self.factor, plain=True)
+        return float(rest.mean.norm()) > SAME * float(self.whole.mean.norm())
 
     def variance(self, beta: float | None) -> float | None:
         """Return the variance of the gradient of a batch, divided by its scale, relative to the variance of RLOO.
@@ -78,7 +96,7 @@ class Found:
         terms = self._terms(beta)
         target = self.target(*terms)
         scale = float(self.whole.mean @ target / target.square().sum())
-        if scale <= 0 or self.group == 1:
+        if scale <= NOTHING or self.group == 1:
             return None
         return self.whole.variance / scale**2 / self._rloo(*terms).variance
 

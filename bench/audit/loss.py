@@ -1,10 +1,13 @@
 """A user's loss: called with the arguments that it names, checked, and differentiated for many batches at once."""
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Number
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +63,8 @@ class Loss:
         if not callable(function) or inspect.isclass(function):
             kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
             raise UsageError(f"{self.name} is {kind}, and a loss is a function.")
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(f"{self.name} is an async function, and a loss is a plain one: remove async.")
         try:
             given = inspect.signature(getattr(function, "forward", function)).parameters.values()
         except ValueError:
@@ -92,16 +97,27 @@ class Loss:
             Exception: whatever the loss raises.
         """
         few = {name: batches[name][:TRIED] for name in self.names}
-        one_by_one = self._in_a_loop(few)
-        if not _same(self._in_a_loop(few), one_by_one):
-            raise UsageError(
-                f"{self.name} gives another gradient when it is called with the same batch again: make it a function "
-                "of its arguments alone, without noise and without memory."
-            )
+        with warnings.catch_warnings(action="ignore"):
+            one_by_one = self._in_a_loop(few)
+        self._first = few, one_by_one
+        self.try_again()
         try:
             self.is_vectorised = _same(self._at_once(few), one_by_one)
         except Exception:  # such as .item(), an `if` on a tensor, or an operation that vmap lacks
             self.is_vectorised = False
+
+    def try_again(self) -> None:
+        """Check that the loss does now what it did at the beginning of ``try_out``.
+
+        Raises:
+            UsageError: it has another gradient.
+        """
+        few, before = self._first
+        if not _same(self._in_a_loop(few), before):
+            raise UsageError(
+                f"{self.name} gives another gradient when it is called with the same batch again: make it a function "
+                "of its arguments alone, without noise and without memory."
+            )
 
     def weights(self, batches: Batch) -> Tensor:
         """Return minus the derivatives of the loss in the log-probabilities, ``[batches, prompts, group, length]``.
@@ -167,20 +183,41 @@ class Loss:
         with torch.enable_grad():
             loss = self.function(**given)
         for name, value in batch.items():
-            if not torch.equal(given[name].detach(), value):
+            if given[name]._version or not torch.equal(given[name].detach(), value):
                 raise UsageError(
                     f"{self.name} changes its argument {name} in place. Compute a new tensor, as in "
                     f"`{name} = {name} - 1` instead of `{name} -= 1`."
                 )
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            came = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise UsageError(f"{self.name} returns {came}, and a loss is one number: return a tensor with one element.")
+        self._check_number(loss)
         if not loss.requires_grad:
             raise UsageError(self._no_gradient)
-        (gradient,) = torch.autograd.grad(loss.reshape(()), leaf, allow_unused=True)
+        try:
+            (gradient,) = torch.autograd.grad(loss.reshape(()), leaf, allow_unused=True)
+        except Exception as error:
+            why = re.split(r"\n|\. | \(", str(error))[0].rstrip(".")
+            raise UsageError(
+                f"The gradient of {self.name} cannot be computed ({why}). Return the loss, without backward() or "
+                "autograd.grad() on it."
+            ) from error
         if gradient is None:
             raise UsageError(self._no_gradient)
         return _with_nan(-gradient, loss.detach().reshape(()))
+
+    def _check_number(self, loss: Any) -> None:
+        """Raise ``UsageError`` unless a loss is a tensor with one real element."""
+        if loss is None:
+            raise UsageError(f"{self.name} returns nothing: end it with `return loss`.")
+        if isinstance(loss, Number | np.generic):
+            raise UsageError(
+                f"{self.name} returns a {type(loss).__name__}, which has no gradient: return the tensor itself, "
+                "without float(), .item() or .numpy()."
+            )
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+            kind = "complex tensor" if isinstance(loss, Tensor) and loss.is_complex() else "tensor"
+            came = f"a {kind} of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise UsageError(
+                f"{self.name} returns {came}, and a loss is one number: return a tensor with one real element."
+            )
 
     @property
     def _no_gradient(self) -> str:

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from bench.audit.groups import all_groups, number_of_groups
 from bench.audit.loss import SAME, Batch, Loss
 from bench.audit.policies import AuditPolicy
+from bench.audit.signs import signs_of
 from bench.planning.selectors import UsageError
 from estimators.policy_gradient import PolicyGradient
 
@@ -32,10 +33,12 @@ class Traits:
         pieces: the ratio of the gradient of a batch of several prompts to the mean of the gradients of its prompts,
             each a batch of its own: 1 for a loss that averages over prompts. None if there is no such number, because
             the loss mixes prompts.
+        signs: names of ``SIGNS`` that the loss shows.
     """
 
     ordered: bool
     pieces: float | None
+    signs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits
     """
     batches = _trial(policies, group)
     loss.try_out(batches)
+    _try_other_prompts(loss, batches)
     whole = loss.weights(batches)
     prompts = whole.shape[1]
     pieces = loss.weights({name: value.flatten(0, 1).unsqueeze(1) for name, value in batches.items()})
@@ -198,9 +202,39 @@ def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits
     mixes = not torch.allclose(whole, factor * pieces, rtol=0, atol=small)
     if prompts > 1 and not mixes:
         loss.averages = True if abs(factor - 1) < SAME else False if abs(factor - prompts) < SAME else None
-    rolled = loss.weights({name: value.roll(1, 2) for name, value in batches.items()})
-    ordered = not torch.allclose(rolled, whole.roll(1, 2), rtol=0, atol=small)
-    return Traits(ordered, None if mixes else round(factor, 6))
+    order = torch.rand(whole.shape[:3], generator=Generator().manual_seed(0)).argsort(
+        -1
+    )  # of each prompt's own samples
+
+    def shuffled(value: Tensor) -> Tensor:
+        return value.take_along_dim(order if value.dim() == order.dim() else order.unsqueeze(-1), 2)
+
+    found = loss.weights({name: shuffled(value) for name, value in batches.items()})
+    ordered = not torch.allclose(found, shuffled(whole), rtol=0, atol=small)
+    signs = signs_of(loss, batches, whole, ordered=ordered, mixes=mixes)
+    return Traits(ordered, None if mixes else round(factor, 6), signs)
+
+
+def _try_other_prompts(loss: Loss, batches: Batch) -> None:
+    """Check that a loss permits a number of prompts that is no other number of the batch's shape.
+
+    If there are as many prompts as samples, a mistake in the axes would be no error.
+
+    Raises:
+        UsageError: the loss raises an exception.
+    """
+    prompts, group, length = batches["logp"].shape[1:]
+    number = next(n for n in (2, 3, 4) if n not in (group, length))
+    try:
+        loss.weights({name: value.flatten(0, 1)[None, :number] for name, value in batches.items()})
+    except UsageError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0].rstrip('.')}"
+        raise UsageError(
+            f"{loss.name} permits {prompts} prompts with {group} samples each, and with {number} prompts raises {why}. "
+            "Axis 0 of its arguments is prompts, axis 1 their samples."
+        ) from error
 
 
 def _trial(policies: Sequence[AuditPolicy], group: int) -> Batch:

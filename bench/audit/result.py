@@ -12,9 +12,9 @@ class Audit(Findings):
     """What an audit has found about a loss. ``str(audit)`` is the text that ``bench audit`` prints.
 
     The fields are ``loss``, ``takes``, ``group``, ``prompts``, ``vocabulary``, ``length``, ``is_exact``, ``batches``,
-    ``is_vectorised``, ``points``, ``targets``, ``beta``, ``is_fitted``, ``variance``, ``factor`` and ``pieces``.
-    ``targets["reward"]``, for example, is a tuple of one comparison for each policy, with ``scale``, ``angle`` and
-    ``direction``.
+    ``is_vectorised``, ``points``, ``targets``, ``beta``, ``is_fitted``, ``variance``, ``factor``, ``pieces`` and
+    ``signs``. ``targets["reward"]``, for example, is a tuple of one comparison for each policy, with ``scale``,
+    ``angle`` and ``direction``.
     """
 
     @property

@@ -1,9 +1,11 @@
 """What an audit says in words: a sentence on each part of the expected gradient, and the text of the command."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import atan, ceil, degrees
 
+from bench.audit.compare import TOLERANCE
 from bench.audit.findings import Comparisons, Findings
+from bench.audit.signs import SIGNS
 from bench.stats.printing import format_bound
 from bench.stats.summary import Direction
 
@@ -38,7 +40,7 @@ def sentence(audit: Findings) -> str:
     if "old_logp" in audit.takes and "off-policy" in audit.targets:
         older = {"off-policy": audit.targets["off-policy"]}
         out.append(f"With samples of an older policy it {_predicate('is', older, {'off-policy': REWARDS['reward']})}.")
-    return " ".join(out)
+    return " ".join([*out, *(SIGNS[name] for name in audit.signs)])
 
 
 def _predicate(verb: str, targets: Mapping[str, Comparisons], names: Mapping[str, str]) -> str:
@@ -50,9 +52,13 @@ def _predicate(verb: str, targets: Mapping[str, Comparisons], names: Mapping[str
         return "has no expected gradient" if verb.startswith("is") else "does not change the expected gradient"
     if _is_settled(found):
         return f"{verb} {_times(found)}{of_usual}; {_turn(found)}"
+    if _is_opposite(found):
+        return f"{verb} {scales(found)} times {of_usual}: it points the opposite way"
     for name in others:
         if _is_settled(targets[name]):
             return f"{verb} {_times(targets[name])}the gradient of {names[name]}, not of {names[usual]}"
+        if _is_opposite(targets[name]):
+            return f"{verb} {scales(targets[name])} times the gradient of {names[name]}: it points the opposite way"
     if away := sum(each.direction == Direction.POINTS_AWAY for each in found):
         return f"points away from {of_usual} for {away} of {len(found)} policies"
     if any(each.direction == Direction.TURNED for each in found):
@@ -62,6 +68,11 @@ def _predicate(verb: str, targets: Mapping[str, Comparisons], names: Mapping[str
 
 def _is_settled(found: Comparisons) -> bool:
     return all(each.is_aligned for each in found)
+
+
+def _is_opposite(found: Comparisons) -> bool:
+    ends = [each.angle if each.angle_low is None else each.angle_low for each in found]
+    return all(180 - end <= degrees(atan(TOLERANCE)) for end in ends)
 
 
 def _times(found: Comparisons) -> str:
@@ -161,6 +172,8 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _in_pieces(audit: Findings) -> str:
+    if audit.factor is None and not audit.pieces:
+        return "the mean of the others is 0"
     if audit.factor is None:
         return f"the one is {scales(audit.pieces)} times the mean of the others, turned by {angles(audit.pieces)}°"
     if audit.factor == 1:

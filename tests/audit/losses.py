@@ -140,6 +140,90 @@ def constant(logp, rewards):
     return (0 * logp.sum(-1) * rewards).mean()
 
 
+def unmasked(logp, rewards):
+    advantage = rewards - rewards.mean(1, keepdim=True)
+    return -(advantage.unsqueeze(-1) * logp).mean()
+
+
+def inverted(logp, mask, rewards):
+    return dr_grpo(logp, ~mask, rewards)
+
+
+def shifted(logp, mask, rewards):
+    return dr_grpo(logp, torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1), rewards)
+
+
+def without_first(logp, mask, rewards):
+    return dr_grpo(logp[..., 1:], mask[..., 1:], rewards)
+
+
+def without_end(logp, tokens, rewards):
+    return dr_grpo(logp, tokens != 0, rewards)
+
+
+def without_rewards(logp, mask, rewards):
+    return -((logp * mask).sum(-1) ** 2).mean() + rewards.sum()
+
+
+def next_as_baseline(logp, mask, rewards):
+    return -((rewards - rewards.roll(1, 1)) * (logp * mask).sum(-1)).mean()
+
+
+def wrong_axis(logp, mask, rewards):
+    return -((rewards - rewards.mean(0)) * (logp * mask).sum(-1)).mean()
+
+
+def transposed(logp, mask, rewards):
+    return -((rewards - rewards.mean(1)) * (logp * mask).sum(-1)).mean()
+
+
+def not_detached(logp, ref_logp, mask, rewards):
+    return dr_grpo(logp, mask, rewards - 0.1 * ((logp - ref_logp) * mask).sum(-1))
+
+
+def opposite(logp, mask, rewards):
+    return -dr_grpo(logp, mask, rewards)
+
+
+def opposite_penalty(logp, ref_logp, mask, rewards):
+    return 2 * rloo(logp, mask, rewards) - k2_of_tokens(logp, ref_logp, mask, rewards)
+
+
+def as_float(logp, mask, rewards):
+    return float(rloo(logp, mask, rewards))
+
+
+def without_return(logp, mask, rewards):
+    rloo(logp, mask, rewards)
+
+
+async def later(logp, rewards):
+    return (logp.sum(-1) * rewards).mean()
+
+
+def complex_number(logp, rewards):
+    return (1j * logp.sum(-1) * rewards).mean()
+
+
+def differentiated(logp, mask, rewards):
+    loss = (rloo(logp, mask, rewards)).exp()
+    loss.backward()
+    return loss
+
+
+def in_place_without_effect(logp, mask, rewards):
+    logp *= mask
+    return -(rewards * logp.sum(-1)).mean()
+
+
+_calls = []
+
+
+def with_memory(logp, mask, rewards):
+    _calls.append(0)
+    return rloo(logp, mask, rewards) * (1 if len(_calls) < 50 else 2)
+
+
 def positional(logp, /, rewards):
     return (logp.sum(-1) * rewards).mean()
 

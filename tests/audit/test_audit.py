@@ -140,7 +140,49 @@ def test_what_a_loss_does_with_prompts_and_with_the_order_of_a_group_is_found_ou
     assert found("rloo") == Traits(ordered=False, pieces=1.0)
     assert found("added_up") == Traits(ordered=False, pieces=4.0)
     assert found("token_mean") == Traits(ordered=False, pieces=None)
-    assert found("first_as_baseline") == Traits(ordered=True, pieces=1.0)
+    assert found("first_as_baseline") == Traits(ordered=True, pieces=1.0, signs=("order",))
+
+
+@pytest.mark.parametrize(
+    ("name", "signs"),
+    [
+        ("grpo", ()),
+        ("importance", ()),
+        ("k3_of_tokens", ()),
+        ("unmasked", ("padding",)),
+        ("inverted", ("padding", "tokens")),
+        ("shifted", ("last",)),
+        ("without_first", ("first",)),
+        ("without_end", ("end",)),
+        ("without_rewards", ("rewards",)),
+        ("wrong_axis", ("mixed", "order")),
+    ],
+)
+def test_signs_of_common_mistakes_are_found_and_no_others(name, signs):
+    assert traits_of(Loss(getattr(losses, name)), policies(), 2).signs == signs
+
+
+def test_a_gradient_that_is_left_without_rewards_is_that_of_advantages_that_are_not_detached():
+    assert audited("not_detached").signs == ("rest",)
+    assert audited("k1_in_the_loss").signs == ()
+
+
+def test_a_baseline_of_other_prompts_has_its_factor_and_nothing_in_micro_batches():
+    found = audited("wrong_axis", prompts=2, vocabulary=2)
+    assert found.is_exact
+    assert [each.scale for each in found.targets["reward"]] == pytest.approx([1 / 2] * 9)
+    assert found.pieces == ()
+    assert "2 prompts in one batch or in 2 micro-batches: the mean of the others is 0." in str(found)
+
+
+def test_a_loss_that_permits_turns_of_a_group_but_no_other_order_has_its_own_expectation():
+    assert audited("next_as_baseline", group=3, prompts=1).signs == ("order",)
+    assert scales("next_as_baseline", "reward", group=3, prompts=1) == pytest.approx([1] * 9)
+
+
+def test_there_is_no_variance_at_equal_scale_where_the_scale_is_rounding():
+    found = audit(lambda logp, ref_logp, mask: ((logp - ref_logp) * mask).sum(-1).mean(), group=2)
+    assert set(found.variance) == {None}
 
 
 def test_a_token_mean_depends_on_micro_batches():
@@ -223,6 +265,9 @@ def test_a_loss_that_does_not_permit_vmap_is_called_for_many_prompts_at_once(nam
         ("best_less_second", "is, on average, the gradient of pass@2, not of the expected reward."),
         ("k1_in_the_loss", "Its penalty does not change the expected gradient."),
         ("k3_in_the_reward", "Its penalty points away from the gradient of KL(pi||ref) for "),
+        ("opposite", "is, on average, -0.5 times the gradient of the expected reward: it points the opposite way."),
+        ("opposite_penalty", "-0.1 times the gradient of the token-level KL(pi||ref): it points the opposite way."),
+        ("unmasked", "It reads log-probabilities after the end of a sequence"),
         ("importance", "With samples of an older policy it is the gradient of the expected reward; no turn."),
     ],
 )
@@ -258,13 +303,21 @@ def test_the_text_begins_with_the_sentence_and_names_the_policies():
         ("constant", "gradient of 0 for each of"),
         ("positional", "takes logp by position only"),
         ("not_a_function", "is of type int, and a loss is a function"),
+        ("as_float", r"returns a float, which has no gradient: return the tensor itself, without float\(\)"),
+        ("without_return", "returns nothing: end it with `return loss`"),
+        ("complex_number", "returns a complex tensor"),
+        ("later", "is an async function"),
+        ("differentiated", r"cannot be computed \(Trying to .* a second time\)\. Return the loss, without backward"),
+        ("in_place_without_effect", "changes its argument logp in place"),
+        ("with_memory", "another gradient when it is called with the same batch again"),
+        ("transposed", "with 2 prompts raises RuntimeError: The size .* Axis 0 of its arguments is prompts"),
         ("ModuleLoss", "is a class, and a loss is a function"),
     ],
 )
 def test_a_faulty_loss_gets_one_sentence(name, said):
     with pytest.raises(UsageError, match=said) as found:
-        audit(getattr(losses, name), name=name, group=2)
-    assert str(found.value).startswith(name)
+        audit(getattr(losses, name), name=name, group=2 if name != "transposed" else 4)
+    assert name in str(found.value)
     assert "\n" not in str(found.value)
 
 
@@ -284,7 +337,11 @@ def test_a_group_of_one_is_named_where_a_group_is_needed():
         ({"vocabulary": 1}, "needs vocabulary from 2 to 64"),
         ({"prompts": 10**9}, "needs prompts from 1 to 64"),
         ({"group": 10**9}, "needs a group from 1 to 1,024 samples"),
-        ({"beta": float("nan")}, "needs a finite beta"),
+        ({"beta": float("nan")}, "needs a finite beta above 0"),
+        ({"beta": -0.1}, "needs a finite beta above 0"),
+        ({"beta": 0.1}, r"beta weighs KL\(pi\|\|ref\) against the reward, and rloo takes no ref_logp"),
+        ({"group": 3.5}, r"needs a whole number group \(got 3.5\)"),
+        ({"prompts": True}, r"needs a whole number prompts \(got True\)"),
         ({"samples": 10}, "needs at least 100 samples"),
     ],
 )
@@ -348,6 +405,10 @@ def test_the_assertion_passes_and_fails(gradient_check):
         check(losses.k3_in_the_reward, target="reverse-kl", up_to_scale=True)
     with pytest.raises(ValueError, match="has no target 'kl'"):
         check(losses.rloo, target="kl")
+    with pytest.raises(ValueError, match=r"No positive weight of .* fits the penalty of k1_in_the_loss"):
+        check(losses.k1_in_the_loss, target="penalised-reward")
+    with pytest.raises(ValueError, match="needs a tolerance above 0"):
+        check(losses.grpo, tolerance=math.nan, up_to_scale=True)
 
 
 def test_a_module_is_a_loss():
