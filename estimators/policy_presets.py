@@ -145,6 +145,7 @@ class PPO(PolicyGradient):
     ratio: str = "token"
     clipping: str = "ppo"
 
+    aliases: ClassVar[tuple[str, ...]] = ("ppo-clip",)
     reference: ClassVar[str] = "Schulman et al. 2017"
 
 
@@ -247,4 +248,5 @@ class ReinforcePlusPlus(PolicyGradient):
     ratio: str = "token"
     clipping: str = "ppo"
 
+    aliases: ClassVar[tuple[str, ...]] = ("reinforce++",)
     reference: ClassVar[str] = "Hu et al. 2025"

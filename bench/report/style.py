@@ -29,9 +29,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "forward-gradient", "nested",
     ),
     "#949494": (
-        "policy-gradient", "dr-grpo", "dapo", "gspo", "cispo", "ppo", "remax", "opo", "optimal-token-baseline",
-        "reinforce-plus-plus", "multi-sample", "pkpo",
+        "policy-gradient", "", "", "", "", "ppo", "remax", "opo", "optimal-token-baseline", "reinforce-plus-plus",
     ),
+    "#a0522d": ("dr-grpo", "dapo", "gspo", "cispo"),
 }  # fmt: skip
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""
 
