@@ -49,21 +49,24 @@ class Study:
         """
         return export.rows(self.records, checkpoints=self._trained == {True} if training is None else training)
 
-    def plot(self, name: str, *, cost: Literal["evaluations", "seconds"] = "evaluations") -> Figure:
+    def plot(
+        self, name: str, *, cost: Literal["evaluations", "seconds"] = "evaluations", width: float | None = None
+    ) -> Figure:
         """Return a figure of the report, to be shown, changed or saved with ``savefig``.
 
         Args:
             name: the name of its file without the ending, such as "heatmap", "variance-n" or "training".
             cost: the unit of the cost of an estimate.
+            width: width in inches of a figure for print, which has no title; None makes one for the screen.
 
         Raises:
             ValueError: there is no such figure, or the study has no data for it.
         """
-        known = (*figures.NAMES, *figures.TRAINING)
+        known = figures.known(self.records)
         if name not in known:
             hint = did_you_mean(name, known) or f" Choose from {', '.join(known)}."
             raise ValueError(f"There is no figure {name!r}.{hint}")
-        figure = figures.plotted(name, self.records, cost)
+        figure = figures.plotted(name, self.records, cost, width)
         if figure is None:
             raise ValueError(f"This study has no data for the figure {name!r}.")
         return figure

@@ -40,7 +40,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     epilog="\b\n"
     "Examples:\n"
     "  bench report results/default --open\n"
-    "  bench report results/default --format pdf,tex\n"
+    "  bench report results/default --format pdf,tex --width 3.25\n"
     "  bench report results/default --table variance --labels labels.toml\n"
     "  bench report laptop cluster --out both",
 )
@@ -78,6 +78,12 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     metavar="FILE",
     help="With --table: names and their order [labels.toml in the study folder, else the order of the spec].",
 )
+@click.option(
+    "--width",
+    type=click.FloatRange(2, 20),
+    metavar="INCHES",
+    help="Draw figures of this width for print, without titles: 3.25 for a column, 6.75 for a page.",
+)
 @click.option("--no-figures", is_flag=True, help="Make no page and no figures; those of an earlier report stay.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @json_option
@@ -94,6 +100,7 @@ def command(
     rows: str | None,
     columns: str | None,
     labels: Path | None,
+    width: float | None,
     no_figures: bool,
     opened: bool,
     json: bool,
@@ -157,7 +164,7 @@ def command(
         return
     report = Report(records, cost)
     try:
-        written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen)
+        written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen, width=width)
     except Unavailable as error:
         raise UsageError(str(error)) from None
     complain(report)

@@ -49,7 +49,13 @@ class Report:
         return None if only_training else prepared(self.records, self.cost)
 
     def write(
-        self, folder: Path, *, drawn: bool = True, standing: str = "", formats: Sequence[str] = FORMATS
+        self,
+        folder: Path,
+        *,
+        drawn: bool = True,
+        standing: str = "",
+        formats: Sequence[str] = FORMATS,
+        width: float | None = None,
     ) -> list[Path]:
         """Write the report into a folder; return the paths written.
 
@@ -64,6 +70,7 @@ class Report:
             drawn: whether to make the page and the figures; if not, those of an earlier report stay.
             standing: how much of the study is done, in a sentence for the page; empty if it is complete.
             formats: what to write, of ``FORMATS`` and ``OTHERS``.
+            width: width in inches of figures for print, which have no title; None makes them for the screen.
 
         Raises:
             bench.report.export.Unavailable: Parquet is wanted, and pyarrow is not installed.
@@ -80,11 +87,11 @@ class Report:
             texts["table.csv"] = tables.csv(self.table)
             texts["table.tex"] = tables.latex(found)
             texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:3] if form in formats}
-            images.append(figures.images(self.table, folder / "figures", kinds))
+            images.append(figures.images(self.table, folder / "figures", kinds, width))
         if trained:
             texts["training.md"] = training.markdown(trained, title)
             texts["training.csv"] = training.data(trained)
-            images.append(figures.training_images(curves.problems(trained), trained, folder / "figures", kinds))
+            images.append(figures.training_images(curves.problems(trained), trained, folder / "figures", kinds, width))
         if "bib" in formats:
             texts["methods.bib"] = bibtex(record["estimator_name"] for record in self.records if measures(record))
         texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}

@@ -5,7 +5,7 @@ palette without its two palest, which vanish on white. If two colours are hard t
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 Marker = str | tuple[int, int, int]
@@ -36,10 +36,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""
 
 MARKERS: tuple[Marker, ...] = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">", "d")
-GUEST_MARKERS: tuple[Marker, ...] = ("D", "o", "s", "^", "v")
+GUEST_MARKERS: tuple[Marker, ...] = ("h", (4, 1, 0), "8", (3, 1, 0), (6, 1, 0))
+"""Markers that no estimator of the catalogue has."""
 GUEST_COLOURS = ("#111111", "#6a1b9a", "#7f6000", "#004d40", "#880e4f", "#33691e", "#1a237e", "#8b2500")
 """Dark colours that no family has: a user's own estimator is found at once."""
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1))
+
+
+LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
+"""Dash patterns where dots mean something else."""
+AGAIN: tuple[Marker, ...] = ("D", "X", "P", "v", "<")
+"""Markers for estimators whose name already has a curve in the figure."""
 
 
 class Style(NamedTuple):
@@ -85,6 +92,25 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
         slot = next((s for s in steps if s not in taken), start % len(_GUESTS))
         taken.add(slot)
         chosen[name] = _GUESTS[slot]
+    return chosen
+
+
+def variants(names: Mapping[str, str]) -> dict[str, Style]:
+    """Return the style of each estimator label: the style of the estimator's name, without dots.
+
+    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first has a dash and a marker of
+    its own. ``names`` holds the estimator's name for each label.
+    """
+    of_name = styles(list(names.values()))
+    chosen: dict[str, Style] = {}
+    seen: dict[str, int] = {}
+    for label, name in names.items():
+        again = seen.get(name, 0)
+        seen[name] = again + 1
+        style = of_name[name]
+        dashes = LINES[(DASHES.index(style.dashes) + again) % len(LINES)]
+        marker = AGAIN[(again - 1) % len(AGAIN)] if again else style.marker
+        chosen[label] = Style(style.colour, marker, dashes)
     return chosen
 
 

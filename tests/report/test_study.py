@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.report import Report
-from bench.report.figures import FORMATS, NAMES, TRAINING, draw
+from bench.report.figures import FORMATS, MADE, NAMES, TRAINING, draw
 from tests.report import training_records
 from tests.report.records import line, moments, study, timing
 
@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
 
 def test_every_table_and_figure_is_written(folder):
     drawn = [name for name in NAMES if name != "direction"]  # these records have no angles
+    drawn += ["variance-n", "variance-dim", "bias-dim"]
     figures = {f"figures/{name}.{suffix}" for name in drawn for suffix in FORMATS}
     assert {str(path) for path in files(folder)} == {"report.html", "table.md", "table.csv", "table.tex"} | figures
 
@@ -43,9 +44,10 @@ def test_figures_without_content_go_and_other_files_stay(tmp_path):
     records = [moments("a", o, 1.0) for o in "op"] + [moments("b", "o", 2.0, bias=0.5, unbiased=False)]
     (tmp_path / "figures").mkdir()
     stale = [tmp_path / "figures" / f"variance-n.{suffix}" for suffix in FORMATS]
-    mine = tmp_path / "figures" / "mine.svg"
+    stale.append(tmp_path / "figures" / "bias-temperature.svg")  # a field that is swept no longer
+    mine = tmp_path / "figures" / "bias-mine.svg"
     for path in (*stale, mine):
-        path.write_text("old")
+        path.write_text("old" if path == mine else f"old {MADE}")
     written = write(tmp_path, records)
     assert not any(path.exists() for path in stale)
     assert mine.read_text() == "old"
@@ -59,7 +61,7 @@ def test_a_figure_is_drawn_again_only_if_its_records_have_changed(tmp_path, monk
     records = [first, timing(first, 1e-6), second, timing(second, 1e-6)]
     write(tmp_path, records, "seconds")
     drawn = []
-    monkeypatch.setattr("bench.report.figures.draw", lambda name, table: drawn.append(name) or draw(name, table))
+    monkeypatch.setattr("bench.report.figures.draw", lambda name, *rest: drawn.append(name) or draw(name, *rest))
     records = {
         "nothing": records,
         "a time": [first, timing(first, 2e-6), second, timing(second, 1e-6)],

@@ -36,6 +36,7 @@ def test_a_users_estimator_keeps_its_look_and_never_borrows_one_of_ours():
     assert len(set(together)) == 30
     assert not known & set(together)
     assert not {colour for colour, _ in known} & {colour for colour, _ in together}
+    assert not {marker for _, marker in known} & {marker for _, marker in together}
     assert styles(["mine"])["mine"] == styles(["mine", "rloo", "score-function"])["mine"]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind
 from bench.records.text import described
+from bench.report.figures.panels import styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from bench.report.curves import Problem
     from bench.report.figures.forest import Ratio
 
-NAMES = ("heatmap", "bias-variance", "direction", "variance-cost", "variance-n", "variance-dim")
+NAMES = ("heatmap", "efficiency", "bias-variance", "direction", "variance-cost")
+"""Figures of every study; those of swept fields are in ``names``."""
 TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
 """Formats of a figure that are drawn unless others are asked for; PDF, whose text stays text, is the third."""
@@ -33,50 +35,64 @@ HEAD = 2048
 
 Files = Iterator[tuple[str, bytes | str | None]]
 """Names of files with their contents; in place of a content None without data, or a text: why it cannot be drawn."""
-TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
-"""Columns of the frame, as a regular expression, that only the figure ``variance-cost`` is drawn from."""
+TIMED = ("variance-cost", "efficiency")
+TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price|efficiency"
+"""Columns of the frame, as a regular expression, that only the figures ``TIMED`` are drawn from."""
+MADE = "bench.report:"
+"""How a digest begins, in the files of figures."""
+SWEEPS = ("variance-", "bias-")
+"""How the names of figures of swept fields begin."""
 
 
-def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS) -> Files:
+def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS, width: float | None = None) -> Files:
     """Yield the name and the content of each figure's files, or why there is none (``Files``).
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns, and ``formats`` names the files: "svg",
-    "png" or "pdf". The files hold a digest of the data and of the code that drew them. A file in ``folder`` whose
-    digest is still right is not drawn again: its content is yielded as it is.
+    "png" or "pdf". ``width`` is the width in inches of figures for print; None makes them for the screen. The files
+    hold a digest of the data and of the code that drew them. A file in ``folder`` whose digest is still right is not
+    drawn again: its content is yielded as it is.
     """
-    all_columns = _digest(table)
-    without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]])
-    for name in NAMES:
-        key = all_columns if name == "variance-cost" else without_times
-        yield from _files(name, lambda name=name: draw(name, table), key, folder, formats)  # type: ignore[misc]
+    all_columns = _digest(table, width)
+    without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]], width)
+    chosen = names(table)
+    for path in sorted(folder.glob("*-*.*")):  # of fields that were swept in an earlier report
+        if path.stem.startswith(SWEEPS) and path.stem not in chosen and MADE.encode() in path.read_bytes()[:HEAD]:
+            yield path.name, None
+    for name in chosen:
+        key = all_columns if name in TIMED else without_times
+        yield from _files(name, functools.partial(draw, name, table, width), key, folder, formats, width)
 
 
 def training_images(
-    problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path, formats: Sequence[str] = FORMATS
+    problems: Sequence[Problem],
+    records: Sequence[Mapping[str, Any]],
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    width: float | None = None,
 ) -> Files:
     """Yield the name and the content of each training figure's files, or why there is none (``Files``).
 
     ``problems`` are the objectives with their training settings, made of ``records``; ``formats`` names the files:
-    "svg", "png" or "pdf". The files hold a digest of the
-    records and of the code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its
-    content is yielded as it is.
+    "svg", "png" or "pdf"; ``width`` is the width in inches of figures for print, None makes them for the screen. The
+    files hold a digest of the records and of the code that drew them. A file in ``folder`` whose digest is still right
+    is not drawn again: its content is yielded as it is.
     """
     from bench.report.figures.training import curves, pictures, variances
 
-    key = hashlib.sha256(f"{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
+    key = MADE + hashlib.sha256(f"{width}{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
-        yield from _files(name, lambda drawing=drawing: drawing(problems), key, folder, formats)  # type: ignore[misc]
+        yield from _files(name, functools.partial(drawing, problems), key, folder, formats, width)
 
 
-def _digest(table: pd.DataFrame) -> str:
-    """Return a digest of the data in a frame and of the code that draws."""
-    found = hashlib.sha256(_code().encode())
+def _digest(table: pd.DataFrame, width: float | None) -> str:
+    """Return a digest of the data in a frame, of the code that draws, and of the width that it draws for."""
+    found = hashlib.sha256(f"{width}{_code()}".encode())
     for name in table:
         column = table[name]
         found.update(f"\x1e{name}\x1e".encode())
         is_number = column.dtype.kind in "bif"
         found.update(column.to_numpy().tobytes() if is_number else "\x1f".join(map(str, column.tolist())).encode())
-    return found.hexdigest()[:16]
+    return MADE + found.hexdigest()[:16]
 
 
 @functools.cache
@@ -85,32 +101,46 @@ def _code() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted(here.rglob("*.py")))
 
 
-def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Path, formats: Sequence[str]) -> Files:
+def _files(
+    name: str, drawing: Callable[[], Figure | None], key: str, folder: Path, formats: Sequence[str], width: float | None
+) -> Files:
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     held = [path.read_bytes() if path.exists() else b"" for path in paths]
     if all(key.encode() in content[:HEAD] for content in held):
         yield from zip((path.name for path in paths), held, strict=True)
         return
     try:
-        contents: list[bytes | str | None] = _drawn(drawing, key, formats)
+        contents: list[bytes | str | None] = _drawn(drawing, key, formats, width)
     except Exception as error:  # the tables are worth more than a figure
         contents = [described(error), *[None] * (len(paths) - 1)]
     yield from zip((path.name for path in paths), contents, strict=True)
 
 
-def _drawn(drawing: Callable[[], Figure | None], key: str, formats: Sequence[str]) -> list[bytes | str | None]:
-    with _look():
+def _drawn(
+    drawing: Callable[[], Figure | None], key: str, formats: Sequence[str], width: float | None
+) -> list[bytes | str | None]:
+    with styled(width), _quiet():
         figure = _settled(drawing)
         return [None if figure is None else _rendered(figure, suffix, key) for suffix in formats]
 
 
-def plotted(name: str, records: Sequence[Mapping[str, Any]], cost: str = "evaluations") -> Figure | None:
+def known(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all figures that a study with these records may have."""
+    from bench.report.frame import frame
+
+    return [*names(frame(records)), *TRAINING]
+
+
+def plotted(
+    name: str, records: Sequence[Mapping[str, Any]], cost: str = "evaluations", width: float | None = None
+) -> Figure | None:
     """Return a figure of a study as its report draws it; None if the records have no data for it.
 
     Args:
-        name: one of ``NAMES`` or of ``TRAINING``.
+        name: one of ``known(records)``.
         records: the records of the study.
         cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        width: width in inches of a figure for print, which has no title; None makes one for the screen.
     """
     from bench.report.curves import problems
     from bench.report.figures.training import curves, pictures, variances
@@ -118,11 +148,11 @@ def plotted(name: str, records: Sequence[Mapping[str, Any]], cost: str = "evalua
 
     trained = [record for record in records if record["kind"] == LineKind.TRAINING]
     measured = [record for record in records if record["kind"] != LineKind.TRAINING]
-    with _look():
+    with styled(width), _quiet():
         if name in TRAINING:
             drawing = (curves, variances, pictures)[TRAINING.index(name)]
             return _settled(lambda: drawing(problems(trained))) if trained else None
-        return _settled(lambda: draw(name, prepared(measured, cost))) if measured else None
+        return _settled(lambda: draw(name, prepared(measured, cost), width)) if measured else None
 
 
 def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, title: str) -> bytes:
@@ -141,13 +171,8 @@ def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, 
 
 
 @contextmanager
-def _look() -> Iterator[None]:
-    """Give figures that are made inside the block the look of a report."""
-    from matplotlib import rc_context
-
-    from bench.report.figures.panels import LOOK
-
-    with rc_context(LOOK), warnings.catch_warnings():
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks, and of labels without end
         yield
 
@@ -161,46 +186,62 @@ def _settled(drawing: Callable[[], Figure | None]) -> Figure | None:
     return figure
 
 
-def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return one figure by its name, such as ``heatmap`` or ``variance-cost``; None if ``table`` has no data for it.
+def names(table: pd.DataFrame) -> list[str]:
+    """Return the names of all figures that a study may have, those of the fields that it sweeps included.
 
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns. The variance of an exact method is only
-    rounding and is drawn as 0.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    """
+    from bench.report.figures.scaling import sweeps
+
+    return [*NAMES, *sweeps(table)]
+
+
+def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure | None:
+    """Return one figure by its name, such as ``heatmap`` or ``variance-n``; None if ``table`` has no data for it.
+
+    ``name`` is one of ``names(table)``, and ``table`` the frame that ``bench.report.prepared.prepared`` returns. The
+    variance of an exact method is only rounding and is drawn as 0. ``width`` is the width in inches of a figure for
+    print; None makes one for the screen.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.direction import direction
+    from bench.report.figures.efficiency import efficiency
     from bench.report.figures.heatmap import heatmap
-    from bench.report.figures.scaling import variance_dim, variance_n
+    from bench.report.figures.scaling import sweep, sweeps
     from bench.report.figures.variance_cost import variance_cost
 
-    drawings = dict(
-        zip(NAMES, (heatmap, bias_variance, direction, variance_cost, variance_n, variance_dim), strict=True)
-    )
     table = table.copy()
     table.loc[table["exact"], ["variance", "variance_low", "variance_high"]] = 0.0
-    return drawings[name](table)
+    with styled(width):
+        if name in NAMES:
+            drawings = (heatmap, efficiency, bias_variance, direction, variance_cost)
+            return dict(zip(NAMES, drawings, strict=True))[name](table)
+        return sweep(table, *sweeps(table)[name])
 
 
 def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
-    """Return the file with a key, and without date and library version, so that equal figures are equal files."""
+    """Return the file with a key and the figure's title as its description.
+
+    It has neither date nor library version, so that equal figures are equal files.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    target, dpi = io.BytesIO(), figure.dpi
+    target, dpi, said = io.BytesIO(), figure.dpi, figure.get_gid() or ""
     canvas: Any
     # Figure.savefig would draw the figure once more, to lay out what is settled.
     match suffix:
         case "svg":
             canvas = FigureCanvasSVG(figure)
-            canvas.print_svg(target, metadata={"Identifier": key, "Date": None, "Creator": None})
+            canvas.print_svg(target, metadata={"Identifier": key, "Description": said, "Date": None, "Creator": None})
             figure.set_dpi(dpi)
         case "pdf":
             dates = {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None}
             canvas = FigureCanvasPdf(figure)
-            canvas.print_pdf(target, metadata=dates | {"Keywords": key})
+            canvas.print_pdf(target, metadata=dates | {"Keywords": key, "Subject": said})
             figure.set_dpi(dpi)
         case _:
             canvas = FigureCanvasAgg(figure)
-            canvas.print_png(target, metadata={"Identifier": key, "Software": None})
+            canvas.print_png(target, metadata={"Identifier": key, "Description": said, "Software": None})
     return target.getvalue()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = """Squared bias and variance of one estimate, relative to the squared norm of the exact gradient
-Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow to the right: no upper limit.
-Tick at the lower edge: no bias was found; the grey dash is its upper bound, which grows with the noise."""
+Dotted lines: equal mean squared error. Bars: 95 % intervals. Arrow to the right: no upper limit.
+Tick at the lower edge: no bias was found. The grey bar ends at its upper bound, which grows with the noise."""
 
 SIGNS = (
     "hollow: biased, or not shown to be unbiased",
@@ -31,8 +31,8 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     """Draw squared bias against variance, with a panel for each objective on which a bias was found.
 
     A significant bias is drawn as its estimate with an interval. An estimator without a significant bias has a tick at
-    the lower edge of the panel, and a grey dash at the upper bound of its squared bias. Return None if no bias was
-    found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    the lower edge of the panel, and a grey bar from there to the upper bound of its squared bias. Return None if no
+    bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis
@@ -45,36 +45,37 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     figure, axes = panels.panels(problems, TITLE + note + thinned)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
+    ticks: dict[Axes, list[tuple[float, str, str]]] = {}
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, scale = look[row.estimator_name], 1 / row.exact_norm**2
             x, x_low, x_high = (scale * v for v in panels.limits(row))
-            if row.bias_low > 0:
-                y = scale * max(row.bias_squared, row.bias_low**2)
-            else:
-                y = scale * (row.bias_norm**2 if row.variance == 0 else row.bias_bound**2)
             found = row.bias_low > 0 or x == 0
-            colour = style.colour if found else panels.UNFOUND
+            y = scale * (max(row.bias_squared, row.bias_low**2) if row.bias_low > 0 else row.bias_norm**2)
             if found:
                 panels.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
             else:
-                panels.tick(ax, x, style)
-                panels.dash(ax, x, y)
-            if row.bias_low > 0:
-                panels.whisker(ax, (x, y), (x, scale * row.bias_low**2), colour)
-                panels.whisker(ax, (x, y), (x, scale * row.bias_bound**2), colour)
-            if x == 0 and row.heavy:
-                panels.arrow(ax, x, y, colour, (17, 0), edge="x")
-            if x_low > 0:
-                panels.whisker(ax, (x, y), (x_low, y), colour)
+                panels.unfound(ax, x, scale * row.bias_bound**2, style)
                 if math.isnan(x_high):
-                    panels.arrow(ax, x, y, colour, (17, 0))
+                    panels.arrow(ax, x, 0, style.colour, (17, 0), edge="y")
+            if row.bias_low > 0:
+                panels.whisker(ax, (x, scale * row.bias_low**2), (x, scale * row.bias_bound**2), style.colour)
+            if x == 0 and row.heavy:
+                panels.arrow(ax, x, y, style.colour, (17, 0), edge="x")
+            if found and x_low > 0:
+                panels.whisker(ax, (x, y), (x_low, y), style.colour)
+                if math.isnan(x_high):
+                    panels.arrow(ax, x, y, style.colour, (17, 0))
                 else:
-                    panels.whisker(ax, (x, y), (x_high, y), colour)
+                    panels.whisker(ax, (x, y), (x_high, y), style.colour)
                 arrows = ((17, 0),) if math.isnan(x_high) else ()
                 texts.setdefault(ax, []).append(notes.Point(x, y, row.parameters, style.colour, arrows))
+            elif x_low > 0:
+                ticks.setdefault(ax, []).append((x, row.parameters, style.colour))
         panels.logarithmic(ax)
         _equal_errors(ax)
+        edge = ax.get_ylim()[0]
+        texts.setdefault(ax, []).extend(notes.Point(x, edge, *text) for x, *text in ticks.get(ax, ()))
     panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
     panels.legend(figure, table, *SIGNS)
     panels.settle(figure)
@@ -90,4 +91,4 @@ def _equal_errors(ax: Axes) -> None:
         small = total * np.geomspace(min(left, bottom, total / 10) / total, 0.5, 80)
         rest = total - small
         for x, y in ((small, rest), (rest, small)):
-            ax.plot(x, y, color=panels.GRID, linewidth=0.7, zorder=0)
+            ax.plot(x, y, color="#aaaaaa", linewidth=0.8, linestyle=":", zorder=0)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.records.lines import Outcome
-from bench.report.figures.panels import entitle
+from bench.report.figures import panels
 from bench.report.frame import each
+from bench.report.layout import broken
 from bench.report.style import order
 from bench.stats.printing import format_number
 
@@ -23,6 +25,8 @@ MOST_COLUMNS = 14
 MOST_NAMES = 50
 """Most columns of a study whose objectives have many names."""
 MOST_ROWS = 150
+LEAST = 0.36
+"""Least width of a column in print, in inches."""
 DECADES = 4
 """The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
 COLOURS = "cividis_r"
@@ -44,8 +48,6 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     those with the largest dimension are, and at most 50. Of more than 150 estimators, those that were measured on most
     of these objectives are drawn.
     """
-    from matplotlib.figure import Figure
-
     if not (table["variance_low"] >= 0).any():
         return None
     run = table[table["outcome"] != Outcome.SKIPPED]
@@ -58,12 +60,14 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     cells = {(r.estimator, r.problem): r for r in each(run)}
     skipped = set(zip(skips["estimator"], skips["objective"], strict=True))
     objective = dict(zip(run["problem"], run["objective"], strict=True))
-    colours = np.full((len(rows), len(columns)), np.nan)
-    figure = Figure(figsize=(4.6 + 0.72 * len(columns), 3.0 + 0.26 * len(rows)), layout="constrained")
-    ax = figure.subplots()
-    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
+    across = _across(rows, len(columns))
+    parts = [columns[i : i + across] for i in range(0, len(columns), across)]
+    filled = [[row for row in rows if any((row, column) in cells for column in part)] for part in parts]
+    figure, axes = _grid([len(part) for part in parts], [len(held) for held in filled])
+    for ax, part, held in zip(axes, parts, filled, strict=True):
+        colours = np.full((len(held), len(part)), np.nan)
+        ax.set(xlim=(0, len(part)), ylim=(len(held), 0))
+        for (i, row), (j, column) in itertools.product(enumerate(held), enumerate(part)):
             cell = cells.get((row, column))
             if cell is not None and cell.outcome == Outcome.MEASURED:
                 text, colours[i, j] = _ratio(cell, bases[column][0])
@@ -71,27 +75,66 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
                     _sign(ax, i, j, text or "≥", *(("#1a1a1a", EXACT) if text else ("#777777", ABSENT)))
                 else:
                     ink = _ink(colours[i, j])
-                    ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=ink, fontsize=7.5)
+                    ax.text(
+                        j + 0.5,
+                        i + 0.5,
+                        text,
+                        ha="center",
+                        va="center",
+                        color=ink,
+                        fontsize=7.5 if panels.page() == panels.PAGE else 5,
+                    )
                 if not cell.fair:
                     _corner(ax, i, j, filled=cell.biased)
             elif cell is not None and cell.outcome == Outcome.FAILED:
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
                 _sign(ax, i, j, "–", "#777777")
-    mesh = ax.pcolormesh(colours, cmap=COLOURS, vmin=0, vmax=DECADES, edgecolors="white", linewidth=1.0)
-    bar = figure.colorbar(mesh, ax=ax, extend="both", shrink=0.9, aspect=25, label="times the variance of the best")
+        mesh = ax.pcolormesh(colours, cmap=COLOURS, vmin=0, vmax=DECADES, edgecolors="white", linewidth=1.0)
+        ax.set_xticks(np.arange(len(part)) + 0.5, [_label(c if bases[c][1] else f"{c} †") for c in part])
+        ax.set_yticks(np.arange(len(held)) + 0.5, map(_label, held))
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0, labelsize=8.5 if panels.page() == panels.PAGE else 5.6)
+        for label in ax.get_xticklabels():
+            label.set(rotation=38, ha="right", rotation_mode="anchor")
+    name = "times the variance of the best"
+    if panels.page() < panels.PAGE:
+        bar = figure.colorbar(mesh, ax=axes, location="bottom", extend="both", aspect=30, label=name)
+    else:
+        bar = figure.colorbar(mesh, ax=axes, extend="both", shrink=0.9, aspect=25, label=name)
     bar.set_ticks(range(DECADES + 1), labels=[f"{10**k:,}" for k in range(DECADES + 1)])
     bar.outline.set_visible(False)
-    ax.set_xticks(np.arange(len(columns)) + 0.5, [c if bases[c][1] else f"{c} †" for c in columns])
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    for label in ax.get_xticklabels():
-        label.set(rotation=38, ha="right", rotation_mode="anchor")
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
-    entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}{left_out}")
+    panels.entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}{left_out}")
     _legend(figure)
     return figure
+
+
+def _across(rows: list[str], columns: int) -> int:
+    """Return the number of columns of a part of the map: all, or in print as many as fit beside the rows' labels."""
+    if panels.page() == panels.PAGE:
+        return columns
+    room = panels.page() - 0.043 * max(len(line) for row in rows for line in _label(row).split("\n")) - 0.2
+    most = max(1, int(room / LEAST))
+    return -(-columns // -(-columns // most))
+
+
+def _label(text: str) -> str:
+    """Return the label of a row or a column, broken into lines of at most 24 letters in print."""
+    return text if panels.page() == panels.PAGE else broken(text, 24)
+
+
+def _grid(columns: list[int], rows: list[int]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a part for each number of columns and of rows, and the parts' axes."""
+    from matplotlib.figure import Figure
+
+    if panels.page() == panels.PAGE:
+        size = (4.6 + 0.72 * columns[0], 3.0 + 0.26 * rows[0])
+    else:
+        size = (panels.page(), sum(0.2 * count + 0.8 for count in rows) + 1.3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(columns), 1, squeeze=False, height_ratios=rows)
+    return figure, list(axes[:, 0])
 
 
 def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
@@ -155,7 +198,7 @@ def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.0, zorder=2))
-    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=9, zorder=3)
+    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=panels.points(9), zorder=3)
 
 
 def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
@@ -183,4 +226,4 @@ def _legend(figure: Figure) -> None:
 
     common: dict[str, Any] = {"linestyle": "none", "markersize": 9}
     handles = [Line2D([], [], label=label, **common | sign) for label, sign in SIGNS.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3)
+    figure.legend(handles=handles, loc="outside lower left", ncols=3 if panels.page() > 4 else 2)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.report.style import GUEST_COLOURS, Style, order, styles
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
+    from numpy.typing import NDArray
 
 Edge = Literal["x", "y"]
 """The axis on which a mark has the value zero. A logarithmic axis has no zero, so its low end is used."""
 
+PAGE = 13.6
+"""Width of a page for the screen, in inches: four panels."""
+WIDTH: ContextVar[float] = ContextVar("width", default=PAGE)
+LEAST, NARROWEST = 2.1, 1.6
+"""Least widths of a panel in print, in inches: of few panels, and of five or more."""
 LOOK: Any = {  # some releases of matplotlib type every key of its settings, others none
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -46,8 +55,37 @@ MOST_PANELS, FEW_PANELS = 24, 4
 """Most objectives of a figure in which each has a panel, and the panels of a figure of a study that has more."""
 MOST_RUNS = 200
 """Most estimators in a panel."""
+SPAN, DIAMETER = (165.0, 125.0), 6.5
+"""Width and height of the part of a panel that has points, and the diameter of a marker, in 1/72 inch."""
 LETTERS = 13
 """Letters of a title per inch."""
+
+
+def page() -> float:
+    """Return the width in inches that a figure of several panels may have."""
+    return WIDTH.get()
+
+
+@contextmanager
+def styled(width: float | None) -> Iterator[None]:
+    """Give figures that are made inside the block the look of a report, for print if ``width`` in inches is given.
+
+    Figures for print have smaller type, and their title is left to the caption.
+    """
+    from matplotlib import rc_context
+
+    small = {"font.size": 7, "axes.titlesize": 7.5, "legend.fontsize": 6.5, "axes.labelsize": 7} if width else {}
+    token = WIDTH.set(width or PAGE)
+    try:
+        with rc_context(LOOK | small):
+            yield
+    finally:
+        WIDTH.reset(token)
+
+
+def points(size: float) -> float:
+    """Return the size in points, in print, of type that has ``size`` points on the screen."""
+    return size if page() == PAGE else 0.78 * size
 
 
 def panels(
@@ -60,9 +98,15 @@ def panels(
     """
     from matplotlib.figure import Figure
 
+    across = min(across, max(1, int(page() / (LEAST if len(problems) < 5 else NARROWEST))))
     rows = math.ceil(max(len(problems), 1) / across)
     columns = math.ceil(max(len(problems), 1) / rows)
-    figure = Figure(figsize=(max(width * columns, 6.4), height * rows + 1.1), layout="constrained")
+    if page() < PAGE:
+        height, width = height * min(1.0, page() / across / width), page() / across
+        size = (page(), height * rows + 0.9)
+    else:
+        size = (max(width * columns, 6.4), height * rows + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[len(problems) :]:
         spare.remove()
@@ -76,8 +120,13 @@ def panels(
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
     """Put the title into the figure's upper left corner, in type of ``size`` points.
 
-    The lines of the title are wrapped at ``letters`` characters per inch of the figure's width.
+    A figure for print has no title, because a paper has captions. In every figure the title is the id, which becomes
+    the description in its file. The lines of the title are wrapped at ``letters`` characters per inch of the figure's
+    width.
     """
+    figure.set_gid(title)  # what the file says of itself
+    if page() < PAGE:
+        return
     width = int(figure.get_figwidth() * letters)
     lines = [line for part in title.split("\n") for line in textwrap.wrap(part, width)]
     figure.suptitle("\n".join(lines), fontsize=size, x=0.01, ha="left")
@@ -143,14 +192,47 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
     ax.plot([x], [y], transform=where, clip_on=False, linestyle="none", zorder=above, **marker)
 
 
-def tick(ax: Axes, x: float, style: Style) -> None:
-    """Draw a tick upwards from the panel's lower edge at x, for an estimator that has no value on the vertical axis."""
-    ax.plot([x, x], [0, 0.04], transform=ax.get_xaxis_transform(), color=style.colour, linewidth=1.6, zorder=3)
+def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) -> None:
+    """Draw a value that was not found: a tick at the panel's lower edge, and a grey bar from there to its upper bound.
+
+    The vertical axis is logarithmic, and its limits do not follow the bar. ``shift`` moves tick and bar aside, in
+    1/72 inch.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import ScaledTranslation
+
+    there, edge = ax.transData, ax.get_xaxis_transform()
+    aside = ScaledTranslation(shift / 72, 0, ax.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    bar = Line2D([x, x], [bound * 1e-40, bound], color=UNFOUND, linewidth=2.2, zorder=1)
+    ax.add_artist(bar)
+    bar.set_transform(there + aside if shift else there)
+    bar.set_clip_path(ax.patch)
+    ax.dataLim.update_from_data_x([x], ignore=False)
+    at = edge + aside if shift else edge
+    ax.plot([x, x], [0, 0.04], transform=at, color=style.colour, linewidth=1.6, zorder=3)
 
 
-def dash(ax: Axes, x: float, y: float) -> None:
-    """Draw a short grey dash at (x, y): an upper bound on something that was not found, such as a bias."""
-    ax.plot([x], [y], linestyle="none", marker="_", markersize=7, color=UNFOUND, zorder=2)
+def apart(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the x of each point (x, y), moved to the right where its marker would cover an earlier one.
+
+    Both axes are logarithmic, and as long as the points need. Points with a zero stay where they are.
+    """
+    import numpy as np
+
+    positive = [place for place in places if min(place) > 0]
+    if not positive:
+        return [x for x, _ in places]
+    logs = np.log10(positive)
+    unit = np.maximum(np.ptp(logs, axis=0), 1.0) / SPAN * DIAMETER * (1.0 if page() == PAGE else 1.8)
+    drawn: list[NDArray[np.float64]] = []
+    moved = []
+    for place in places:
+        at = np.log10(place) / unit if min(place) > 0 else None
+        while at is not None and any((np.abs(at - other) < 0.95).all() for other in drawn):
+            at = at + np.array([1.0, 0.0])
+        drawn += [] if at is None else [at]
+        moved.append(place[0] if at is None else float(10 ** (at[0] * unit[0])))
+    return moved
 
 
 def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
@@ -219,16 +301,20 @@ def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
         whisker(ax, (x, value), (x, high), style.colour)
 
 
-def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
+def logarithmic(ax: Axes, *, room: float = 0.12, straight: bool = False) -> None:
     """Make both axes logarithmic, and long enough that at least one tick has a label: 1.3 decades or more.
+
+    The horizontal axis is left as it is if ``straight``.
 
     ``room`` is the free space at each end as a fraction of the range of the data, and at least 0.12 decades.
     """
-    for interval, axis, scale, limit in (
-        (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
+    both = (
         (ax.dataLim.intervaly, ax.yaxis, ax.set_yscale, ax.set_ylim),
-    ):
-        low, high = (math.log10(v) for v in interval)
+        (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
+    )
+    for interval, axis, scale, limit in both[: 1 if straight else 2]:
+        known = 0 < interval[0] <= interval[1] < math.inf  # no point may have a value on this axis
+        low, high = (math.log10(v) for v in interval) if known else (0.0, 0.0)
         spare = max(room * (high - low), (1.3 - (high - low)) / 2, 0.12)
         scale("log")
         limit(10 ** (low - spare), 10 ** (high + spare))
@@ -275,13 +361,17 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
     assert figure is not None
     assert spec is not None
-    names = dict.fromkeys(list(axes)[-spec.get_gridspec().ncols :], x) if isinstance(x, str) else x
-    for problem in axes.keys() & names.keys():
-        axes[problem].set_xlabel(names[problem])
-    if spec.get_gridspec().nrows == 1:
-        grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=9)  # the height of a panel
+    if isinstance(x, str) and page() < PAGE:
+        figure.supxlabel(x, fontsize=points(9))
+        names = dict[str, str]()
     else:
-        figure.supylabel(y, fontsize=9)
+        names = dict.fromkeys(list(axes)[-spec.get_gridspec().ncols :], x) if isinstance(x, str) else x
+    for problem in axes.keys() & names.keys():
+        axes[problem].set_xlabel("\n".join(textwrap.wrap(names[problem], 99 if page() == PAGE else 22)))
+    if spec.get_gridspec().nrows == 1:
+        grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=points(9))  # the height of a panel
+    else:
+        figure.supylabel(y, fontsize=points(9))
 
 
 def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
@@ -296,7 +386,10 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
     handles = [Line2D([], [], label=name, linestyle="none", **look(chosen[name])) for name in names]
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
-    columns = max(2, int(figure.get_figwidth() / 2.4))
+    letters = max(len(str(handle.get_label())) for handle in handles)
+    columns = (
+        max(2, int(figure.get_figwidth() / 2.4)) if page() == PAGE else max(1, int(page() / (0.3 + 0.052 * letters)))
+    )
     lines = -(-len(handles) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * max(0, lines - 3))  # many names take no room from the panels
     figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.report.curves import Array, Curves, Problem, picture
 from bench.report.figures.panels import GRID, decades, entitle, ticks
-from bench.report.style import DASHES, Style, styles
+from bench.report.style import Style, variants
 from bench.stats.seeds import across_seeds
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 12  # the best estimators of a problem, which have their pictures drawn
-LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
-"""Dash patterns of the curves; dots are reserved for the interquartile means."""
-AGAIN = ("D", "X", "P", "v", "<")
-"""Markers for estimators whose name already has a curve in the figure."""
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
@@ -40,7 +36,7 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
     )
     figure, grid = _grid(problems, 4, title)
     for problem, row in zip(problems, grid, strict=True):
-        look = looks(problem.curves)
+        look = variants({c.estimator: c.name for c in problem.curves})
         for ax, name, x in zip(row, AXES, ("step", "evaluations", "seconds"), strict=False):
             for c in problem.curves:
                 _draw(ax, getattr(c, x), c.value, look[c.estimator], c)
@@ -123,7 +119,7 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
     )
     figure, grid = _grid(shown, 1, title, width=8.0)
     for problem, (ax,) in zip(shown, grid, strict=True):
-        look = looks(problem.curves)
+        look = variants({c.estimator: c.name for c in problem.curves})
         drawn = [c for c in problem.curves if (c.variance > 0).any()]
         for c in drawn:
             hollow = 2 * c.heavy.sum(0) >= len(c.seeds)
@@ -185,25 +181,6 @@ def mosaic(stack: Array) -> Array:
     wide = np.full((rows, columns, h + 1, w + 1), 0.25)
     wide[:, :, :h, :w] = stack
     return np.asarray(wide.transpose(0, 2, 1, 3).reshape(rows * (h + 1), columns * (w + 1))[:-1, :-1])
-
-
-def looks(found: Sequence[Curves]) -> dict[str, Style]:
-    """Return the style of each estimator label: the style of the estimator's name.
-
-    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first has a dash and a marker of
-    its own.
-    """
-    of_name = styles([c.name for c in found])
-    chosen: dict[str, Style] = {}
-    seen: dict[str, int] = {}
-    for c in found:
-        again = seen.get(c.name, 0)
-        seen[c.name] = again + 1
-        style = of_name[c.name]
-        dashes = LINES[(DASHES.index(style.dashes) + again) % len(LINES)]
-        marker = AGAIN[(again - 1) % len(AGAIN)] if again else style.marker
-        chosen[c.estimator] = Style(style.colour, marker, dashes)
-    return chosen
 
 
 def _grid(problems: Sequence[Problem], across: int, title: str, width: float = 14.5) -> tuple[Figure, Any]:

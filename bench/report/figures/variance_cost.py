@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = """Variance of one estimate against its cost
-Black steps: the efficient front of the unbiased. Grey lines: equal variance × cost. Bars: 95 % intervals."""
+Black steps: the efficient front of the unbiased. Grey lines: equal variance × cost. Bars: 95 % intervals.
+A marker that would cover another one stands at its right."""
 
 AXIS = {"seconds": "seconds per estimate", "evaluations": "evaluations of f and ∇f per estimate"}
 
@@ -58,13 +59,14 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     fronts: dict[Axes, notes.Steps] = {}
     for problem, ax in axes.items():
         group = table[table["problem"] == problem]
-        for row in each(group):
+        rows = each(group)
+        for row, x in zip(rows, panels.apart([(row.price, panels.limits(row)[0]) for row in rows]), strict=True):
             style = look[row.estimator_name]
-            panels.interval(ax, row.price, row, style)
+            panels.interval(ax, x, row, style)
             value = panels.limits(row)[0]
             if value > 0:
                 panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
-                texts.setdefault(ax, []).append(notes.Point(row.price, value, row.parameters, style.colour))
+                texts.setdefault(ax, []).append(notes.Point(x, value, row.parameters, style.colour))
         panels.logarithmic(ax)
         fronts[ax] = draw_front(ax, group[group["fair"] & ~group["heavy"]])
         _equal_products(ax)

@@ -13,6 +13,7 @@ from bench.report.curves import Curves, Problem
 from bench.report.figures.training import window
 from bench.report.frame import each
 from bench.report.style import Marker, Style, order, styles
+from bench.report.swept import parameter, swept
 from bench.stats.seeds import across_seeds
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ SHAPES: dict[Marker, str] = {
         "M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118"
         "L-0.951,-0.309L-0.225,-0.309Z"
     ),
+    "h": "M0,-1L0.866,-0.5L0.866,0.5L0,1L-0.866,0.5L-0.866,-0.5Z",
+    "8": "M0.383,-0.924L0.924,-0.383L0.924,0.383L0.383,0.924L-0.383,0.924L-0.924,0.383L-0.924,-0.383L-0.383,-0.924Z",
+    (3, 1, 0): ("M0,-1L0.331,-0.191L0.866,0.5L0,0.382L-0.866,0.5L-0.331,-0.191Z"),
+    (4, 1, 0): ("M0,-1L0.27,-0.27L1,0L0.27,0.27L0,1L-0.27,0.27L-1,0L-0.27,-0.27Z"),
+    (6, 1, 0): (
+        "M0,-1L0.191,-0.331L0.866,-0.5L0.382,0L0.866,0.5L0.191,0.331L0,1L-0.191,0.331"
+        "L-0.866,0.5L-0.382,0L-0.866,-0.5L-0.191,-0.331Z"
+    ),
 }
 """The shapes of Vega for the markers of the figures: a name, or a path in a box from -1 to 1."""
 
@@ -72,7 +81,7 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
     columns |= {
         f"{name}_{end}": [_limit(row, name, end) for row in rows] for name in INTERVALS for end in ("low", "high")
     }
-    columns |= {name: [_parameter(row, name) for row in rows] for name in parameters}
+    columns |= {name: [parameter(row, name) for row in rows] for name in parameters}
     held = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     axes = {name: title for name, title in MEASURES.items() if len(set(held.get(name, ())) - {None}) > 1}
     axes |= {name: name.rpartition(".")[2] for name in parameters if name in held}
@@ -113,30 +122,6 @@ def _curve(curve: Curves) -> dict[str, Any]:
     numbers |= {end: np.array([getattr(each, end) for each in summaries]) for end in ("median", "low", "high")}
     held = {name: [_rounded(float(value)) for value in values] for name, values in numbers.items()}
     return {"estimator": curve.estimator, "method": curve.name} | held
-
-
-def swept(table: pd.DataFrame) -> list[str]:
-    """Return the numeric parameters that a study sweeps: ``estimator.temperature``, ``objective.dim``.
-
-    A parameter is swept if one estimator or one objective was measured with several numbers of it. ``table`` is the
-    frame that ``bench.report.prepared.prepared`` returns.
-    """
-    found = []
-    for kind in ("estimator", "objective"):
-        values: dict[str, dict[str, set[float]]] = {}
-        for name, held in zip(table[f"{kind}_name"], table[f"{kind}_params"], strict=True):
-            for key, value in (held or {}).items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    values.setdefault(key, {}).setdefault(name, set()).add(float(value))
-        chosen = [key for key, by in values.items() if any(len(each) > 1 for each in by.values())]
-        found += [f"{kind}.{key}" for key in chosen if key not in ("n", "dim", "seed")]
-    return found
-
-
-def _parameter(row: Any, name: str) -> float | None:
-    kind, _, key = name.partition(".")
-    value = (getattr(row, f"{kind}_params") or {}).get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _value(row: Any, name: str) -> float | None:

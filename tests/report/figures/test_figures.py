@@ -37,7 +37,7 @@ def test_biased_estimates_are_hollow(table):
         assert hollow == {"#d55e00"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "variance-n", "variance-dim", "bias-n", "bias-dim"])
 @pytest.mark.parametrize(
     "records",
     [

@@ -1,4 +1,7 @@
-from bench.report.figures.panels import decades, thinned
+import pytest
+
+from bench.report.figures import draw
+from bench.report.figures.panels import apart, decades, thinned
 from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
@@ -29,3 +32,27 @@ def test_of_many_estimators_the_best_are_drawn(monkeypatch):
     assert thinned(kept)[1] == ""
     drawn = figure("variance-cost", [moments(name, "o", v) for name, v in (("a", 4.0), ("b", 1.0), ("c", 2.0))])
     assert "the 2 estimators with the lowest" in " ".join(drawn.get_suptitle().split())
+
+
+def test_markers_that_would_cover_each_other_stand_side_by_side():
+    assert apart([(1.0, 1.0), (10.0, 1.0), (10.0, 1000.0)]) == pytest.approx([1.0, 10.0, 10.0])
+    first, second, third, edge = apart([(2.0, 5.0), (2.0, 5.0), (2.0, 5.1), (2.0, 0.0)])
+    assert first == pytest.approx(2.0)
+    assert first < second < third
+    assert edge == 2.0
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75])
+@pytest.mark.parametrize(
+    "name", ["heatmap", "efficiency", "bias-variance", "variance-cost", "variance-n", "variance-dim"]
+)
+def test_figures_for_print_have_their_width_and_leave_nothing_outside(table, name, width):
+    drawn = draw(name, table, width)
+    assert drawn.get_figwidth() == width
+    assert drawn.get_suptitle() == ""
+    drawn.draw_without_rendering()
+    box = drawn.get_tightbbox()
+    assert box.x0 > -0.02
+    assert box.x1 < width + 0.02
+    assert box.y0 > -0.02
+    assert box.y1 < drawn.get_figheight() + 0.02

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from bench.report.figures import draw
+from bench.report.figures import draw, names, panels
 from bench.report.figures.scaling import slope
+from bench.report.study import prepared
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
 
@@ -86,3 +87,71 @@ def test_of_many_lines_in_a_panel_the_first_are_drawn(monkeypatch):
     named = [text.get_text().split()[0] for text in drawn.axes[0].get_legend().get_texts()]
     assert named == ["a", "b"]
     assert "The first 2 lines of a panel." in " ".join(drawn.get_suptitle().split())
+
+
+def swept(key, values, **facts):
+    """An estimator on one objective at several values of a field, whose variance and bias are powers of it."""
+    records = [moments(f"mine:{key}={v}", "o", v**-2.0, bias=0.1 * v, unbiased=False, **facts) for v in values]
+    for record, v in zip(records, values, strict=True):
+        record["estimator_params"] = {key: v}
+    return records
+
+
+def test_any_swept_field_has_its_figures_of_variance_and_bias_with_slopes():
+    records = [*swept("heat", (1.0, 2.0, 4.0)), moments("other", "o", 1.0)]
+    assert {"variance-heat", "bias-heat"} < set(names(prepared(records)))
+    ax = figure("variance-heat", records).axes[0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mine  −2.00 ± 0.02"]
+    assert ax.get_xlabel() == "heat of the estimator"
+    ax = figure("bias-heat", records).axes[0]
+    (line,) = [line for line in ax.lines if line.get_label().startswith("mine  1.0")]
+    assert list(line.get_xdata()) == [1, 2, 4]
+    assert list(line.get_ydata()) == pytest.approx([0.1, 0.2, 0.4], rel=0.01)
+
+
+def test_a_field_that_is_called_like_a_figure_keeps_that_figure():
+    records = [r for key in ("cost", "heat") for r in swept(key, (1.0, 2.0, 4.0))]
+    for record in swept("heat", (1.0, 2.0, 4.0)):
+        record |= {"run": f"x{len(records)}", "objective_params": record["estimator_params"], "estimator_params": {}}
+        records.append(record)
+    assert {"variance-estimator-cost", "variance-heat", "variance-objective-heat"} <= set(names(prepared(records)))
+
+
+def test_fields_of_objectives_are_swept_relative_to_the_gradient():
+    records = [moments("a", f"o:power={p}", 5.0 * p**3, norm=float(p)) for p in (1, 2, 4)]
+    ax = figure("variance-power", records).axes[0]
+    assert ax.get_title(loc="left") == "o"
+    (text,) = ax.get_legend().get_texts()
+    assert text.get_text().split()[1] == "1.00"
+
+
+def test_a_field_with_values_below_zero_has_a_straight_axis_and_no_slope():
+    ax = figure("variance-heat", swept_at([-1.0, 0.0, 1.0])).axes[0]
+    assert ax.get_xscale() == "linear"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mine"]
+
+
+def swept_at(values):
+    records = swept("heat", (1.0, 2.0, 4.0))
+    for record, v in zip(records, values, strict=True):
+        record["estimator"], record["estimator_params"] = f"mine:heat={v}", {"heat": v}
+    return records
+
+
+def test_a_bias_that_was_not_found_is_a_tick_and_a_bar_and_no_point_of_the_line():
+    records = [*swept("heat", (1.0, 2.0, 4.0)), *(moments(f"none:heat={v}", "o", 1.0) for v in (1, 2, 4))]
+    records[1] = records[1] | moments("mine:heat=2.0", "o", 0.25) | {"estimator_params": {"heat": 2.0}}
+    ax = figure("bias-heat", records).axes[0]
+    (bar,) = [line for line in ax.lines if line.get_color() == panels.UNFOUND]
+    assert list(bar.get_xdata()) == [2, 2]
+    assert bar.get_ydata()[1] == pytest.approx(records[1]["summary"]["bias_bound"])
+    (line,) = [line for line in ax.lines if line.get_label() == "mine"]
+    assert list(line.get_xdata()) == [1, 4]
+
+
+def test_variants_of_an_estimator_differ():
+    records = [moments(f"a:heat={h}", f"o:dim={d}", 1.0 * d * h, dim=d) for d in (1, 10, 100) for h in (1, 2)]
+    ax = figure("variance-dim", records).axes[0]
+    lines = [line for line in ax.lines if line.get_label().startswith("a:")]
+    assert len({line.get_marker() for line in lines}) == 2
+    assert len({line.get_color() for line in lines}) == 1

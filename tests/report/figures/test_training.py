@@ -3,7 +3,8 @@
 import numpy as np
 
 from bench.report.curves import problems
-from bench.report.figures.training import curves, looks, mosaic, variances
+from bench.report.figures.training import curves, mosaic, variances
+from bench.report.style import variants
 from tests.report.training_records import run
 
 
@@ -13,7 +14,7 @@ def test_runs_that_end_early_are_marked_where_they_end_and_leave_no_panel_empty(
     for figure, panels in ((curves([problem]), 2), (variances([problem]), 1)):
         for ax in figure.axes[:panels]:
             (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
-            assert cross.get_color() == looks(problem.curves)["a"].colour
+            assert cross.get_color() == variants({c.estimator: c.name for c in problem.curves})["a"].colour
             assert ax.get_xlim()[0] <= cross.get_xdata()[0] < ax.get_xlim()[1]
             assert ax.get_xlim()[1] > 30
         assert "×: most runs have diverged" in figure.get_suptitle()
@@ -30,7 +31,7 @@ def test_the_title_mentions_bands_only_if_there_are_some():
 
 def test_two_instances_of_an_estimator_look_different():
     (problem,) = problems([run(name, [0.0, 1.0, 2.0, 3.0]) for name in ("rloo", "rloo:n=4", "rebar")])
-    look = looks(problem.curves)
+    look = variants({c.estimator: c.name for c in problem.curves})
     assert len(set(look.values())) == 3
     assert look["rloo"].colour == look["rloo:n=4"].colour
 
