@@ -45,7 +45,7 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     figure, axes = panels.panels(problems, TITLE + note + thinned)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
-    ticks: dict[Axes, list[tuple[float, str, str]]] = {}
+    ticks: dict[Axes, list[tuple[float, tuple[str, str]]]] = {}
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, scale = look[row.estimator_name], 1 / row.exact_norm**2
@@ -71,11 +71,11 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
                 arrows = ((17, 0),) if math.isnan(x_high) else ()
                 texts.setdefault(ax, []).append(notes.Point(x, y, row.parameters, style.colour, arrows))
             elif x_low > 0:
-                ticks.setdefault(ax, []).append((x, row.parameters, style.colour))
+                ticks.setdefault(ax, []).append((x, (row.parameters, style.colour)))
         panels.logarithmic(ax)
         _equal_errors(ax)
         edge = ax.get_ylim()[0]
-        texts.setdefault(ax, []).extend(notes.Point(x, edge, *text) for x, *text in ticks.get(ax, ()))
+        texts.setdefault(ax, []).extend(notes.Point(x, edge, *text) for x, text in ticks.get(ax, ()))
     panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
     panels.legend(figure, table, *SIGNS)
     panels.settle(figure)

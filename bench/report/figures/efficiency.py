@@ -42,6 +42,7 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
     estimators. ``table`` is the frame that ``bench.report.prepared.prepared``
     returns.
     """
+    import pandas as pd
     from matplotlib.figure import Figure
 
     table = table[table["efficiency"] > 0]
@@ -51,15 +52,17 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
         return None
     names = dict(zip(table["estimator"], table["estimator_name"], strict=True))
     log_work = _matrix(table, np.log(table["variance_times_cost"]))
-    se = np.log(table["variance_times_cost"] / table["variance_times_cost_low"]) / 1.96
-    errors = _matrix(table, se.where(np.isfinite(se), 0.0)).reindex(log_work.index)[log_work.columns]
+    se = np.log(table["variance_times_cost"] / table["variance_times_cost_low"]) / 1.96  # NaN or infinite if unknown
+    errors = _matrix(table, pd.Series(np.where(np.isfinite(se), se, 0.0), index=table.index)).reindex(log_work.index)[
+        log_work.columns
+    ]
     rank = table.groupby("estimator", sort=False)["efficiency"].agg(["size", "sum"])
     rank = rank[rank["size"] >= FEWEST].sort_values("sum", ascending=False, kind="stable")
     kept = list(rank.index[:MOST])
     if len(kept) < 2:
         return None
     factors = np.geomspace(1, FARTHEST, 200)
-    shown = log_work.index.get_indexer(kept)
+    shown = np.array([log_work.index.get_loc(label) for label in kept])
     found = over_objectives(log_work.to_numpy(), errors.to_numpy(), factors, shown, DRAWS)
     left_out = f" The first {MOST} of {len(rank)} by the sum of their efficiencies." if len(rank) > MOST else ""
     wide = panels.page() > 8

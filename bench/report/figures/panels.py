@@ -136,8 +136,8 @@ def _wrapped(problem: str, width: int) -> list[str]:
     """Break a long label after its name and then between its parameters."""
     if len(problem) <= width:
         return [problem]
-    name, _, rest = problem.partition(":")
-    return [f"{name}:", *textwrap.wrap(rest.replace(",", ", "), width, break_on_hyphens=False)]
+    name, colon, rest = problem.partition(":")
+    return [*textwrap.wrap(name + colon, width), *textwrap.wrap(rest.replace(",", ", "), width, break_on_hyphens=False)]
 
 
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:

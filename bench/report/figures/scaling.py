@@ -216,15 +216,15 @@ def _line(ax: Axes, part: pd.DataFrame, quantity: str, label: str, style: Style,
             panels.mark(ax, row.x, row.value, row, style)
             panels.whisker(ax, (row.x, max(row.low, row.value * 1e-3)), (row.x, row.high), style.colour)
         low = fitted["low"].clip(lower=fitted["value"] * 1e-3)
-        se_log = np.log(fitted["high"] / low) / (2 * 1.96)
+        se_log = list(np.log(fitted["high"] / low) / (2 * 1.96))
     else:
         for row in each(part.assign(variance=part["value"], variance_low=part["low"], variance_high=part["high"])):
             panels.interval(ax, row.x, row, style)
         fitted = part[part["value"] > 0]
-        se_log = fitted["se_log"]
+        se_log = list(fitted["se_log"])
     exponent = ""
     if fitted["x"].nunique() >= FEWEST and (fitted["x"] > 0).all():
-        b, se = slope(list(fitted["x"]), list(fitted["value"]), list(se_log))
+        b, se = slope(list(fitted["x"]), list(fitted["value"]), se_log)
         exponent = f"  {round(b, 2) + 0.0:.2f} ± {max(se, 0.01):.2f}".replace("  -", "  −")
     n = float(part["n"].iloc[0]) if part["n"].nunique() == 1 else 1.0
     ax.plot(
