@@ -163,7 +163,7 @@ def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, 
     """
     from bench.report.figures.forest import forest
 
-    with _look():
+    with styled(None), _quiet():
         figure = _settled(lambda: forest(rows, axis, margin=margin, title=title))
         if figure is None:
             raise ValueError("a figure of ratios needs at least one (got none).")
