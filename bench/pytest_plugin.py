@@ -61,7 +61,8 @@ class GradientCheck:
 
         Raises:
             AssertionError: the estimator is biased, or was not shown to be within the tolerance.
-            ValueError: the objective has no gradient to compare with, or its gradient is 0 and a tolerance is given.
+            ValueError: the objective has no gradient to compare with, or its gradient is 0 and a tolerance is given; or
+                the tolerance is not between 0 and 1.
             Refusal: the estimator does not fit the objective.
             Lost: gradients were not finite.
         """
@@ -73,6 +74,8 @@ class GradientCheck:
         from bench.stats.gate import ALPHA_BIAS, STAGE_ONE_BIAS, STAGE_TWO_FACTOR
         from bench.stats.summary import BiasVerdict
 
+        if tolerance is not None:
+            _check_tolerance(tolerance)
         cell = Cell(estimator, objective)
         first = measure(estimator, objective, replicates=replicates, seed=seed, dtype=dtype).summary
         if first.verdict == BiasVerdict.NO_REFERENCE:
@@ -182,9 +185,17 @@ class GradientCheck:
         _assert_follows(audit(loss, **options), target, tolerance, up_to_scale=up_to_scale)
 
 
+def _check_tolerance(tolerance: object) -> None:
+    __tracebackhide__ = True
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
+        raise ValueError(f"A gradient needs a tolerance above 0 and below 1 (got {tolerance!r}).")
+
+
 def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale: bool) -> None:
     __tracebackhide__ = True
     from math import atan, degrees
+
+    from bench.audit.words import in_degrees, scales
 
     if target not in audit.targets:
         if target == "penalised-reward" and "reverse-kl" in audit.targets and "reward" in audit.targets:
@@ -193,8 +204,7 @@ def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale:
             )
         known = ", ".join(audit.targets)
         raise ValueError(f"{audit.loss} has no target {target!r}: it takes {', '.join(audit.takes)}. It has {known}.")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
-        raise ValueError(f"A gradient needs a tolerance above 0 and below 1 (got {tolerance!r}).")
+    _check_tolerance(tolerance)
     most = degrees(atan(tolerance))
     for point, found in zip(audit.points, audit.targets[target], strict=True):
         low, high = (found.scale if end is None else end for end in (found.scale_low, found.scale_high))
@@ -202,10 +212,9 @@ def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale:
         off = found.scale <= 0 or angle > most or not (up_to_scale or 1 - tolerance <= low <= high <= 1 + tolerance)
         if off:
             where = f"seed {point.seed}, distance {point.distance:g}"
-            shown = "" if found.scale_low is None else f" at most, scale {low:.3g} to {high:.3g}"
             raise AssertionError(
                 f"{audit.loss} does not follow the gradient of {target!r} on the policy with {where}: scale "
-                f"{found.scale:.3g}, angle {angle:.2g} degrees{shown}. {audit.sentence}"
+                f"{scales((found,))}, angle {in_degrees((found,))}. {audit.sentence}"
             )
 
 

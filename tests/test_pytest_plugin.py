@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -79,6 +80,12 @@ def test_a_tolerance_has_to_be_shown(check):
     with pytest.raises(AssertionError, match="beyond the tolerance"):
         check.assert_unbiased(scaled(low_noise, 1.1), QUADRATIC, tolerance=0.02)
     check.assert_unbiased(scaled(low_noise, 1.01), QUADRATIC, tolerance=0.02)
+
+
+@pytest.mark.parametrize("tolerance", [math.nan, -0.01, 0, 1, "0.01", True])
+def test_a_tolerance_is_between_0_and_1(check, tolerance):
+    with pytest.raises(ValueError, match="needs a tolerance above 0 and below 1"):
+        check.assert_unbiased(RLOO(), BernoulliQuadratic(), tolerance=tolerance)
 
 
 def test_an_objective_without_an_exact_gradient_is_refused(check):

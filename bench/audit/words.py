@@ -122,13 +122,14 @@ def text(audit: Findings) -> str:
     for name, label in names.items():
         if name in audit.targets:
             found = audit.targets[name]
-            rows.append((label.format(k=audit.group), scales(found), _degrees(found), _word(found)))
+            rows.append((label.format(k=audit.group), scales(found), in_degrees(found), _word(found)))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     table = ["  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]]) for row in rows]
     return "\n".join([*lines, "", *table, "", *_notes(audit)])
 
 
-def _degrees(found: Comparisons) -> str:
+def in_degrees(found: Comparisons) -> str:
+    """Return the least and the largest angle as text, such as ``4 to 9°``, and the largest upper limit, if any."""
     limits = [each.angle_high for each in found if each.angle_high is not None]
     return f"{angles(found)}°" + (f", at most {format_bound(max(limits), ceil)}°" if limits else "")
 
