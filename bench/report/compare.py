@@ -155,12 +155,12 @@ def verdict(found: Sequence[Comparison]) -> str:
     for word, far in (("B lower", min), ("B higher", max)):
         if by[word]:
             most = far(by[word], key=lambda each: each.ratio or 1.0)
-            at = f"times {format_number(most.ratio, 3)} on {most.cell}"
+            at = f"times {format_number(most.ratio, 3)}, {most.cell}"
             side = word.removeprefix("B ")
             parts.append(
                 f"the {side} variance in {len(by[word])} ({'the farthest: ' if len(by[word]) > 1 else ''}{at})"
             )
-    ends = ("no difference was seen in {}", "the samples of {} are the same", "{} have no variance to compare")
+    ends = ("no difference was seen in {}", "the samples are the same in {}", "there is no variance to compare in {}")
     parts = [f"B has {' and '.join(parts)}"] if parts else []
     parts += [end.format(len(by[word])) for end, word in zip(ends, WORDS[2:], strict=True) if by[word]]
     return f"Of {len(found)} cell{'' if len(found) == 1 else 's'}: {'; '.join(parts)}."
@@ -178,7 +178,7 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
     differing, others = list[list[str]](), list[list[str]]()
     for c in found:
         row = [_code(c.cell), c.variance_a, c.variance_b, _ratio_text(c), format_number(c.per_evaluation, 3)]
-        said = f"{c.word} ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
+        said = c.word if c.word == "same" else f"{c.word} ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
         differs = c.word in WORDS[:2]
         (differing if differs else others).append([*row, f"**{said}**" if differs else said])
     title = f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(a)}, B: {in_code(b)}"

@@ -279,7 +279,9 @@ def test_estimators_are_pooled_over_their_seeds(seeds):
 def test_a_comment_shows_what_differs_and_folds_the_rest(seeds):
     done = seeds("compare", "rloo:n=2 on bernoulli-quadratic", "enumeration on bernoulli-quadratic", "--study", "a0",
                  "--format", "md")  # fmt: skip
-    assert done.out.startswith("### `bench compare`: Of 1 cell: 1 have no variance to compare.\n\nA: `rloo:n=2 on")
+    assert done.out.startswith(
+        "### `bench compare`: Of 1 cell: there is no variance to compare in 1.\n\nA: `rloo:n=2 on"
+    )
     seeds("run", "-e", "rloo:n=2,4", "-o", "bernoulli-quadratic", "--replicates", 2048, "--no-timing", "--out", "ab")
     done = seeds("compare", "rloo:n=2", "rloo:n=4", "--study", "ab", "--format", "md")
     assert "B has the lower variance in 1 (times 0." in done.out
