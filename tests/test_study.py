@@ -123,6 +123,20 @@ def test_words_a_dictionary_and_a_folder_measure_the_same(tmp_path, monkeypatch)
         bench.run(spec, replicates="many")
 
 
+def test_a_script_with_an_estimator_of_its_own_needs_no_guard(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom estimators import RLOO\n\n\n"
+        "@dataclass(frozen=True)\nclass Mine(RLOO):\n    pass\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "import bench\n\nprint('once')\n"
+        "words = '-e ./mine.py::Mine -o qubo --replicates 300 --no-timing'\n"
+        "print(bench.run(words).frame()['outcome'].tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("once\n['measured']\n", "")
+
+
 def test_a_figure_is_that_of_the_report():
     figure = bench.Study(STUDY).plot("variance-cost")
     (problems, drawn) = {"qubo", "line"}, {text.get_text() for ax in figure.axes for text in ax.findobj(Text)}

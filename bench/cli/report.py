@@ -155,8 +155,8 @@ def command(
             files.write(target / name, text)
         if json:
             print_json(records, target, [target / name for name in made])
-        else:
-            echo("\n".join(text for name, text in made.items() if name.endswith(PAPER[0])))
+        elif shown := [text for name, text in made.items() if name.endswith(PAPER[0])]:
+            echo("\n".join(shown), nl=False)
         if lacking and not quiet:
             echo(lacking, err=True)
         if not quiet:

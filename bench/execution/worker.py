@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bench.execution.beginning import FORKS_FOR, begin
@@ -68,8 +69,18 @@ def prepare() -> None:
         multiprocessing.set_forkserver_preload([*mortal, "bench.execution.serving", "bench.execution.run"])
         # It shall find the modules that this process finds, and none that lie in the working folder by chance.
         found = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", FORKS_FOR: str(os.getpid())}
-        with _uninterrupted(), _variables(found):
+        with _uninterrupted(), _variables(found), _without_main():
             forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep processes that start inside the block from importing the file of the program: a script would run again."""
+    program, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _server() -> int | None:
@@ -149,7 +160,7 @@ class Worker:
         try:
             if not fresh:
                 prepare()
-            with _uninterrupted(), _variables(variables):
+            with _uninterrupted(), _variables(variables), _without_main():
                 self.process.start()
             self._server = None if fresh else _server()
         except (OSError, EOFError) as error:
