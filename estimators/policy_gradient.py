@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, finite, is_finite, one_of, positive, true_or_false
 from estimators._fields import named_type
 from estimators._policy_weights import PENALTIES, SLOPES, baselines, ratios, shares, to_go, whitened
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, has_law, inner
+from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, has_law, inner
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import no_derivatives
 from estimators.policy_return import PolicyReturn
@@ -61,10 +61,10 @@ class PolicyGradient(Estimator):
         clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and the advantage is positive, or
             the ratio is below 1 - clip_low and the advantage is not; "truncate", a ratio that is outside these limits
             is replaced by the nearer one.
-        clip_low: the lower limit of the ratio is 1 - clip_low.
-        clip_high: the upper limit of the ratio is 1 + clip_high.
-        clip_dual: with ``clipping="ppo"``, a larger ratio has no gradient if the advantage is negative; None for no
-            bound.
+        clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
+        clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
+        clip_dual: with ``clipping="ppo"``, a larger ratio has no gradient if the advantage is negative; above 1, or
+            None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
     Sutton & Singh 2000.
@@ -104,15 +104,26 @@ class PolicyGradient(Estimator):
         for field in ("leave_one_out", "kl_ratio"):
             true_or_false(self, field)
         positive(self, "epsilon")
+        name = type(self).__name__
         for field in ("clip_low", "clip_high"):
             finite(self, field)
+            if getattr(self, field) < 0:
+                raise InvalidParameter(f"{name} needs {field} >= 0 (got {field}={getattr(self, field)!r}).")
         if self.clip_dual is not None:
             positive(self, "clip_dual")
-        name = type(self).__name__
+            if self.clip_dual <= 1 or self.clipping != "ppo":
+                raise InvalidParameter(
+                    f"{name} needs clipping='ppo' for a clip_dual, and clip_dual > 1 (got clipping={self.clipping!r} "
+                    f"and clip_dual={self.clip_dual!r}). Use {name}(ratio='token', clipping='ppo', clip_dual=3.0)."
+                )
         if self.beta is not None and not is_finite(self.beta):
             raise InvalidParameter(
                 f"{name} needs a finite beta, or None for that of the integrand (got beta={self.beta!r}"
                 f"{named_type(self.beta, int, float)}). Use {name}(beta=0.1)."
+            )
+        if self.beta and self.kl == "none":
+            raise InvalidParameter(
+                f"{name} needs a penalty for beta={self.beta!r} (got kl='none'). Use {name}(kl='k1')."
             )
         if self.kl_ratio and self.kl_in != "loss":
             raise InvalidParameter(f"{name} needs kl_in='loss' for kl_ratio=True (got kl_in={self.kl_in!r}).")
@@ -299,6 +310,11 @@ class PolicyGradient(Estimator):
         x = f.draw(self.n, generator)
         logp = policy.log_probs(x)
         log_ref, log_mu = f.log_ref(x), f.log_mu(x)
+        if self.beta and log_ref is None:
+            raise Refusal(
+                f"{type(who).__name__} needs a reference for beta={self.beta!r}, and f has none. Use "
+                "PolicyReturn(reward, reference=...)."
+            )
         with no_derivatives():
             greedy = f.rewards(policy.mode) if self.needs_greedy else None
             squares = policy.logits(x).softmax(-1).square().sum(-1) if self.needs_squares else None

@@ -36,8 +36,8 @@ class PolicyReturn(Checked):
         q: the policy; estimators set it.
 
     Raises:
-        Refusal: beta is not a finite number; beta is not 0, but there is no reference; or the reference or the sampler
-            does not fit q.
+        Refusal: the reward is no function; beta is not a finite number; beta is not 0, but there is no reference; or
+            the reference or the sampler has several sets of weights, or does not fit q.
     """
 
     reward: Callable[[Tensor], Tensor]
@@ -47,6 +47,8 @@ class PolicyReturn(Checked):
     q: Distribution | None = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if not callable(self.reward):
+            raise Refusal(f"PolicyReturn needs a function as reward (got {self.reward!r}).")
         if not is_finite(self.beta) or (self.beta and self.reference is None):
             raise Refusal(
                 f"PolicyReturn needs a finite beta, and a reference where beta is not 0 (got beta={self.beta!r} and "
@@ -61,6 +63,11 @@ class PolicyReturn(Checked):
             return
         if not isinstance(policy, TokenSequence):
             raise Refusal(f"PolicyReturn needs a TokenSequence as {name} (got a {type(policy).__name__}).")
+        if len(policy.batch_shape) > 1:
+            raise Refusal(
+                f"PolicyReturn needs a {name} with one set of weights, of batch shape [{policy.prompts}] (got "
+                f"{list(policy.batch_shape)})."
+            )
         q = None if self.q is None else inner(self.q)
         if isinstance(q, TokenSequence) and _sizes(policy) != _sizes(q):
             raise Refusal(

@@ -54,8 +54,8 @@ class TokenSequence(Chain):
         validate_args: whether ``log_probs`` checks that its sequences can occur.
 
     Raises:
-        Refusal: prompts or length is no whole number of at least 1; or a weight is missing, unknown or of a shape that
-            the policy does not have.
+        Refusal: prompts or length is no whole number of at least 1; the policy is no ``Policy``; or a weight is
+            missing, unknown, no tensor of floating-point numbers, or of a shape that the policy does not have.
 
     Reference: Sutskever, Vinyals & Le 2014; as the actions of a policy gradient, Ranzato, Chopra, Auli & Zaremba 2016.
     """
@@ -76,6 +76,18 @@ class TokenSequence(Chain):
         for name, value in (("prompts", prompts), ("length", length)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise Refusal(f"TokenSequence needs a whole number {name} >= 1 (got {name}={value!r}).")
+        if not isinstance(policy, Policy):
+            raise Refusal(f"TokenSequence needs a policy, such as TablePolicy(vocabulary=5) (got {policy!r}).")
+        if not isinstance(weights, Mapping):
+            raise Refusal(
+                f"TokenSequence needs weights by name, as in {{'logits': tensor}} (got a {type(weights).__name__})."
+            )
+        for name, weight in weights.items():
+            if not isinstance(weight, Tensor) or not weight.is_floating_point():
+                came = weight.dtype if isinstance(weight, Tensor) else f"a {type(weight).__name__}"
+                raise Refusal(
+                    f"TokenSequence needs a tensor of floating-point numbers as weight {name!r} (got {came})."
+                )
         self.weights, self.policy, self.prompts, self.length = weights, policy, prompts, length
         super().__init__(Size((*self._lead(), prompts)), Size((length,)), validate_args=validate_args)
 

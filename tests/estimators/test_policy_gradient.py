@@ -459,6 +459,10 @@ def test_a_call_multiplies_the_scores_with_the_weights(preset):
         ({"n": 0, "baseline": "greedy"}, "needs n >= 1"),
         ({"clip_dual": 0.0}, "needs clip_dual > 0 and finite"),
         ({"clip_low": "wide"}, "needs a finite number as clip_low"),
+        ({"clip_high": -0.1}, r"needs clip_high >= 0 \(got clip_high=-0.1\)"),
+        ({"clip_dual": 3.0}, "needs clipping='ppo' for a clip_dual"),
+        ({"clip_dual": 0.5, "clipping": "ppo"}, "and clip_dual > 1"),
+        ({"beta": 0.1, "kl": "none"}, r"needs a penalty for beta=0.1 \(got kl='none'\)"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(change, says):
@@ -477,6 +481,25 @@ def test_a_penalty_needs_a_reference_and_a_policy():
         PolicyReturn(torch.sin, beta=0.1)
     with pytest.raises(Refusal, match="needs its q"):
         PolicyReturn(lambda x: x.sum(-1), reference=policy(logits(1)), beta=0.1)(torch.zeros(2, 1, 3).long())
+
+
+def test_a_beta_of_the_estimator_needs_a_reference():
+    with pytest.raises(Refusal, match=r"^PolicyGradient needs a reference for beta=0.1, and f has none"):
+        PolicyGradient(beta=0.1)(RETURN, policy(logits(1, 2)))
+
+
+@pytest.mark.parametrize("reward", [None, 1.0])
+def test_a_reward_that_is_no_function_is_refused(reward):
+    with pytest.raises(Refusal, match="needs a function as reward"):
+        PolicyReturn(reward)
+
+
+@pytest.mark.parametrize("name", ["reference", "sampler"])
+def test_policies_with_several_sets_of_weights_are_refused_by_name(name):
+    with pytest.raises(
+        Refusal, match=rf"needs a {name} with one set of weights, of batch shape \[2\] \(got \[4, 2\]\)"
+    ):
+        PolicyReturn(lambda x: x.sum(-1), **{name: rows(policy(logits(1, 2)), 4)})
 
 
 @pytest.mark.parametrize("name", ["reference", "sampler"])

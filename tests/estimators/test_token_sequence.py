@@ -144,6 +144,10 @@ def test_rows_have_their_own_weights_and_gradients_and_share_draws():
         ({"length": 1.5}, "whole number length >= 1"),
         ({"length": 4}, r"weights logits of shape \[\.\.\., 2, 15, 3\] for 2 prompts and 4 tokens \(got \[2, 7, 3\]\)"),
         ({"weights": {}}, r"needs the weights logits \(got none\)"),
+        ({"weights": torch.zeros(2, 7, 3)}, r"needs weights by name, .* \(got a Tensor\)"),
+        ({"weights": {"logits": [1.0]}}, r"floating-point numbers as weight 'logits' \(got a list\)"),
+        ({"weights": {"logits": torch.zeros(2, 7, 3).long()}}, r"floating-point numbers .* \(got torch.int64\)"),
+        ({"policy": TablePolicy}, "needs a policy, such as TablePolicy"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(change, words):
