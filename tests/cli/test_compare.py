@@ -242,9 +242,9 @@ def seeds(call, tmp_path, once):
     """Studies of two seeds each; B lacks the second seed of A, and has another."""
 
     def make():
-        for out, seed, n in (("a0", 0, 2), ("a1", 1, 2), ("b0", 0, 2), ("b2", 2, 2), ("c", 0, 4)):
+        for out, seed in (("a0", 0), ("a1", 1), ("b0", 0), ("b2", 2)):
             words = ("-o", "bernoulli-quadratic", "--replicates", 1024, "--no-timing", "--quiet", "--seed", seed)
-            call("run", "-e", f"rloo:n={n}", "-e", "enumeration", *words, "--out", out)
+            call("run", "-e", "rloo:n=2", "-e", "enumeration", *words, "--out", out)
 
     once("seeds", tmp_path, make)
     return call
@@ -292,12 +292,12 @@ def test_a_comment_shows_what_differs_and_folds_the_rest(seeds):
     assert "<details><summary>2 only in A</summary>" in folded
 
 
-@pytest.mark.parametrize("suffix", ["svg", "png"])
-def test_the_ratios_are_drawn(seeds, tmp_path, suffix):
-    done = seeds("compare", "a0,a1", "b0,b2", "--pool", "--figure", f"out/ratios.{suffix}")
+def test_the_ratios_are_drawn(seeds, tmp_path):
+    done = seeds("compare", "a0,a1", "b0,b2", "--pool", "--figure", "out/ratios.svg")
     assert done.code == 0, done.err
-    content = (tmp_path / "out" / f"ratios.{suffix}").read_bytes()
-    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    text = (tmp_path / "out" / "ratios.svg").read_text()
+    assert "rloo:n=2 on bernoulli-quadratic" in text
+    assert "variance of B / variance of A" in text
 
 
 @pytest.mark.parametrize(
