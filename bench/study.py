@@ -184,7 +184,7 @@ def _of_words(
     from bench.cli.run import asked, command
 
     try:
-        given = command.make_context("bench.run", words).params
+        given = command.make_context("bench.run", words, help_option_names=[]).params
         del given["json"], given["quiet"]
         given |= settings if out is None else {**settings, "out": out}
         return asked(**cluster.placed(given))

@@ -89,6 +89,7 @@ def test_several_folders_are_one_study_and_reading_needs_no_torch(tmp_path):
         (lambda: bench.Study(STUDY).plot("zz"), "Choose from heatmap, "),
         (lambda: bench.Study(STUDY).plot("training"), "no data for the figure 'training'"),
         (lambda: bench.run("-e rlo"), "Did you mean 'rloo'"),
+        (lambda: bench.run("--help"), "No such option '--help'"),
         (lambda: bench.run("-e 'rloo"), "A quotation mark lacks its partner"),
         (lambda: bench.run(["-e", "rloo", "--sed", "1"]), "No such option '--sed'"),
         (lambda: bench.run("none.toml"), "none.toml cannot be read"),
