@@ -77,7 +77,7 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
         edge = ax.get_ylim()[0]
         texts.setdefault(ax, []).extend(notes.Point(x, edge, *text) for x, text in ticks.get(ax, ()))
     panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
-    panels.legend(figure, table, *SIGNS)
+    panels.legend(figure, table, *SIGNS[: 3 if (table["variance_low"] == 0).any() else 2])
     panels.settle(figure)
     notes.annotate(figure, texts)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -73,7 +74,8 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
     one = next(iter(units.values())) if len(set(units.values())) == 1 else None
     panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
-    panels.legend(figure, table, *SIGNS)
+    needed = (True, True, table["variance_high"].isna().any(), (table["variance_low"] == 0).any())
+    panels.legend(figure, table, *itertools.compress(SIGNS, needed))
     panels.settle(figure)
     notes.annotate(figure, texts, fronts)
     return figure
