@@ -12,6 +12,7 @@ NOTE = (
     "the direction of the exact gradient, relative to it."
 )
 """Note below a table of faults: what the sizes in it mean."""
+NOTE_GIVEN = NOTE.replace("A check with its defaults", "A check of as many new gradients")
 AGREEMENT = 1e-6
 """Largest relative difference at which two statistics of the same samples count as equal."""
 
@@ -81,13 +82,15 @@ def table(found: Baseline) -> str:
     for e in found.cells:
         guards = ", ".join(_guards(e, found)) or "nothing"
         rows.append((e.estimator, e.objective, e.said, f"{e.cv2:.3g}", str(e.replicates), e.status, guards))
-    return "\n".join([how, made_with, "", *_columns(rows), "", NOTE])
+    return "\n".join([how, made_with, "", *_columns(rows), "", NOTE_GIVEN if found.given else NOTE])
 
 
 def _guards(entry: Entry, baseline: Baseline) -> list[str]:
     """Return the faults that a check of a cell can find, with the smallest sizes if they are known."""
     first, cells = max(SMALLEST_DRAW, baseline.setting.replicates // SCREENING), len(baseline.cells)
     second = STAGE_TWO_FACTOR * first
+    if baseline.given:  # one stage, with as many gradients
+        first = second = entry.replicates
     growth = smallest_change(
         entry.gate,
         screening=first,

@@ -96,6 +96,14 @@ def test_only_declared_gradients_are_tested_for_a_bias(call, tmp_path):
         assert ("bias from" in call("baseline", "show", name).out) == (name == "declared")
 
 
+def test_a_baseline_shows_what_as_many_gradients_find(policy, tmp_path):
+    shown = policy("baseline", "show", "policy").out
+    study(tmp_path / "new", seed=1)
+    (found,) = given.check(read(OLD, tmp_path), tmp_path / "new", Options(study=tmp_path / "new")).findings
+    assert f"growth from {found.smallest_change:.1%}, " in shown
+    assert "A check of as many new gradients finds these sizes" in shown
+
+
 def test_a_heavy_tail_is_not_gateable(call, tmp_path):
     rows = np.random.default_rng(0).standard_cauchy((4_000, 3))
     call("baseline", "save", "policy", "--from", study(tmp_path / "old", rows=rows))
