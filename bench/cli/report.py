@@ -82,7 +82,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     "--width",
     type=click.FloatRange(2, 20),
     metavar="INCHES",
-    help="Draw figures of this width for print, without titles: 3.25 for a column, 6.75 for a page.",
+    help="Draw figures for print, this wide, without titles: 3.25, a column; 6.75, a page. Training keeps its size.",
 )
 @click.option("--no-figures", is_flag=True, help="Make no page and no figures; those of an earlier report stay.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
