@@ -9,8 +9,8 @@ import torch
 
 from bench.measurement import score_table
 from bench.measurement.engine import Engine
-from bench.measurement.look_up import look_up_of
-from bench.objectives import Verifier
+from bench.measurement.look_up import look_up_of, too_large
+from bench.objectives import BestOfK, Verifier
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from estimators import (
@@ -194,6 +194,10 @@ def test_a_policy_that_gives_one_answer_only_has_gradients_that_are_rounding():
             w.fill_(1.0 if name in ("prompts", "tokens") else 0.0)
         problem.theta["output"][:, 3] = 8 / 12  # nearly always token 3: the samples agree, and the rewards
     assert Engine(Cell(RLOO(n=8), objective), Settings(replicates=64), problem=problem).look_up is not None
+
+
+def test_nothing_is_said_about_tables_where_sets_are_not_of_sequences():
+    assert too_large(BestOfK()) == ""
 
 
 def test_gradients_are_left_to_autograd_if_the_table_is_too_large(monkeypatch):
