@@ -41,7 +41,7 @@ class PolicyGradient(Estimator):
         leave_one_out: whether the baseline of a sample leaves out the sample itself.
         scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by that of
             the batch; "tokens", subtract the mean over all tokens of the batch and divide by their deviation.
-        epsilon: a small number that is added to the deviation; with ``scaling="tokens"`` its square is added to the
+        epsilon: a small number that is added to the deviation; if tokens are whitened its square is added to the
             variance.
         reduction: "sum", over the tokens of a sample; "sequence-mean", their mean; "token-mean", the mean over all
             tokens of the batch; "constant", the sum over the largest length. All but the token mean are then averaged
@@ -63,7 +63,7 @@ class PolicyGradient(Estimator):
             is replaced by the nearer one.
         clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
         clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
-        clip_dual: with ``clipping="ppo"``, a larger ratio has no gradient if the advantage is negative; above 1, or
+        clip_dual: with the clipping of PPO, a larger ratio has no gradient if the advantage is negative; above 1, or
             None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,

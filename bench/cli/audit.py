@@ -51,7 +51,7 @@ def command(
     samples: int,
     json: bool,
 ) -> None:
-    """Compare a policy-gradient loss with the gradients that it may be meant to have.
+    """Say which gradient a policy-gradient loss has on average.
 
     LOSS names a function in a file, such as mine.py::loss. It returns one number, which is minimised, and is called
     with the arguments that it names: any of logp, old_logp, ref_logp, mask and tokens, [prompts, group, length], and

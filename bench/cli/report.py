@@ -106,7 +106,7 @@ def command(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Make the report of a study: a page for the browser, tables and figures.
+    """Make the page, tables and figures of a study.
 
     Its records are enough; nothing is measured. The page, report.html, is one file that needs no network. Several study
     folders are reported together in the folder --out. With -e and -o, the report is on the selected cells alone, until

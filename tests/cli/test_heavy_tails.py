@@ -145,7 +145,8 @@ def test_the_heatmap_has_lower_limits_alone(study):
 def test_a_comparison_has_no_ratio(call, study):
     done = call("compare", "score-function", "reparameterization:n=16", "--study", "wild")
     assert done.code == 0
-    body = done.out.split("---\n")[-1]
+    body, _, verdict = done.out.split("---\n")[-1].partition("\n\n")
+    assert verdict == "Of 2 cells: there is no variance to compare in 2.\n"
     assert body.count("no variance to compare") == 2
     assert not INTERVAL.search("\n".join(line.replace("reparameterization:n=16", "") for line in body.splitlines()[1:]))
     (first, _) = json.loads(call("compare", "score-function", "rloo", "--study", "wild", "--json").out)["cells"]

@@ -58,7 +58,7 @@ def test_another_package_called_bench_is_reported(monkeypatch):
 
 def test_names_complete_in_the_shell(start):
     result = start(_BENCH_COMPLETE="bash_complete", COMP_LINE="bench run -e reinf", COMP_WORDBREAKS=" =:")
-    assert result.out.splitlines() == ["plain,reinforce-plus-plus", "plain,reinforce"]
+    assert result.out.splitlines() == ["plain,reinforce-plus-plus", "plain,reinforce++", "plain,reinforce"]
     result = start(_BENCH_COMPLETE="bash_complete", COMP_LINE="bench run -o ", COMP_WORDBREAKS=" =:")
     known = [*names.catalogue("objective"), *names.aliases("objective")]
     assert result.out.splitlines() == [f"plain,{name}" for name in known]

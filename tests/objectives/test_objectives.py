@@ -22,6 +22,7 @@ from bench import objectives
 from bench.objectives import (
     BernoulliQuadratic,
     BernoulliVAE,
+    BestOfK,
     BetaMoment,
     CategoricalLinearQuadratic,
     CategoricalPolynomial,
@@ -67,6 +68,8 @@ from tests.tolerances import z_limit
 POINTS = [
     GaussianQuadratic(),
     GaussianQuadratic(dim=1, target=-0.5, mean=-2.0, scale=0.5),
+    BestOfK(),
+    BestOfK(k=2, classes=3, of="risk", slope=1.0),
     GaussianQuadratic(dim=3, target=0.7, mean=0.2, scale=1.7),
     GaussianExponential(),
     GaussianExponential(k=0.3, mean=-0.7, scale=0.5),

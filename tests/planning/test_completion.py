@@ -49,7 +49,7 @@ def mine(tmp_path, monkeypatch):
     ("kind", "text", "expected"),
     [
         ("estimator", "rl", ["rloo"]),
-        ("estimator", "reinfo", ["reinforce-plus-plus", "reinforce"]),
+        ("estimator", "reinfo", ["reinforce-plus-plus", "reinforce++", "reinforce"]),
         ("estimator", "rloo:", ["rloo:n=", "rloo:credit="]),
         ("estimator", "gumbel-softmax:te", ["gumbel-softmax:temperature="]),
         ("estimator", "concrete:te", ["concrete:temperature="]),
