@@ -68,8 +68,6 @@ from tests.tolerances import z_limit
 POINTS = [
     GaussianQuadratic(),
     GaussianQuadratic(dim=1, target=-0.5, mean=-2.0, scale=0.5),
-    BestOfK(),
-    BestOfK(k=2, classes=3, of="risk", slope=1.0),
     GaussianQuadratic(dim=3, target=0.7, mean=0.2, scale=1.7),
     GaussianExponential(),
     GaussianExponential(k=0.3, mean=-0.7, scale=0.5),
@@ -123,6 +121,7 @@ POINTS = [
 SMALL = [o for o in POINTS if o.family in (Bernoulli, OneHotCategorical) and o.dim <= 10]
 ELSEWHERE = {  # tested in other files
     BernoulliVAE,
+    BestOfK,
     CategoricalVAE,
     Corridor,
     GaussianThenCategorical,
