@@ -47,7 +47,7 @@ def test_the_best_has_the_law_of_the_largest_order_statistic():
     [
         ({"k": 0}, "k >= 1"),
         ({"of": "worst"}, "best, pass, cvar, risk or bound"),
-        ({"k": 20}, r"8\\^20 sets, and the limit is 65,536. Lower k or classes"),
+        ({"k": 20}, r"8\^20 sets, and the limit is 65,536. Lower k or classes"),
         ({"slope": math.inf}, "slope"),
     ],
 )
