@@ -176,7 +176,8 @@ class GradientCheck:
             options: further arguments of ``bench.audit.audit``, such as ``group`` and ``beta``.
 
         Raises:
-            AssertionError: the loss has another direction or, unless ``up_to_scale`` is True, another scale.
+            AssertionError: the loss has another direction or, unless ``up_to_scale`` is True, another scale; or it
+                reads what is behind the end of a sequence.
             ValueError: the loss is at fault, or has no such target.
         """
         __tracebackhide__ = True
@@ -195,6 +196,7 @@ def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale:
     __tracebackhide__ = True
     from math import atan, degrees
 
+    from bench.audit.signs import SIGNS
     from bench.audit.words import in_degrees, scales
 
     if target not in audit.targets:
@@ -205,6 +207,8 @@ def _assert_follows(audit: Audit, target: str, tolerance: float, *, up_to_scale:
         known = ", ".join(audit.targets)
         raise ValueError(f"{audit.loss} has no target {target!r}: it takes {', '.join(audit.takes)}. It has {known}.")
     _check_tolerance(tolerance)
+    if "padding" in audit.signs:
+        raise AssertionError(f"{audit.loss} would follow another gradient in a trainer. {SIGNS['padding']}")
     most = degrees(atan(tolerance))
     for point, found in zip(audit.points, audit.targets[target], strict=True):
         low, high = (found.scale if end is None else end for end in (found.scale_low, found.scale_high))

@@ -407,6 +407,10 @@ def test_the_assertion_passes_and_fails(gradient_check):
         check(losses.rloo, target="kl")
     with pytest.raises(ValueError, match=r"No positive weight of .* fits the penalty of k1_in_the_loss"):
         check(losses.k1_in_the_loss, target="penalised-reward")
+    with pytest.raises(
+        AssertionError, match=r"would follow another gradient in a trainer. It reads .* multiply by the"
+    ):
+        check(lambda logp, rewards: losses.rloo(logp, torch.ones_like(logp), rewards))
     with pytest.raises(ValueError, match="needs a tolerance above 0"):
         check(losses.grpo, tolerance=math.nan, up_to_scale=True)
 
