@@ -55,7 +55,7 @@ class Bound(Checked):
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
-        """Return a copy over ``q``, with as many particles, whose ``log_joint`` is ``around(log_joint)``.
+        """Return a copy of this bound over ``q`` and with ``around(log_joint)``; the number of particles stays.
 
         ``around`` maps a function to another one, such as f to 2 f.
         """

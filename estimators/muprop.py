@@ -29,7 +29,8 @@ class MuProp(Estimator):
     Args:
         n: number of samples.
 
-    Reference: Gu, Levine, Sutskever & Mnih 2016, section 3, with q's probabilities as the mean-field network.
+    Reference: Gu, Levine, Sutskever & Mnih 2016, section 3. Where the paper has a mean-field network, q's probabilities
+    are used here.
     """
 
     n: int = 1

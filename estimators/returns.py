@@ -18,7 +18,7 @@ ROUNDING = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Return(Checked):
-    """A sum of costs: an integrand that shows its inside, so that a choice is only charged for what it can change.
+    """An integrand that is a sum of costs: the score of a choice is multiplied by the costs that it can change alone.
 
     ``f(x) = sum_c costs(x)_c``
 

@@ -20,7 +20,7 @@ from estimators import Estimator, command_line_name
 
 @dataclass(frozen=True)
 class Look:
-    """The measurement of one candidate at one point: an estimator on an objective with a given theta.
+    """The measurement of one candidate (an estimator) at one point (an objective with a given theta).
 
     Args:
         summary: the statistics of the gradient estimates.

@@ -72,7 +72,7 @@ class AuditPolicy:
 
         Args:
             index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
-            prompts: the numbers of the prompts, which every batch has.
+            prompts: the indices of the prompts; all batches have the same ones.
             off_policy: whether mu has written the sequences, and not pi.
             plain: whether pi itself takes the place of the reference.
         """

@@ -87,7 +87,7 @@ def print_json(records: Sequence[Record], folder: Path | None, files: Sequence[P
 
 
 def complain(report: Report) -> None:
-    """Print on stderr which figures of a report that was written could not be drawn, and why."""
+    """Print on stderr which figures could not be drawn for a report that was written, and why."""
     for what in report.undrawn:
         echo(f"{what} The tables are complete.", err=True)
 

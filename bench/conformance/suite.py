@@ -362,8 +362,9 @@ class Conformance:
     def test_batch_elements_do_not_touch(self) -> None:
         """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
 
-        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. The
-        samples are then drawn from q itself, because the samples of a fixed policy would not change with theta.
+        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. In
+        that case the samples are drawn from q, also if the case has a policy of its own for drawing, whose samples
+        would not change with theta.
         """
         wanted = "a batch and noise that does not depend on q"
         trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)

@@ -80,8 +80,8 @@ class Task(ABC):
     def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
         """Return whether a record settles the task.
 
-        By default it does if its work did not fail and its code has not changed since. ``rerun`` says which of these
-        two are needed.
+        By default, a record settles the task if the recorded work did not fail and the task's code has not changed
+        since. ``rerun`` says which of these two conditions are required.
         """
         if Rerun.STALE in rerun and line["code"] != code_digest(self.cell.estimator, self.cell.objective):
             return False

@@ -27,9 +27,9 @@ class GateCell:
     A cell is an estimator on an objective, the baseline a file of accepted statistics.
 
     Let w be the squared distance of a gradient from the mean gradient; the mean of w is `variance`. `cv2`, `kurtosis`
-    and `khat` describe w; `khat`, the tail index, is None if the largest w have too few distinct values for one. `rho`
-    is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2` describe min(w,
-    `truncated_at`). A variance up to `float_floor` may be rounding alone.
+    and `khat` describe w; `khat`, the tail index, is None if the largest w have too few distinct values to estimate it.
+    `rho` is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2` describe
+    min(w, `truncated_at`). A variance up to `float_floor` may be rounding alone.
     """
 
     replicates: int

@@ -13,7 +13,7 @@ class SeedSummary(NamedTuple):
 
     Args:
         median: median of the results.
-        low: lower limit for the median of the distribution of all runs, an order statistic of the results.
+        low: lower confidence limit for the median over all possible seeds; it is one of the sorted results.
         high: upper limit for this median. If there are fewer than 6 runs, the limits are the range of the results,
             which is no 95 % interval.
         level: least probability, for any distribution, that the limits enclose this median; 0 for a single run.

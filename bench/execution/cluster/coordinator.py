@@ -337,7 +337,7 @@ class Cluster:
             self._client.cancel(list(futures), force=True)
 
     def stop(self) -> None:
-        """End the measuring processes of all workers and the connection; end a local cluster."""
+        """End the measuring processes of all workers and close the connection. A local cluster is shut down, too."""
         with contextlib.suppress(Exception):
             self._client.run(worker.end, on_error="ignore")
         with contextlib.suppress(Exception):

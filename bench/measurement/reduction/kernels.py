@@ -140,7 +140,7 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 
     If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that no power leaves the range of
     the dtype, and the sums are scaled back. `Y` `[blocks, rows, size]` holds gradients minus the mean of their block.
-    `squares`, which holds Y², and `cubes`, memory of the shape of `Y`, are overwritten.
+    Both `squares` and `cubes` are overwritten. On entry `squares` holds Y²; `cubes` is memory of the shape of `Y`.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
