@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import plain
 from bench.report.page.charts import charts, training_charts
-from bench.report.page.contents import contents
+from bench.report.page.contents import contents, fitting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,10 @@ def page(
     loader = jinja2.PackageLoader("bench.report.page", "template")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"data": _data, "script": _script}
-    found = contents(table, records, title, standing)
+    left_out = ""
+    if table is not None:
+        table, left_out = fitting(table)
+    found = contents(table, records, title, " ".join(filter(None, (standing, left_out))))
     template = environment.get_template("page.html")
     drawn = {"charts": charts(table), "curves": training_charts(found["problems"])}
     return template.render(found | drawn | {"key": key, "libraries": _libraries()})

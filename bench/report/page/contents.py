@@ -24,6 +24,8 @@ LABELS = ("sweep", "objective", "estimator", "best unbiased", "runner-up", "rema
 UNITS: tuple[Cost, ...] = ("evaluations", "seconds")
 SHOWN = 3
 """Most names in a condition of trust."""
+CELLS = 2_500
+"""Most cells on a page, unless one objective has more: so a page stays below 5 MB."""
 LEADERS = 8
 """Most names of a leading group on the first screen."""
 ORDER = {
@@ -117,6 +119,19 @@ def contents(
         "skipped": skipped,
         "notes": [note.partition(": ")[::2] for note in tables.NOTES],
     }
+
+
+def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the first objectives, as many as fit on a page, and a sentence on what is left out.
+
+    The sentence is empty if nothing is. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    """
+    sizes = table.groupby("problem", sort=False).size()
+    kept = sizes.index[: max(1, int((sizes.cumsum() <= CELLS).sum()))]
+    if len(kept) == len(sizes):
+        return table, ""
+    words = f"This page shows the first {len(kept):,} of {len(sizes):,} objectives; table.csv has all."
+    return table[table["problem"].isin(kept)], words
 
 
 def _objectives(table: pd.DataFrame, sections: Sequence[tables.Section]) -> list[dict[str, Any]]:

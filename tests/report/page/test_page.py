@@ -135,6 +135,14 @@ def test_an_unchanged_study_keeps_its_page(tmp_path, monkeypatch):
     assert (tmp_path / study.PAGE).read_text() == "another"
 
 
+def test_a_large_study_has_a_page_of_its_first_objectives(monkeypatch):
+    monkeypatch.setattr("bench.report.page.contents.CELLS", 5)
+    records = [moments(e, f"o{i}", 1.0) for i in range(4) for e in ("a", "b")]
+    large = written(records, standing="Not done.")
+    assert "Not done. This page shows the first 2 of 4 objectives; table.csv has all." in large
+    assert [name in Document(large).texts for name in ("o1", "o2")] == [True, False]
+
+
 # In a browser
 
 
