@@ -60,11 +60,15 @@ class Study:
             width: width in inches of a figure for print, which has no title; None makes one for the screen.
 
         Raises:
-            ValueError: there is no such figure, or the study has no data for it.
+            ValueError: there is no such figure, the study has no data for it, or the cost or the width is wrong.
         """
+        if cost not in ("evaluations", "seconds"):
+            raise ValueError(f"The cost is counted in 'evaluations' or 'seconds' (got {cost!r}).")
+        if width is not None and not (isinstance(width, int | float) and 2 <= width <= 20):
+            raise ValueError(f"The width of a figure for print is 2 to 20 inches, or None (got {width!r}).")
         known = figures.known(self.records)
         if name not in known:
-            hint = did_you_mean(name, known) or f" Choose from {', '.join(known)}."
+            hint = did_you_mean(str(name), known) or f" Choose from {', '.join(known)}."
             raise ValueError(f"There is no figure {name!r}.{hint}")
         figure = figures.plotted(name, self.records, cost, width)
         if figure is None:
@@ -96,11 +100,16 @@ def load(*folders: str | PathLike[str]) -> Study:
         folders: the study folders, or their ``records.jsonl``.
 
     Raises:
-        ValueError: no folder was given, or one holds no records.
+        ValueError: no folder was given, one is no path, or one holds no records.
         bench.records.lines.Damaged: the records cannot be read.
     """
     if not folders:
         raise ValueError("load needs a study folder, as in bench.load('results/default').")
+    for folder in folders:
+        if not isinstance(folder, str | PathLike):
+            raise ValueError(
+                f"load needs paths of study folders, as in bench.load('before', 'after') (got {folder!r})."
+            )
     paths = [path.parent if path.name == store.LINES else path for path in map(Path, folders)]
     for path in paths:
         if not (path / store.LINES).is_file():

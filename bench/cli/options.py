@@ -207,13 +207,10 @@ class Processes(Count):
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
-class Positive(click.FloatRange):
-    """A number above 0, and below ``end`` if that is given; "nan" is none."""
+class Between(click.FloatRange):
+    """A number in a range; "nan" is none."""
 
     name = "number"
-
-    def __init__(self, end: float | None = None) -> None:
-        super().__init__(0, end, min_open=True, max_open=end is not None)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number that was typed. ``param`` and ``ctx`` are click's, for the message."""
@@ -221,6 +218,13 @@ class Positive(click.FloatRange):
         if isnan(found):
             self.fail("nan is not a number.", param, ctx)
         return found
+
+
+class Positive(Between):
+    """A number above 0, and below ``end`` if that is given."""
+
+    def __init__(self, end: float | None = None) -> None:
+        super().__init__(0, end, min_open=True, max_open=end is not None)
 
 
 class Output(click.Path):

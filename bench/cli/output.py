@@ -92,17 +92,20 @@ def complain(report: Report) -> None:
         echo(f"{what} The tables are complete.", err=True)
 
 
-def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> None:
-    """List the ``files`` of a study folder on stderr, and say what to open next.
+def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False, few: bool = False) -> None:
+    """List the ``files`` of a study folder, or of a folder that holds a report alone, and say what to open next.
 
-    ``brief`` says whether only one table for all objectives was printed; if so, the command that prints all tables is
-    named.
+    ``brief`` says whether only one table for all objectives was printed, and ``few`` whether no figures were drawn
+    because the study is small. The command that prints all tables or draws the figures is then named. Writes to stderr.
     """
-    figures = sum(file.suffix == ".svg" for file in files)
+    from bench.records.store import LINES
+
+    figures = len({file.stem for file in files if file.parent != folder})
     texts = [file.name for file in files if file.parent == folder]
-    echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figure{'s' * (figures != 1)}", err=True)
+    held = [LINES] if (folder / LINES).exists() else []
+    echo(f"{folder}: {', '.join([*held, *texts])} and {figures} figure{'s' * (figures != 1)}", err=True)
     page = next((text for text in texts if text.endswith(".html")), "")
-    if not figures:
+    if few:
         echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)
     if page:
         more = f"; `{program()} report {shlex.quote(str(folder))}` prints all tables" if brief else ""
@@ -158,7 +161,7 @@ def finish(
     if json:
         print_json(records, folder, files)
     if not quiet:
-        list_files(folder, files, brief=brief)
+        list_files(folder, files, brief=brief, few=few)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE
 
 

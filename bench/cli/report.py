@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.errors import UNCHANGED, reported
-from bench.cli.options import PATH, json_option, quiet_option, selector
+from bench.cli.options import PATH, Between, json_option, quiet_option, selector
 from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
 
@@ -80,7 +80,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--width",
-    type=click.FloatRange(2, 20),
+    type=Between(2, 20),
     metavar="INCHES",
     help="Draw figures for print, this wide, without titles: 3.25, a column; 6.75, a page. Training keeps its size.",
 )

@@ -41,6 +41,9 @@ def test_a_report_can_be_narrowed_and_hurried(call, tmp_path):
     call("report", "here")
     assert "score-function" in table.read_text()
     assert not list((tmp_path / "here").glob("figures/*")), "none are drawn in these tests"
+    apart = call("report", "here", "--out", "there", "--format", "md").err
+    assert apart.startswith("there: table.md and 0 figures\n"), "it has no records to report"
+    assert "nan is not a number" in call("report", "here", "--width", "nan").err
     wrong = call("report", "here", "-e", "disarm")
     assert (wrong.code, "which has rloo, score-function" in wrong.err) == (2, True)
 

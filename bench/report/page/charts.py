@@ -36,6 +36,8 @@ MEASURES = {
     "replicates": "replicates",
 }
 """Columns of numbers that an axis can show, with the axis's title."""
+COSTS = {"evals", "n", "seconds"}
+"""Columns that the first chart of a page can show across; the variance is shown up."""
 INTERVALS = ("variance", "mse", "scale", "angle", "snr", "cosine", "seconds", "variance_times_cost", "bias")
 """Measures that have 95 % limits, ``_low`` and ``_high``."""
 DIGITS = 5
@@ -83,7 +85,9 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
     }
     columns |= {name: [parameter(row, name) for row in rows] for name in parameters}
     held = {name: values for name, values in columns.items() if any(value is not None for value in values)}
-    axes = {name: title for name, title in MEASURES.items() if len(set(held.get(name, ())) - {None}) > 1}
+    varied = {name for name in MEASURES if len(set(held.get(name, ())) - {None}) > 1}
+    varied |= {"variance"} if varied & COSTS else {"variance", "evals"}
+    axes = {name: title for name, title in MEASURES.items() if name in varied and name in held}
     axes |= {name: name.rpartition(".")[2] for name in parameters if name in held}
     look = styles([row.estimator_name for row in rows])
     return {

@@ -123,6 +123,11 @@ def test_parameters_that_were_swept_are_axes():
     assert data["axes"]["estimator.temperature"] == "temperature"
 
 
+def test_one_measurement_has_a_chart():
+    data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written([moments("a", "o", 1.0)]))[1])
+    assert list(data["axes"]) == ["variance", "evals"]
+
+
 def test_an_unchanged_study_keeps_its_page(tmp_path, monkeypatch):
     records = [moments("a", "o", 1.0), timing(moments("a", "o", 1.0), 1e-6)]
     Report(records).write(tmp_path, formats=("html",))
