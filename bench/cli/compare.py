@@ -92,7 +92,7 @@ def command(
         found, *only = of_studies(*map(_records, paths), pooled=pool)
     else:
         try:
-            found = of_estimators(read_records(study), a, b, names, pooled=pool)
+            found = of_estimators(_records([study]), a, b, names, pooled=pool)
         except Unknown as error:
             raise UsageError(f"{error}{did_you_mean(error.label, error.known)}") from None
     if not found:
@@ -129,10 +129,15 @@ def _folders(side: str) -> list[Path]:
 
 
 def _records(folders: list[Path]) -> list[Record]:
-    """Return the records of study folders, each measurement once."""
+    """Return the records of study folders, each measurement once. Raise ``UsageError`` if a folder has none."""
+    from bench.planning.selectors import UsageError
+    from bench.records.lines import LineKind
     from bench.records.merge import together
 
     held = [read_records(folder) for folder in folders]
+    for path, records in zip(folders, held, strict=True):
+        if all(record["kind"] == LineKind.TRAINING for record in records):
+            raise UsageError(f"{path} holds training alone, and variances are compared: see `bench report {path}`.")
     return held[0] if len(held) == 1 else together(folders)
 
 

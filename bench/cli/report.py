@@ -112,7 +112,7 @@ def command(
     folders are reported together in the folder --out. With -e and -o, the report is on the selected cells alone, until
     the next report is made.
     """
-    from bench.planning.selectors import UsageError, selects
+    from bench.planning.selectors import UsageError, parse, selects
     from bench.records import files
     from bench.records.lines import LineKind
     from bench.records.merge import together
@@ -129,7 +129,7 @@ def command(
         raise UsageError("--rows, --columns and --labels arrange a table: add --table variance, bias, mse or cost.")
     if rows is not None and rows == columns:
         raise UsageError(f"The rows and the columns cannot both be {rows}: leave out one of --rows and --columns.")
-    if kinds and (opened or no_figures or (formats and not set(formats) <= set(PAPER))):
+    if kinds and (opened or no_figures or width is not None or (formats and not set(formats) <= set(PAPER))):
         raise UsageError(f"--table makes tables alone, in --format {', '.join(PAPER)}: leave out the other options.")
     if opened and (no_figures or "html" not in chosen):
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
@@ -143,7 +143,9 @@ def command(
     for kind, texts in (("estimator", estimator), ("objective", objective)):
         for text in texts:
             if not any(selects(text, record, kind) for record in records):  # type: ignore[arg-type]
-                known = ", ".join(dict.fromkeys(record[f"{kind}_name"] for record in records))
+                name = parse(text).name
+                of_name = [record[kind] for record in records if selects(name, record, kind)]  # type: ignore[arg-type]
+                known = ", ".join(dict.fromkeys(of_name or [record[f"{kind}_name"] for record in records]))
                 raise UsageError(f"{text!r} was not measured in this study, which has {known}.")
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:

@@ -44,6 +44,8 @@ def test_a_report_can_be_narrowed_and_hurried(call, tmp_path):
     apart = call("report", "here", "--out", "there", "--format", "md").err
     assert apart.startswith("there: table.md and 0 figures\n"), "it has no records to report"
     assert "nan is not a number" in call("report", "here", "--width", "nan").err
+    assert "leave out the other options" in call("report", "here", "--table", "bias", "--width", "3.25").err
+    assert "which has rloo, rloo:n=4.\n" in call("report", "here", "-e", "rloo:n=8").err
     wrong = call("report", "here", "-e", "disarm")
     assert (wrong.code, "which has rloo, score-function" in wrong.err) == (2, True)
 
