@@ -175,7 +175,7 @@ def _checks(rows: Sequence[Any]) -> list[Check]:
     """Return the conditions under which the numbers of an objective can be trusted, and whether they hold."""
     measured = [row for row in rows if row.outcome == Outcome.MEASURED]
     failed = len(rows) - len(measured)
-    checks = [Check("cells", not failed, f"{failed} failed" if failed else "all were measured")]
+    checks = [Check("cells", not failed, f"{failed} failed" if failed else "none failed")]
     if not measured:
         return checks
     judged = not any(row.verdict == BiasVerdict.NO_REFERENCE for row in measured)

@@ -84,6 +84,7 @@ def test_a_group_that_ties_is_named_with_its_cheapest():
 def test_what_is_missing_is_said_in_a_banner(text):
     partial = written(records_of_a_study(), standing="3 of 9 cells are here, 6 to go.")
     assert 'role="status">3 of 9 cells are here, 6 to go.' in partial
+    assert "cells: none failed" in " ".join(" ".join(Document(written([moments("a", "o", 1.0)])).texts).split())
     assert 'role="status"' not in text
 
 
