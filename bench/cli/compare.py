@@ -120,12 +120,12 @@ def _folders(side: str) -> list[Path]:
     """Return the study folders that a side of a comparison names, joined with commas; none if it names no folder."""
     if Path(side).is_dir():
         return [Path(side)]
-    paths = [Path(part) for part in side.split(",")]
-    if not any(path.is_dir() for path in paths):
+    held = {part: bool(part) and Path(part).is_dir() for part in side.split(",")}
+    if not any(held.values()):
         return []
-    if absent := [path for path in paths if not path.is_dir()]:
-        raise click.UsageError(f"{absent[0]} is not a study folder.")
-    return paths
+    if absent := [part for part, there in held.items() if not there]:
+        raise click.UsageError(f"{absent[0] or repr('')} is not a study folder.")
+    return [*map(Path, held)]
 
 
 def _records(folders: list[Path]) -> list[Record]:

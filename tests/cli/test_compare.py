@@ -128,6 +128,7 @@ def test_what_does_not_vary_is_not_compared(studies):
     ("words", "code", "message"),
     [
         ((BEFORE, "absent"), 2, "absent is not a study folder."),
+        ((f"{BEFORE},", BEFORE), 2, "'' is not a study folder."),
         (
             ("reparametrization", "reparameterization:n=4", "--study", BEFORE),
             2,
