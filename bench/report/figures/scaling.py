@@ -32,6 +32,8 @@ NAMES = {"n": "number n of samples per estimate", "dim": "dimension (random coor
 GRID = ("objective", "objective_name", "objective_params", "problem", "dim")
 INSIDE, INSIDE_LETTERS = 3, 36
 """Most lines, and most letters of a line's name, for a legend inside a panel."""
+MOST_CELLS = 2_000
+"""Most cells of a study whose numeric fields, besides n and dim, have figures of their own."""
 
 
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
@@ -58,10 +60,11 @@ def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
     A field is n, dim, or a numeric field of an estimator or an objective, such as ``estimator.temperature``, whose
     figures are ``variance-temperature`` and ``bias-temperature``. Every field of ``table``, the frame that
-    ``bench.report.prepared.prepared`` returns, that has several values is in the result.
+    ``bench.report.prepared.prepared`` returns, that has several values is in the result. In a study of more than 2,000
+    cells only n and dim are, because so many lines take long to draw and cannot be told apart.
     """
     taken, found = {"n", "dim", "cost", "variance"}, {"n": "n", "dim": "dim"}
-    for field in swept(table):
+    for field in swept(table) if len(table) <= MOST_CELLS else ():
         key = field.rpartition(".")[2]
         key = field.replace(".", "-") if key in taken else key
         taken.add(key)

@@ -155,3 +155,11 @@ def test_variants_of_an_estimator_differ():
     lines = [line for line in ax.lines if line.get_label().startswith("a:")]
     assert len({line.get_marker() for line in lines}) == 2
     assert len({line.get_color() for line in lines}) == 1
+
+
+def test_a_large_study_has_figures_of_n_and_dim_alone(monkeypatch):
+    records = [moments(f"gumbel-softmax:temperature={t}", "o", 1.0 / t) for t in (1, 2, 4)]
+    assert "variance-temperature" in names(prepared(records))
+    monkeypatch.setattr("bench.report.figures.scaling.MOST_CELLS", 2)
+    assert "variance-temperature" not in names(prepared(records))
+    assert "variance-n" in names(prepared(records))
