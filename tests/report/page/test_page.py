@@ -69,7 +69,7 @@ def test_a_page_says_who_leads_and_what_was_checked(text):
     shown = " ".join(" ".join(Document(text).texts).split())
     assert "gaussian-quadratic" in shown
     assert "lowest variance × evaluations" in shown
-    assert "declarations: of bias: none found where none is declared" in shown
+    assert "declarations: a bias was found only where one is declared" in shown
     assert "too heavy: only a lower limit of the variance" in shown
     assert "Not every estimator was timed" not in shown.split("gaussian-exponential")[0]
 
