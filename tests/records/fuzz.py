@@ -33,6 +33,8 @@ from bench.records.merge import merge
 from bench.records.text import printable
 from bench.records.verify import verify
 from bench.report import compare, curves, study, tables, training
+from bench.report.export import Format, exported
+from bench.report.page.build import page
 from tests.docs.pages import ROOT
 
 STUDIES = [ROOT / "results" / name for name in ("reference", "catalogue", "vae")]
@@ -122,13 +124,17 @@ def use_records(folder: Path, original: list, chance: random.Random) -> None:
     if kinds - {LineKind.TRAINING}:
         table = study.prepared(records)
         found = tables.sections(table)
-        for text in (tables.markdown(table, "study", found), tables.csv(table), tables.latex(found)):
+        made = [tables.markdown(table, "study", found), tables.csv(table), tables.latex(found)]
+        if not chance.randrange(4):
+            made.append(page(table, records, "study"))
+        for text in made:
             text.encode()
     if LineKind.TRAINING in kinds:
         training.markdown(records, "study").encode()
         training.data(records).encode()
         curves.problems(records)
         training.show(records, Console(file=io.StringIO(), width=160))
+    exported(records, Format.JSON)
     json.dumps(plain([{k: v for k, v in record.items() if k != "sums"} for record in records]), allow_nan=False)
     compare.table(compare.of_studies(records, original)[0])
     describe_standing("", records)
