@@ -6,7 +6,7 @@ from tests.records import fuzz
 
 
 def test_edited_files_are_read_or_refused_in_one_sentence():
-    found = fuzz.fuzz(130, seed=7)
+    found = fuzz.fuzz(130, seed=8)
     outcomes = {(kind, outcome) for kind, _, outcome in found}
     assert outcomes == set(product(fuzz.subjects(), ("read", "refused"))), "both happen, or the test says nothing"
 
