@@ -14,20 +14,17 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """The running total of the partial sums of blocks, added in block order.
+    """The running total of the sums of blocks of gradients; the blocks are added in order.
 
-    A block is a group of gradients that are summed together, in any process.
-
-    The accumulator also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`, and two more
-    for the part of the gradients that is perpendicular to the exact one. `nonfinite`
-    is the number of gradients so far that were NaN, infinite or too large to square.
+    A block is a group of gradients that are summed together, in any process. For the tests of the bias, the accumulator
+    also keeps the sums of two martingales over the blocks: one for the gradients, one for their part perpendicular to
+    the exact gradient. `nonfinite` is the number of gradients so far that were NaN, infinite or too large to square.
 
     Args:
         groups: number of coordinates of each parameter tensor, by name. A gradient is the flattened tensors in this
             order.
         replicates: number of gradients in the run, rounded up to whole draws (batches).
-        centre: the vector `[size]`, with one entry per coordinate of all tensors, that was subtracted from the
-            gradients of every block.
+        centre: the vector `[size]` that was subtracted from all gradients; `size` is the number of all coordinates.
         exact: the exact gradient `[size]`; None if it is unknown.
     """
 
@@ -55,9 +52,9 @@ class Accumulator:
         """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
 
         Raises:
-            ValueError: the blocks are out of order, their number of coordinates is not the run's, or the run would have
-                too many gradients; or the blocks were compared with an exact gradient and the run has none, or vice
-                versa.
+            ValueError: the blocks are out of order, have another number of coordinates than the run, or bring more
+                gradients than the run has. Or only one of the two, the blocks or the run, has an exact gradient to
+                compare with.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
@@ -119,9 +116,9 @@ class Accumulator:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from the ``state`` of an accumulator with the same arguments: add what it has to this one, a new one.
+        """Fill this new accumulator with the ``state`` of another one, which must have been made with equal arguments.
 
-        What is added afterwards leads to the same sums, bit for bit.
+        Blocks that are added afterwards lead to the same sums in both accumulators, bit for bit.
         """
         for name in NUMBERS:
             setattr(self, name, state["numbers"][name])

@@ -34,8 +34,9 @@ class PrecisionTarget:
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
     """Return the numbers of replicates at which a pilot run checks its precision, in ascending order.
 
-    A pilot run is made only to plan another run. The numbers are `first·2^k`, k = 0, 1, ..., as long as they are below
-    `maximum`, then `maximum`: ``[1000, 2000, 4000, 5000]`` for 5000. Raises ValueError if an argument is below 1.
+    A pilot run is made only to plan a longer run. The first number is `first`, and each further number is twice the one
+    before. The last number is `maximum`: ``[1000, 2000, 4000, 5000]`` for 5000. Raises ValueError if an argument is
+    below 1.
     """
     if maximum < 1 or first < 1:
         raise ValueError(f"looks need at least one replicate (got first={first}, maximum={maximum}).")
@@ -47,9 +48,9 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Return the relative half-width of a variance's interval, (high − low)/(2 variance).
+    """Return half the width of a variance's confidence interval, divided by the variance: (high − low)/(2 variance).
 
-    The half-width is infinite if the variance is 0 or has no upper limit.
+    The result is infinite if the variance is 0 or has no upper limit.
     """
     if summary.variance_high is None or not summary.variance:
         return inf
@@ -57,22 +58,24 @@ def half_width(summary: Summary) -> float:
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Return whether a run's variance is known with the relative half-width `target`.
+    """Return whether a run's variance is known well enough: its relative half-width is at most `target`.
 
-    Two conditions must hold. The half-width of the variance's interval, divided by the variance, is at most `target`.
-    The tail index of the squared norms is below 1/2, or it is None: the largest norms then have too few distinct values
+    The relative half-width is half the width of the variance's confidence interval, divided by the variance. The tail
+    index of the squared norms must also be below 1/2, or None because the largest norms have too few distinct values
     for an index.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
-    """Return the number of replicates with which a variance's interval has the relative half-width `target`.
+    """Return the number of replicates at which a variance's confidence interval has the relative half-width `target`.
 
-    The number is `1.2 R (h/target)²`, but at least 1000. R is the number of replicates of the `pilot`, a run made only
-    to plan another one. h is the half-width of the pilot's interval for the variance, divided by the variance; it
-    includes the effects of skewness and tail. If h is infinite, the standard error of the logarithm of the variance,
-    times the normal quantile for the pilot's confidence, takes its place.
+    The relative half-width is half the width of the interval, divided by the variance. The `pilot` is a run made only
+    to plan a longer one. With its R replicates and its relative half-width h, the result is `1.2 R (h/target)²`, but at
+    least 1000. The skewness and the tail of the pilot's gradients are part of h.
+
+    If h is infinite, the formula takes another number for it: the standard error of the logarithm of the variance,
+    times the normal quantile for the pilot's confidence.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """
@@ -85,9 +88,9 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 
 
 def spend(alpha: float, looks: int) -> float:
-    """Return `alpha/looks`, the level of each of several tests that together have the level `alpha` (Bonferroni).
+    """Return `alpha/looks`: the level of one test if `looks` tests together have the level `alpha` (Bonferroni).
 
-    `looks` is the number of tests, one at each look at the data of a run. Raises ValueError if `looks` is below 1.
+    A run is tested once at each look at its data. Raises ValueError if `looks` is below 1.
     """
     if looks < 1:
         raise ValueError(f"there must be at least one look (got {looks}).")

@@ -30,10 +30,10 @@ WITHOUT_NOISE = {
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The gradient `[size]` that a run's mean gradient is compared with.
+    """The gradient `[size]` that a run's mean gradient is compared with: the exact one, or a measured one in its place.
 
-    It is either an exact gradient, whose error has a norm of at most `error`, or the mean of a `reference`: a measured
-    gradient that stands in for an unknown exact one.
+    `error` bounds the norm of the error of an exact gradient. If the exact gradient is unknown, the mean of a
+    `reference`, a measured gradient, takes its place. `reference` is None for an exact gradient.
     """
 
     gradient: Array
@@ -56,11 +56,16 @@ class Target:
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of a run's `Summary` that are about the bias, by name, such as ``{"bias_norm": 0.02, ...}``.
 
-    `total` describes the run, `target` is the gradient to compare the run with. `confidence` is the level of the
-    bounds, `tolerance` the relative bias that counts as unbiased, `significance` the level of the test that finds a
-    bias. A run in which nothing varied is not tested: its verdict is DEGENERATE or, if the estimator is known to be
-    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED. A deterministic estimator is tested if the target is
-    a reference with noise: its verdict is EXACT_WITHIN_TOL, DETERMINISTIC_BIASED or INCONCLUSIVE.
+    If nothing varied, there is no test. The verdict is then DEGENERATE or, for an estimator that is known to be
+    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED. One deterministic case is tested: if the target is a
+    measured gradient, which has noise. The verdict is then EXACT_WITHIN_TOL, DETERMINISTIC_BIASED or INCONCLUSIVE.
+
+    Args:
+        total: the run.
+        target: the gradient to compare the run with.
+        confidence: level of the bounds.
+        tolerance: the relative bias that counts as unbiased.
+        significance: level of the test that finds a bias.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
@@ -119,12 +124,14 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
     """Return the fields of a run's `Summary` about mean squared error, cosine and alignment, by name.
 
-    The cosine is the mean cosine between a gradient and the exact one; the alignment is the cosine between the mean
-    gradient and the exact one.
+    The cosine is the mean cosine between one gradient and the exact one. The alignment is the cosine between the mean
+    gradient and the exact one. If the exact gradient is unknown, a measured gradient takes its place; its noise is then
+    subtracted from the mean squared error.
 
-    `total` describes the run, `target` is the gradient to compare the run with. If the target is a reference (a
-    measured gradient that stands in for an unknown exact one), the noise of the reference is subtracted from the mean
-    squared error.
+    Args:
+        total: the run.
+        target: the exact gradient, or the measured one in its place.
+        confidence: level of the limits.
     """
     sums = total.sums
     out: Fields = {}

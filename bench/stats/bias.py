@@ -83,12 +83,21 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 
 
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
-    """Return an upper confidence bound of the norm of the bias b. `z` is the quantile for the level of the bound.
+    """Return an upper confidence bound of the norm of the bias b.
 
-    The bound holds for every direction of b, and for any number of coordinates and replicates. `T` estimates ‖b‖², with
-    `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is the
-    smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of `u − T = z
-    √(A + C u)`. Both bounds come from lower-tail tests of one statistic, so their minimum needs no correction.
+    The bound holds for every direction of b and every dimension. It is the smaller of two bounds. The first is `‖δ‖ + z
+    √(C/4)`, which holds because ‖δ‖ ≥ δ·b/‖b‖. The second is √max(u, 0), with u the larger root of::
+
+        u − T = z √(A + C u)
+
+    Both come from lower-tail tests of one statistic, so their minimum needs no correction.
+
+    Args:
+        delta_norm: ‖δ‖, the distance of the mean gradient from the exact one.
+        T: estimate of ‖b‖², with `Var T ≤ A + C ‖b‖²`.
+        A: the constant term of this limit of Var T.
+        C: the factor of ‖b‖² in this limit.
+        z: quantile for the level of the bound.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -127,12 +136,12 @@ def bias_df(cv2: float, replicates: int) -> float:
 
 
 def mean_test(delta: float, values: Shape) -> float:
-    """Return the two-sided p-value of the hypothesis that a scalar series has a given mean.
+    """Return the two-sided p-value of the hypothesis that the mean of a scalar series has a given value.
 
-    `delta` is the sample mean minus the hypothetical mean, and `values` the shape (variance, skewness, kurtosis) of the
-    series. The result is the larger of two p-values: the one of Student's t with `values.nu` degrees of freedom, and
-    the one of Hall's transform of t, with the skewness correction clipped to ±1.5. A constant series allows no test,
-    and the result is 1.
+    `delta` is the sample mean minus the given value, and `values` the shape (variance, skewness, kurtosis) of the
+    series. The result is the larger of two p-values. One is from Student's t with `values.nu` degrees of freedom; the
+    other is from Hall's transform of t, with the skewness correction clipped to ±1.5. For a constant series the result
+    is 1.
     """
     if values.variance == 0:
         return 1.0
@@ -146,14 +155,18 @@ def max_test(
 ) -> float:
     """Return the p-value of "no bias" from the most significant of D coordinates, `1 − (1 − min_j p_j)^D` (Šidák).
 
-    p_j is the larger of two p-values: one from Student's t for `t_j = δ_j/√(s̃_j²/R)`, and one from Hall's transform of
-    t_j. δ_j is the mean of coordinate j minus its exact value, and R the number of replicates. s̃_j² is the sample
-    variance s_j² of the coordinate, but at least V̂/D, with the total variance V̂, because a coordinate may have rare
-    jumps that were never sampled. If V̂/D is used, the skewness is not corrected.
+    For coordinate j with the error δ_j, the sample variance s_j² and R replicates::
+
+        s̃_j² = max(s_j², V̂/D)
+        t_j = δ_j/√(s̃_j²/R)
+
+    p_j is the larger of two p-values: one from Student's t for t_j, and one from Hall's transform of t_j. V̂ is the
+    total variance. s̃_j² is at least V̂/D because a coordinate may have rare jumps that were never sampled. Where V̂/D
+    is used, the skewness is not corrected.
 
     Args:
-        delta: δ, `[D]`.
-        coordinate: moments of the coordinates, with R and all s_j².
+        delta: δ, the mean gradient minus the exact one, `[D]`.
+        coordinate: moments of the coordinates; R and all s_j² come from them.
         shape: third and fourth moments of the coordinates.
         total_variance: V̂.
         reference: the measured gradient in place of an unknown exact one, or None. With R₀ replicates of covariance Σ₀,
@@ -189,10 +202,15 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 def sum_test(T: float, Q: float, terms: int) -> float:
     """Return the one-sided p-value of "no bias" from a self-normalised martingale over blocks of gradients.
 
-    The p-value is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k
-    and Q the sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... +
-    y_k. If there is no bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1
-    blocks, p ≥ P(t > √ν).
+    Let y_k be the sum, over block k, of the gradients minus the exact one. With sums over the blocks::
+
+        S_k = y_1 + ... + y_k
+        q_k = S_{k−1}·y_k
+        T = Σ q_k
+        Q = Σ q_k²
+
+    If there is no bias, q_k has mean 0 for every covariance. The p-value is P(t > T/√Q) for Student's t with ν =
+    `terms` degrees of freedom. A run should have 32 blocks or more: with ν + 1 blocks, p ≥ P(t > √ν).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -200,11 +218,11 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 
 
 def two_sample_sum_test(T: float, A: float) -> float:
-    """Return the p-value of "no bias" for a run with a Monte Carlo reference: P(χ²₁ > max(0, √2 T/√A + 1)).
+    """Return the p-value of "no bias" for a run with a measured reference: P(χ²₁ > max(0, √2 T/√A + 1)).
 
-    The reference is a measured gradient in place of the exact one. T estimates the squared norm of the bias, and A
-    bounds the variance of T if there is no bias. The p-value is exact if the covariance has rank one, and too large
-    otherwise.
+    The reference takes the place of an unknown exact gradient. T estimates the squared norm of the bias. A bounds the
+    variance of T if there is no bias. The p-value is exact if the covariance has rank one; for a higher rank it is too
+    large, so the test is cautious.
     """
     return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
 
@@ -222,7 +240,7 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
-    """Return the distance between a mean gradient and the exact one that rounding alone may cause.
+    """Return how far rounding alone may move a mean gradient away from the exact one.
 
     The distance is `ε √(variance + mean_norm²) + exact_error`, with ε = 1e-6 for float32 and 1e-12 for float64.
     `variance` is the total variance of one gradient, `mean_norm` the norm of the mean gradient, and `exact_error` the
@@ -232,9 +250,10 @@ def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) 
 
 
 def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int]:
-    """Return the indices of the coordinates that never varied but whose error |`delta`| exceeds the rounding `eps`.
+    """Return the indices of the coordinates that never varied, but are further from the exact gradient than `eps`.
 
-    `delta` `[size]` is the mean gradient minus the exact one, and `coordinate` has the moments of all coordinates.
+    `delta` `[size]` is the mean gradient minus the exact one. `coordinate` has the moments of all coordinates. `eps` is
+    the distance that rounding may cause.
     """
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
@@ -244,8 +263,8 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdic
 
     The verdict is EXACT if `norm` ≤ `rounding`, EXACT_WITHIN_TOL if `norm` + `rounding` ≤ `allowed`, else
     DETERMINISTIC_BIASED. `rounding` is the distance that rounding alone may cause, `allowed` the tolerance times the
-    norm of the exact gradient. A distance within the tolerance counts as no bias because f has larger rounding errors
-    than its gradient if terms of f cancel.
+    norm of the exact gradient. EXACT_WITHIN_TOL is no bias: if terms of f cancel, f has larger rounding errors than
+    `rounding` allows for.
     """
     if norm <= rounding:
         return BiasVerdict.EXACT
@@ -255,9 +274,12 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdic
 def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> BiasVerdict:
     """Return the verdict on the bias of an estimator with noise.
 
-    A bias is found if `p_bias` < `alpha` and `lower` > 0: the verdict is BIASED, or BIASED_WITHIN_TOL if `upper` ≤
-    `allowed`. If no bias is found, the verdict is UNBIASED_WITHIN_TOL if `upper` ≤ `allowed`, else INCONCLUSIVE.
-    `lower` and `upper` bound the norm of the bias; `allowed` is the tolerance times the norm of the exact gradient.
+    - BIASED: a bias was found (`p_bias` < `alpha` and `lower` > 0).
+    - BIASED_WITHIN_TOL: a bias was found, but `upper` ≤ `allowed`.
+    - UNBIASED_WITHIN_TOL: no bias was found, and `upper` ≤ `allowed`.
+    - INCONCLUSIVE: no bias was found, but one above `allowed` is possible.
+
+    `lower` and `upper` bound the norm of the bias. `allowed` is the tolerance times the norm of the exact gradient.
     Only an upper bound shows that a bias is small; a test that does not reject shows nothing (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:
@@ -268,7 +290,7 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
     """Return about how many replicates lower the upper bound of the bias to `allowed`: `replicates (upper/allowed)²`.
 
-    `upper` is the bound from the present `replicates`. The estimate holds if there is no bias; it is infinite if
+    `upper` is the bound that a run of `replicates` gave. The result assumes that there is no bias. It is infinite if
     `allowed` is 0.
     """
     ratio = upper / allowed if allowed > 0 else inf

@@ -26,11 +26,11 @@ REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """The part of a run (one measurement of an estimator on an objective) that a comparison needs.
+    """What a comparison needs of a run, one measurement of an estimator on an objective.
 
-    A block is a group of gradients that are summed together. `block_rows` `[blocks]` is the number of gradients in each
-    block, `block_w` `[blocks]` the sum of w over these gradients. w is the squared distance of a gradient from the mean
-    of its block, times n/(n − 1) in a block of n gradients.
+    Gradients are summed in blocks. `block_rows` `[blocks]` is the number of gradients in each block, and `block_w`
+    `[blocks]` the sum of w over them. In a block of n gradients, w is n/(n − 1) times the squared distance of a
+    gradient from the mean of the block. `summary` has the statistics of the whole run.
     """
 
     summary: Summary
@@ -78,12 +78,16 @@ def _exp(x: float) -> float:
 def paired_log_ratio(
     rows: Array, w_a: Array, w_b: Array, variance_a: float, variance_b: float, *, confidence: float = 0.95
 ) -> LogRatio:
-    """Return the log ratio of the variances V_a and V_b of two estimators that saw the same noise in the same blocks.
+    """Return the log ratio of the variances of two estimators, a and b, that saw the same noise in the same blocks.
 
-    A block is a group of replicates whose gradients are summed together. For replicate r with the gradient g_r, in a
-    block of `rows` replicates with the mean gradient ḡ, let w_r = rows/(rows − 1) ‖g_r − ḡ‖². The influence of the
-    replicate on the log ratio is `q_r = w_r(a)/V̂_a − w_r(b)/V̂_b`, in which shared noise cancels. With q̄_k the mean
-    of q over block k, q̄ the mean over all R replicates, and B blocks::
+    A block is a group of replicates whose gradients are summed together. For a gradient g_r in a block of `rows`
+    replicates with the mean gradient ḡ::
+
+        w_r = rows/(rows − 1) ‖g_r − ḡ‖²
+        q_r = w_r(a)/V̂_a − w_r(b)/V̂_b
+
+    q_r is the influence of replicate r on the log ratio; shared noise cancels in it. With q̄_k the mean of q over block
+    k, q̄ the mean over all R replicates, and B blocks::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -114,8 +118,8 @@ def paired_log_ratio(
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
     """Return the logarithm of the ratio V_a/V_b of the variances of two independent runs, with its interval.
 
-    Its standard error is `√(se_a² + se_b²)`, from the standard errors of ln V_a and ln V_b. Of the runs' degrees of
-    freedom, the smaller number counts.
+    `a` and `b` are the summaries of the runs, and se_a and se_b the standard errors of ln V_a and ln V_b. The standard
+    error of the log ratio is `√(se_a² + se_b²)`. It gets the degrees of freedom of the run that has fewer.
     """
     V_a, V_b = _known(a), _known(b)
     _check_positive(V_a, V_b)
@@ -126,9 +130,9 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return log(variance of a / variance of b) with its confidence interval.
 
-    A run is one measurement of an estimator, a block a group of its gradients. The comparison is paired (block by
-    block) if the runs have `common` noise and at least 8 blocks, of the same sizes in both. A variance may have a lower
-    confidence limit only. Then the interval of the ratio is one-sided, and this variance can be found to be the higher
+    A run is one measurement of an estimator, a block a group of its gradients. The comparison is made block by block if
+    two conditions hold: the runs have `common` noise, and at least 8 blocks, of the same sizes in both. If a variance
+    has no upper confidence limit, the interval of the ratio is one-sided: this variance can be found to be the higher
     one, never the lower one.
     """
     rows = a.block_rows
@@ -153,7 +157,7 @@ def pool(ratios: Sequence[LogRatio], weights: Sequence[float], *, confidence: fl
         se = √(Σ_k w_k² se_k²)
         ν = se⁴/Σ_k (w_k⁴ se_k⁴/ν_k)
 
-    The interval is one-sided if one of the ratios has no limit on a side.
+    If one of the ratios has no upper limit, the mean has no upper limit. If one has no lower limit, the mean has none.
 
     Args:
         ratios: the log ratios, at least one.
@@ -225,12 +229,15 @@ def median_rank(count: int, confidence: float = 0.95) -> int:
 def work_normalised(
     variance: tuple[float, float, float | None], cost: tuple[float, float, float]
 ) -> tuple[float, float, float | None]:
-    """Return the variance times the cost per replicate: the variance of a mean that takes one unit of work.
+    """Return a variance times the cost per replicate: the variance of a mean that takes one unit of work.
 
-    Both arguments and the result are (value, low, high). For the product E of a variance V with the lower limit V_low
-    and a cost c with the lower limit c_low, the method of variance estimates recovery (MOVER) gives the lower limit `E
-    exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The upper limit is the mirror image on the log scale, or None if the variance
-    has no upper limit.
+    Both arguments and the result are (value, low, high). The upper limit of the result is None if the variance has
+    none. For the product E of a variance V and a cost c, with the lower limits V_low and c_low, the lower limit is::
+
+        E exp(−√(ln²(V/V_low) + ln²(c/c_low)))
+
+    The upper limit is built in the same way from the upper limits. The method is called variance estimates recovery
+    (MOVER).
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
@@ -247,14 +254,19 @@ def work_normalised(
 def log_ratio_rows(
     runs: Sequence[ComparedRun], *, common: bool
 ) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
-    """Return the comparisons of the variances V of n runs, some rows at a time, and which runs can be ranked `[n]`.
+    """Return comparisons of all pairs of n runs, a few rows at a time, and which of the runs can be ranked.
 
-    A run is one measurement of an estimator, a block a group of its gradients. `common` says whether the runs used
-    common noise; if they did, two runs whose blocks have the same sizes are compared block by block. A run whose tail
-    is heavy, or in which nothing varied, cannot be ranked: its log ratios are 0 and its p-values 1.
+    The first part of the result yields pairs of arrays `[rows, n]`, until there are n rows in all. The first array of a
+    pair has the log ratios ln(V_i/V_j) of the variances of runs i and j, the second one the two-sided p-values of V_i =
+    V_j. (All n rows at once would take memory that grows with n².) The second part is an array of bools `[n]`.
 
-    The comparisons come in pairs of arrays `[rows, n]`, which follow one another until there are n rows: ln(V_i/V_j),
-    and the two-sided p-values of `compare`. All n rows at once would take memory that grows with n².
+    A run is one measurement of an estimator, a block a group of its gradients. A run cannot be ranked if its tail is
+    heavy or nothing in it varied: its log ratios are 0 and its p-values 1.
+
+    Args:
+        runs: the n runs.
+        common: whether the runs used common noise. If they did, two runs with blocks of the same sizes are compared
+            block by block.
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.
@@ -328,8 +340,8 @@ def rank_intervals(
 
     A run is one measurement of an estimator. Rank 1 is the smallest variance. The lowest rank of a run is 1 plus the
     number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with a
-    significantly larger one. This function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals hold
-    together with probability `confidence`.
+    significantly larger one. The n(n−1)/2 comparisons are corrected here (Bonferroni), so that all intervals hold
+    together.
 
     Args:
         comparisons: pairs of arrays `[rows, n]` with n rows in all: the log ratios ln(V_i/V_j) of the variances, and

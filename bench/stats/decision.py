@@ -24,7 +24,7 @@ Interval = tuple[float, float, float]
 class Candidate:
     """An estimator with its settings, as measured on one objective.
 
-    An interval is a value, its lower and its upper limit; the upper limit is infinite if none is known.
+    An interval is a triple: a value, its lower limit and its upper limit. The upper limit is infinite if none is known.
 
     Args:
         label: the estimator with its settings: ``rloo:n=4``.
@@ -32,13 +32,13 @@ class Candidate:
         n: the number of samples; None if the estimator has none.
         evaluations: number of evaluations of the objective's f and of df/dx for one estimate.
         variance: total variance of one estimate, an interval; None if the tail is too heavy to estimate the variance.
-        unbiased: whether the estimator may compete as unbiased: it was declared or shown to be unbiased, and the data
-            do not contradict this.
+        unbiased: whether the estimator may compete as unbiased: it was declared or shown to be unbiased, and no bias
+            was found.
         biased: whether a bias was found.
-        exact: whether nothing but rounding varies, and no bias was found.
-        refutes: whether the estimator is declared exact but differs from the objective's exact gradient: then the
-            objective is at fault.
-        learned: whether the estimator learned a state, which was frozen before the measurement.
+        exact: whether the estimates are exact up to rounding: they do not vary, and no bias was found.
+        refutes: whether the estimator is declared exact, but differs from the objective's exact gradient. The objective
+            is then at fault.
+        learned: whether the estimator learned something, such as a baseline, before the measurement.
         bias_bound: upper limit of the norm of the bias; 0 if unknown.
         error: mean squared error of one estimate, an interval; None if unknown.
         seconds: time of one estimate, an interval; None if not measured.
@@ -83,10 +83,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Factor:
-    """The work of ``candidate`` divided by the work of the best candidate: a number between ``low`` and ``high``.
+    """The work of one candidate divided by the work of the best candidate: a number between ``low`` and ``high``.
 
     Work is variance times cost, so a factor of 2 means twice the cost for equal precision. ``low`` is 0 if the variance
-    of the best candidate has no upper limit, and ``high`` is infinite if the variance of ``candidate`` has none.
+    of the best candidate has no upper limit. ``high`` is infinite if the variance of ``candidate`` has none.
     """
 
     candidate: Candidate
@@ -98,23 +98,24 @@ class Factor:
 class Decision:
     """Which estimator to use on an objective, and how sure that is.
 
-    A method is an estimator with all settings but the number of samples n. Work is variance times cost.
+    A candidate is an estimator with its settings. A method is all candidates that differ in the number of samples n
+    alone. Work is variance times cost.
 
     Args:
         cost: the unit in which the candidates were compared.
         methods: number of methods that were compared: the unbiased ones with a variance to trust.
-        best: the candidates to choose from, one of each method that is tied for the least work; one candidate if a
-            single method is best. First come those whose variance has an upper limit, and among these those without a
-            learned state.
-        samples: the candidates that differ from the first of ``best`` in n alone, in ascending order of n, each with
-            its work relative to that of the first of ``best``. Empty if only one n was measured.
+        best: the candidates to choose from. Each is from a method of its own; several candidates are tied for the least
+            work. Candidates whose variance has an upper limit come first, and among them candidates that did not learn
+            anything.
+        samples: the first of ``best`` with every other n that was measured, in ascending order of n. Each has its work
+            divided by the work of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest exact candidate; None if there is none.
-        biased: a biased candidate that certainly errs less than the first of ``best`` as long as the budget is at most
-            ``budget``; of several, the one for which that limit is highest. None if there is none.
-        budget: the limit up to which ``biased`` errs less, in estimates of the first of ``best``; 0 if ``biased`` is
-            None.
-        faster: the best candidate by seconds, if all of ``best`` certainly need more time; None if they do not, or if
+        biased: the biased candidate that certainly has a lower error than the first of ``best`` up to the largest
+            budget, which is ``budget``. None if there is no such candidate.
+        budget: the largest budget at which ``biased`` certainly has the lower error, as a number of estimates of the
+            first of ``best``. 0 if ``biased`` is None.
+        faster: the best candidate by seconds, if all of ``best`` certainly need more time. None if they do not, or if
             times are noisy or missing.
         least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.
         fault: a candidate that is declared exact but contradicts the exact gradient; then nothing else is decided. None
@@ -139,8 +140,8 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 
     Args:
         candidates: what was measured on the objective.
-        cost: the unit of cost that is wanted. Seconds are used only if every candidate that competes was timed on a
-            quiet machine; otherwise the decision is by evaluations.
+        cost: the unit of cost that is wanted. If it is "seconds", but a competing candidate was not timed on a quiet
+            machine, the decision is by evaluations.
     """
     for candidate in candidates:
         if candidate.refutes:
@@ -173,16 +174,16 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 
 
 def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
-    """Return the number of estimates of an unbiased candidate up to which a biased one certainly errs less.
+    """Return the number N of estimates up to which a biased candidate certainly errs less than an unbiased one.
 
-    A budget pays for N estimates of the unbiased candidate `best`, with variance V and cost c each. The squared error
-    of their mean is V/N. The estimates of the `biased` candidate that the same budget pays for, with variance V' and
-    cost c' each, have a mean with the squared error bias² + V' c'/(N c). The two errors are equal at::
+    A budget pays for N estimates of the unbiased candidate `best`, which have variance V and cost c each. The squared
+    error of their mean is V/N. The same budget pays for N c/c' estimates of the `biased` candidate, with variance V'
+    and cost c' each. The squared error of their mean is bias² + V' c'/(N c). The two errors are equal at::
 
         N = (V c − V' c')/(bias² c)
 
-    Of each interval, the end that favours the unbiased candidate is used. The result is 0 if with these ends the biased
-    candidate never errs less. `cost` is the unit of c and c'.
+    Every number in the formula has an interval; the end that favours the unbiased candidate is used. The result is 0 if
+    the biased candidate then never has the lower error. `cost` is the unit of c and c'.
     """
     if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
         return 0.0

@@ -27,18 +27,19 @@ RIGHT = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_W
 def direction_fields(
     total: Total, target: Target, *, right: bool, confidence: float, tolerance: float, significance: float
 ) -> Fields:
-    """Return the fields of a run's `Summary` that are about scale and direction, by name; none if there is no scale.
+    """Return the fields of a run's `Summary` that are about scale and direction, by name.
 
-    A gradient of 0 has neither. A gradient with one coordinate has a scale alone. If nothing varied, the numbers have
-    no limits.
+    The scale is the component of the mean gradient along the exact one, divided by the exact one's norm. The result is
+    empty if the exact gradient is 0, or measured with too much noise. There is no direction if a gradient has one
+    coordinate. If nothing varied, the fields have no limits.
 
     Args:
         total: the run.
-        target: the gradient to compare the run with.
+        target: the exact gradient, or the measured one in its place.
         right: whether the whole bias was found to be within the tolerance.
-        confidence: the level of the limits.
-        tolerance: the relative error that counts as none, of the scale and of the angle's tangent.
-        significance: the level of the tests behind the words; small, because a report holds many of them.
+        confidence: level of the limits.
+        tolerance: the error that counts as none, both of the scale and of the tangent of the angle.
+        significance: level of each test of scale or direction. It is small, because a report holds many such tests.
     """
     scale = _scale(total, target, confidence)
     if scale is None:

@@ -22,14 +22,22 @@ ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 
 @dataclass(frozen=True)
 class GateCell:
-    """The statistics of a cell that the gate compares, from the baseline or a new run. Plain data.
+    """The statistics of one cell that the gate compares, from the baseline or from a new run. Plain data.
 
-    A cell is an estimator on an objective, the baseline a file of accepted statistics.
+    A cell is an estimator on an objective, the baseline a file of accepted statistics. Let w be the squared distance of
+    a gradient from the mean gradient.
 
-    Let w be the squared distance of a gradient from the mean gradient; the mean of w is `variance`. `cv2`, `kurtosis`
-    and `khat` describe w; `khat`, the tail index, is None if the largest w have too few distinct values to estimate it.
-    `rho` is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2` describe
-    min(w, `truncated_at`). A variance up to `float_floor` may be rounding alone.
+    Args:
+        replicates: number of gradients.
+        variance: total variance, the mean of w.
+        cv2: variance/mean² of w.
+        kurtosis: kurtosis of w.
+        rho: tr Σ²/variance², with Σ the covariance of one gradient.
+        khat: tail index of w; None if the largest w have too few distinct values to estimate it.
+        truncated_at: the cut of the truncated variance; None if there is none.
+        truncated_mean: mean of min(w, ``truncated_at``).
+        truncated_cv2: variance/mean² of min(w, ``truncated_at``).
+        float_floor: a variance up to this number may be rounding alone.
     """
 
     replicates: int
@@ -57,8 +65,8 @@ class CellOutcome(StrEnum):
 class CellTest:
     """The outcome of the test of one cell (an estimator on an objective), before the correction for many cells.
 
-    `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains why there
-    was no test, or warns about a tested cell.
+    `p` combines `p_variance`, of the variance, and `p_truncated`, of the truncated variance. A p-value is None if its
+    test was not made. `reason` explains why there was no test, or warns about a tested cell.
     """
 
     outcome: CellOutcome
@@ -69,9 +77,9 @@ class CellTest:
 
 
 def is_heavy(khat: float | None) -> bool:
-    """Return whether a tail index is at least 0.7, so that only a truncated variance can be compared.
+    """Return whether a tail is so heavy that only a truncated variance can be compared: its index is at least 0.7.
 
-    None, for a tail with too few distinct values for an index, is not heavy.
+    The index is None if the tail has too few distinct values to estimate one. Such a tail is not heavy.
     """
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
@@ -94,11 +102,15 @@ def baseline_replicates(cv2: float) -> int:
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
-    """Return the number of replicates with which the gate's second stage detects a relative `growth` of a variance.
+    """Return the number of replicates with which the gate's second stage finds a relative `growth` of a variance.
 
-    The first stage flags a cell (an estimator on an objective), the second one confirms the growth. The number is
-    `34 cv²/ln²((1 + growth)/(1 + margin))`; cv² is variance/mean² of the squared norms, and `margin` the growth that is
-    tolerated. The probability of detection is then 0.9 if the level 1e-3 is corrected over 200 cells. Raises ValueError
+    The gate flags a cell (an estimator on an objective) in a first stage, and confirms the growth in a second one.
+    `margin` is the growth that is tolerated, and cv² is variance/mean² of the squared norms. The number of replicates
+    is::
+
+        34 cv²/ln²((1 + growth)/(1 + margin))
+
+    With it, the growth is found with probability 0.9 if the level 1e-3 is corrected over 200 cells. Raises ValueError
     if the growth is within the margin.
     """
     if growth <= margin:
@@ -128,11 +140,13 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
-    The truncated mean is the mean of min(w, c0), with w the squared norms of the centred gradients and c0 the cut in
-    the baseline, the accepted statistics. The result is None unless both runs were truncated at c0. The p-value is from
-    the normal distribution. If the new w are r times the baseline's, the truncated mean is at most r times the
-    baseline's, so a variance within the margin implies a truncated mean within the margin. Truncation bounds the fourth
-    moment, so even cells whose variance is infinite can be guarded.
+    Let w be the squared norms of the centred gradients, and c0 the cut in the baseline, the accepted statistics. The
+    truncated mean is the mean of min(w, c0). The result is None unless both runs were truncated at c0. The p-value is
+    from the normal distribution.
+
+    If every w grows by a factor r, the truncated mean grows by at most r. So a variance within the margin implies a
+    truncated mean within the margin. A truncated w has a finite fourth moment, so even cells with an infinite variance
+    can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -157,9 +171,9 @@ def smallest_change(
     """Return the smallest relative growth of a variance that both stages of the gate find with probability `power`.
 
     The result is None if the variance of the cell cannot be tested. The gate flags a cell (an estimator on an
-    objective) in a cheap first stage, and confirms the growth in a second one. Squared norms of gradients are assumed
-    to be distributed like those in the baseline, up to their scale. Of the plain and the truncated test, the more
-    sensitive one counts; if both are made, each has half the level.
+    objective) in a cheap first stage, and confirms the growth in a second one. Each stage has a plain and a truncated
+    test. The more sensitive of the two counts; if both are made, each has half the level. The new squared norms are
+    assumed to be the baseline's times a constant.
 
     Args:
         base: the accepted statistics of the cell, from the baseline.
@@ -200,14 +214,13 @@ def smallest_bias(
 ) -> float:
     """Return the smallest error along the exact gradient that both stages of the gate find with probability `power`.
 
-    The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. The test for this error
-    is one of three tests for a bias, each at a third of the level, unless the gradient has one coordinate. The
-    component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`). (A normal
-    distribution has the kurtosis 3, and a gradient of one coordinate has exactly 1 + `cv2`.)
+    The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. A gradient with several
+    coordinates gets three tests for a bias, each at a third of the level; this error is found by one of them. The
+    component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`).
 
     Args:
-        error: standard error of the fraction of the exact gradient that the mean gradient recovers, as measured in a
-            run.
+        error: standard error of the mean gradient's component along the exact one, divided by the exact gradient's
+            norm; measured in a run.
         replicates: number of replicates of the run that gave ``error``.
         cv2: variance/mean² of the squared norms of the gradients.
         size: number of coordinates of the gradient.
@@ -230,9 +243,9 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
 
     `base` has the cell's accepted statistics, from the baseline; `new` has the statistics of the new run.
 
-    The p-value is `2 min(p_variance, p_truncated)`, at most 1, from the tests of the variance and of the truncated
-    variance. The p-value is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if
-    nothing was truncated. No cell passes silently: if no test is possible, the cell is NOT_GATEABLE.
+    There are two tests, one of the variance and one of the truncated variance. The p-value is `2 min(p_variance,
+    p_truncated)`, at most 1. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone
+    if nothing was truncated. If neither test is possible, the cell is NOT_GATEABLE.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:
@@ -269,14 +282,13 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 
 
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
-    """Return the result of Holm's step-down test for every name in `p`: (rejected, adjusted p-value).
+    """Return Holm's correction of p-values for many tests: for every name in `p`, (rejected, adjusted p-value).
 
-    The correction is over all K `cells` (estimators on objectives) of the baseline; a cell that has no p-value in `p`
-    counts as p = 1. In ascending order of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i +
-    1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are
-    fewer cells than names.
+    The correction is over all K `cells` (estimators on objectives) of the baseline. A cell without a p-value in `p`
+    counts as p = 1. Let p_(i) be the i-th smallest p-value. In ascending order, names are rejected until the first with
+    p_(i) > α/(K − i + 1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
 
-    Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
+    Raises ValueError if there are fewer cells than names. Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
     if cells < len(p):
         raise ValueError(f"the correction is over all cells of the baseline, at least {len(p)} (got {cells}).")

@@ -25,23 +25,21 @@ def above_quantile(n: int) -> int:
 
 
 def kept_values(replicates: int) -> int:
-    """Return how many of the largest squared norms w a run keeps, for its tail fit and the 99 % quantile of w.
+    """Return how many of the largest squared norms w a run keeps.
 
-    A run always keeps the values that the tail fit uses, and the next largest value, the threshold of the fit. A run of
-    at most 4e5 replicates also keeps at least the largest 1 %, which give the 99 % quantile and the variance truncated
-    there.
+    The tail fit uses the largest values, and the next largest as its threshold. In a run of at most 4e5 replicates, the
+    largest 1 % are also kept, because the 99 % quantile of w and the variance truncated there need them.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return how many of a block's largest values must be looked at for the `kept` largest of the whole run.
+    """Return how many of a block's largest values to keep for the `kept` largest values of the whole run.
 
-    A block is a group of `rows` gradients; the run has `replicates`. Blocks are independent and identically
-    distributed, so the number of the run's largest values in one block is binomial with the mean s =
-    kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most `rows` and `kept`. The binomial number
-    is larger with a probability below 1e-20.
+    A block is a group of `rows` gradients; the run has `replicates` of them. The number of the run's largest values in
+    one block is binomial, with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most
+    `rows` and at most `kept`. The binomial number is larger than this with a probability below 1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

@@ -11,15 +11,16 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class OverObjectives:
-    """Results of methods over objectives. Arrays are ``[3, methods]`` or ``[3, methods, factors]``.
+    """Results of methods over all objectives of a study, each with its 95 % interval.
 
-    The first index is the value, the lower and the upper limit of its 95 % interval.
+    Arrays are ``[3, methods]`` or ``[3, methods, factors]``: the first index is the value, the lower limit and the
+    upper limit. Work is variance times cost.
 
     Args:
-        efficiency: mean over the method's objectives of the lowest work on the objective divided by the method's work.
-        improvement: probability that the method needs less work than another one, both drawn at random, on a random
-            objective on which both were measured. NaN without such an objective.
-        profile: share of all objectives on which the method's work is at most a factor times the lowest.
+        efficiency: lowest work on an objective divided by the method's work, averaged over the method's objectives.
+        improvement: probability that the method needs less work than a rival, which is drawn at random. The objective
+            is drawn at random, too, from those on which both were measured. NaN if there is no such objective.
+        profile: share of all objectives on which the method's work is at most a factor times the lowest work.
     """
 
     efficiency: Array
@@ -28,22 +29,22 @@ class OverObjectives:
 
 
 def over_objectives(log_work: Array, se: Array, factors: Array, shown: NDArray[np.intp], draws: int) -> OverObjectives:
-    r"""Summarise the work of methods over objectives.
+    r"""Summarise the work (variance times cost) of methods over objectives.
 
     On objective o, the efficiency of method m is
 
     .. math:: e_{mo} = \min_k w_{ko} / w_{mo}.
 
-    The intervals are percentiles of ``draws`` replications. Each draws the objectives with replacement, because others
-    could have been chosen, and every work from a log-normal distribution about its estimate, because it was measured.
+    The limits of the intervals are percentiles of ``draws`` replications. In each replication, the objectives are drawn
+    anew with replacement, and every work is drawn from a log-normal distribution about its estimate. The random numbers
+    are fixed, so equal arguments give equal results.
 
-    The random numbers are fixed, so equal arguments give equal results. After Agarwal et al. 2021 (NeurIPS), who
-    resample runs within tasks, and Dolan & Moré 2002, whose profile counts an objective without a result as infinite
-    work.
+    Agarwal et al. 2021 (NeurIPS) resample runs within tasks in this way. The profile is from Dolan & Moré 2002: an
+    objective without a result counts as infinite work.
 
     Args:
         log_work: ln of the work, ``[methods, objectives]``; NaN where a method was not measured.
-        se: standard errors of ``log_work``, of equal shape.
+        se: standard errors of ``log_work``, ``[methods, objectives]``.
         factors: factors of the profile, 1 or more, ``[factors]``.
         shown: indices of the methods to summarise; the lowest work is over all methods.
         draws: number of replications.

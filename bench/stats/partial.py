@@ -10,33 +10,35 @@ from bench.stats.series import Array, Moments
 class Partial:
     """The partial sums of successive blocks of gradients, as float64 numpy data that are cheap to pickle.
 
-    A block is a group of gradients that are summed together. g_r is a gradient, ḡ the mean of its block, and g* the
-    exact gradient. w is the series `rows/(rows − 1) ‖g_r − ḡ‖²`, whose mean estimates the total variance without bias.
+    A block is a group of gradients that are summed together. Let g be a gradient, ḡ the mean of its block, g* the exact
+    gradient, and h the part of g that is perpendicular to g*. In a block of n gradients, w is n/(n − 1) ‖g − ḡ‖², so
+    that its mean estimates the total variance without bias. The centre is a fixed vector near the mean of all
+    gradients.
 
     Args:
         index: number of the first block.
         rows: number of gradients in each block.
-        means: mean gradients of the blocks minus the centre, a point near the mean of all gradients, `[blocks, size]`.
+        means: mean gradients of the blocks minus the centre, `[blocks, size]`.
         coordinate: moments of all gradients minus the centre; M3 and M4 only if ``index`` < 32.
         w: moments of w.
         w_top: the largest w, in descending order.
         block_w: sum of w over each block, `[blocks]`.
-        traces: estimates of tr Σ², with Σ the covariance of one gradient.
+        traces: estimates of tr Σ², with Σ the covariance of g.
         tracked: whether all statistics are computed, as at the start of a run. If False, ``group_w``, ``error``,
             ``projection``, ``across`` and ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
         nonfinite: number of gradients that are not finite.
         block_group_w: sum over each block of the w of each parameter tensor; empty if there is only one tensor.
         group_w: moments of the w of each parameter tensor; empty if there is only one.
         group_top: largest w of each parameter tensor; empty if there is only one.
-        error: moments of ‖g_r − g*‖²; None if there is no exact gradient.
-        error_top: the largest ‖g_r − g*‖², in descending order.
-        projection: moments of g*·(g_r − g*)/‖g*‖².
-        across: mean and M2 of the part of g_r − centre that is perpendicular to g*, per coordinate.
-        across_traces: estimates of tr Σ², with Σ the covariance of that part.
-        cosine: moments of cos(g_r, g*).
+        error: moments of ‖g − g*‖²; None if there is no exact gradient.
+        error_top: the largest ‖g − g*‖², in descending order.
+        projection: moments of g*·(g − g*)/‖g*‖².
+        across: mean and M2 of h minus the centre's perpendicular part, per coordinate.
+        across_traces: estimates of tr Σ², with Σ the covariance of h.
+        cosine: moments of cos(g, g*).
         zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
         truncated: moments of min(w, ``truncate_at``).
-        truncate_at: the cut c0; larger w count as c0 in ``truncated``. None if w is not truncated.
+        truncate_at: the cut; larger w count as ``truncate_at`` in ``truncated``. None if w is not truncated.
         sample: some w, if ``w_top`` does not reach down to the 99 % quantile; else None.
     """
 

@@ -11,9 +11,10 @@ LAST_BITS = 1e-9
 
 
 def decimals_for(error: float) -> int:
-    """Return the number of decimal places at which `error` has one significant digit, or two if the first is a 1.
+    """Return the number of decimal places that `error` deserves: 2 for 0.03, and 3 for 0.013.
 
-    The result is 2 for 0.03 and 3 for 0.013. A negative result stands for whole tens (−1), hundreds (−2) and so on.
+    At these places `error` has one significant digit, or two if the first digit is a 1. A negative result stands for
+    whole tens (−1), hundreds (−2) and so on.
     """
     place = floor(log10(error))
     leading = round(error / 10.0**place, 6)
@@ -45,9 +46,10 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """Return an interval as text: `[low, high]`, or `[low, ∞)` if `high` is None or infinite; a dash if `low` is None.
+    """Return an interval as text, such as `[0.95, 1.1]`. The ends are rounded outwards.
 
-    Both ends are rounded outwards, to the decimal place of the leading digit of (high − low)/4.
+    The text is `[low, ∞)` if `high` is None or infinite, and a dash if `low` is None. Both ends have the decimal place
+    of the leading digit of (high − low)/4.
     """
     if low is None:
         return NONE
@@ -64,8 +66,8 @@ def format_interval(low: float | None, high: float | None) -> str:
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
     """Return an estimate as text: `value ± half-width`, `value [low, high]`, or `≥ low` if `value` is None.
 
-    The second form is for a lopsided interval, in which `value` is more than a fifth of the half-width away from the
-    middle. Without an upper limit, it becomes `value [low, ∞)`. If `low` is None, the text is the value alone.
+    The form `value [low, high]` is for a lopsided interval: `value` is more than a fifth of the half-width away from
+    the middle. If there is no upper limit, the text is `value [low, ∞)`. If `low` is None, the text is the value alone.
     """
     if low is None:
         return format_number(value)
@@ -87,8 +89,8 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 def format_variance(summary: Summary) -> str:
     """Return the total variance as text with its interval, such as ``2.31 ± 0.04``.
 
-    If nothing varied, the text is 0 and an upper bound of the probability that one more gradient would differ from
-    those of the run: ``0 (P(other) ≤ 0.003)``.
+    If nothing varied, the text also bounds the probability that one more gradient would be different:
+    ``0 (P(other) ≤ 0.003)``.
     """
     if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
@@ -98,8 +100,8 @@ def format_variance(summary: Summary) -> str:
 def format_bias(summary: Summary) -> str:
     """Return two upper bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`.
 
-    The first is relative to the norm of the exact gradient, the second to the standard deviation of one gradient. A
-    missing bound is n/a.
+    The bound x is a percentage of the norm of the exact gradient, y of the standard deviation of one gradient. A bound
+    that is missing is printed as n/a.
     """
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
@@ -110,8 +112,9 @@ def format_bias(summary: Summary) -> str:
 def format_direction(summary: Summary) -> str:
     """Return scale and direction of a biased mean gradient as text, such as ``scaled: 0.75 ± 0.02 times the gradient``.
 
-    A wrong direction is told by its limits, ``turned: off by 4 to 9 degrees, scale 0.81 ± 0.02``. If it is not shown
-    whether the direction is right, the text has the upper limit. The result is empty if the summary has no scale.
+    If the direction is wrong, the text has the limits of the angle:
+    ``turned: off by 4 to 9 degrees, scale 0.81 ± 0.02``. If the direction may be right or wrong, the text has the
+    angle's upper limit. The result is empty if the summary has no scale.
     """
     if summary.scale is None:
         return ""
@@ -132,7 +135,7 @@ def format_direction(summary: Summary) -> str:
 
 
 def format_angle(low: float | None, high: float | None) -> str:
-    """Return the limits of an angle as text: ``4 to 9``, or one number if both agree to two digits."""
+    """Return the limits of an angle as text: ``4 to 9``, or one number if the limits agree to two digits."""
     first, last = format_number(low, 2), format_number(high, 2)
     return first if first == last else f"{first} to {last}"
 

@@ -16,7 +16,7 @@ class SeedSummary(NamedTuple):
         low: lower confidence limit for the median over all possible seeds; it is one of the sorted results.
         high: upper limit for this median. If there are fewer than 6 runs, the limits are the range of the results,
             which is no 95 % interval.
-        level: least probability, for any distribution, that the limits enclose this median; 0 for a single run.
+        level: probability that the limits enclose this median, at least, whatever the distribution; 0 for a single run.
         middle: interquartile mean of the results.
         runs: number of results.
     """
@@ -30,15 +30,15 @@ class SeedSummary(NamedTuple):
 
     @property
     def is_range(self) -> bool:
-        """Whether the limits are only the range of several results: no choice of limits reaches the level 95 %."""
+        """Whether the limits are only the smallest and the largest result: too few runs for the level 95 %."""
         return self.runs > 1 and self.level < 0.95
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
     """Summarise the results ``values`` ``[runs]`` of training runs with different seeds.
 
-    The result of a diverged run must be infinite and counts as the worst; all infinite results must have one sign. If
-    there are fewer than 6 runs at the confidence 0.95, the interval is the range of the results, at a lower level.
+    The result of a diverged run must be infinite; it counts as the worst. All infinite results must have one sign.
+    Fewer than 6 runs cannot reach the confidence 0.95: the interval is then the range of the results, at a lower level.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").
@@ -50,8 +50,8 @@ def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
 def level(runs: int, confidence: float = 0.95) -> float:
     """Return the probability that the confidence interval of `runs` results contains the median of their distribution.
 
-    The ends of this interval are order statistics of the results, chosen to reach at least `confidence`. If there are
-    too few runs for that, the ends are the smallest and the largest result, and the probability is below `confidence`.
+    Both ends of the interval are results. They are chosen so that the probability is at least `confidence`. If there
+    are too few runs for that, the ends are the smallest and the largest result, and the probability is lower.
     """
     from scipy.special import bdtr
 

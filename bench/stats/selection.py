@@ -43,11 +43,14 @@ class Loss:
 def level_of_limits(rounds: int) -> float:
     """Return 1 − 0.05/rounds, the confidence level of each interval in a race that may be wrong with probability 0.05.
 
-    A race measures candidates in `rounds` rounds and drops the worse ones after each round. Its statement about the
-    best candidate can be wrong in two events. In the first, the lower limit of the best candidate's loss is above its
-    true loss in some round. In the second, the upper limit of the winner's loss in the last round is below its true
-    loss. Each event gets half of the 0.05. The first event divides its half among the rounds (Bonferroni). It concerns
-    one candidate only, so the number of candidates does not matter.
+    A race measures candidates in `rounds` rounds, and drops the worse ones after each round. Its statement about the
+    best candidate can be wrong for two reasons:
+
+    - In some round, the lower limit of the best candidate's loss is above the candidate's true loss.
+    - In the last round, the upper limit of the winner's loss is below the winner's true loss.
+
+    Each reason gets half of the 0.05. The first one divides its half among the rounds (Bonferroni). Only the best
+    candidate's limits matter there, so the number of candidates does not.
     """
     return 1 - ERROR_RATE / rounds
 
@@ -55,8 +58,10 @@ def level_of_limits(rounds: int) -> float:
 def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool, deterministic: bool = False) -> Loss:
     """Return the loss of an estimator: the logarithm of budget times mean squared error, ln(B b² + V c).
 
-    A budget of B evaluations pays for B/c estimates. Their mean has the mean squared error `b² + V c/B`, with the
-    variance V, the cost c and the bias b of one estimate. Times B, this is `B b² + V c`.
+    One estimate has the variance V, the cost c and the bias b. A budget of B evaluations pays for B/c estimates, and
+    their mean has the mean squared error `b² + V c/B`. Times B, this is `B b² + V c`.
+
+    The loss is ∞, with the limits −∞ and ∞, if all estimates were equal but a different one may still come.
 
     Args:
         summary: statistics of the estimates.
@@ -64,9 +69,6 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool, det
         budget: B, the evaluations that one gradient may take.
         unbiased: whether the estimator is declared unbiased; b is then 0.
         deterministic: whether the estimator is declared to have no noise.
-
-    If all estimates were equal, and it is not certain that no other one can come, the loss is unknown: ∞, with the
-    limits −∞ and ∞.
     """
     V, V_low, V_high = summary.variance, summary.variance_low, summary.variance_high
     if V is None:
@@ -83,8 +85,8 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool, det
 def is_tiny(summary: Summary) -> bool:
     """Return whether a variance is so small that it may be rounding alone.
 
-    The limit is 1000 times the summary's ``float_floor``, the variance that rounding the gradient may cause, because
-    estimators round intermediate results too.
+    The limit is 1000 times the summary's ``float_floor``, which is the variance that rounding the gradient may cause.
+    The factor 1000 is there because estimators round intermediate results too.
     """
     return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
 
@@ -92,9 +94,12 @@ def is_tiny(summary: Summary) -> bool:
 def has_no_noise(summary: Summary, *, deterministic: bool) -> bool:
     """Return whether the estimates of an unbiased estimator are certainly free of noise, up to rounding.
 
-    Equal estimates alone do not prove it: a rare, different one may still come. They count if the estimator is declared
-    to be ``deterministic``, or if they agree with the exact gradient up to a thousandth of its norm. If that gradient
-    is unknown, they count unless they are 0.
+    Equal estimates alone prove nothing: a rare, different one may still come. Equal estimates are a proof in three
+    cases:
+
+    - the estimator is declared to be ``deterministic``;
+    - they agree with the exact gradient up to a thousandth of its norm;
+    - the exact gradient is unknown, and they are not 0.
     """
     if not is_tiny(summary):
         return False
@@ -117,11 +122,12 @@ def _log(x: float) -> float:
 
 
 def combined(losses: Sequence[Loss], offsets: Sequence[float]) -> Loss:
-    """Return one loss for a candidate that was measured at several points (sets of parameter values).
+    """Return one loss for a candidate from its losses at several points (sets of parameter values).
 
-    At each point, the mean squared error is divided by a typical one, exp(offset), so that no point counts more because
-    its gradients are larger. The combined loss is the logarithm of the mean over the points. So a candidate without
-    noise at one point does not win by that alone. The limits are the combined limits.
+    The combined loss is the logarithm of a mean of exp(loss − offset) over the points. exp(offset) is a typical mean
+    squared error at a point, so no point counts more because its gradients are larger. Because errors and not their
+    logarithms are averaged, a candidate without noise at one point does not win by that alone. The limits are combined
+    in the same way.
     """
     if len(losses) == 1:
         return losses[0]
@@ -138,19 +144,18 @@ def combined(losses: Sequence[Loss], offsets: Sequence[float]) -> Loss:
 def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
     """Return the names of the candidates that may still be the best, in order of their loss, the lowest first.
 
-    These are the candidates whose lower limit is at most `bar`, an upper limit of the loss of the best candidate. The
-    upper limit of the winner's loss is such a number.
+    A candidate may still be the best if the lower limit of its loss is at most `bar`. `bar` is an upper limit of the
+    lowest loss, such as the upper limit of the winner's loss. `losses` has the loss of each candidate by name.
     """
     return sorted((name for name, loss in losses.items() if loss.low <= bar), key=lambda name: losses[name].value)
 
 
 def least_work(losses: Mapping[str, Loss], winner: str) -> float:
-    """Return a lower limit of the work of every candidate but the winner, relative to the winner's work.
+    """Return how much work every rival of the winner needs at least, as a fraction of the winner's work.
 
-    The work is what a candidate needs for a given precision. A limit of 0.9 says that every other candidate needs at
-    least 0.9 times the work of `winner`. The limit is at most 1; it is 0 if nothing can be said.
-
-    `losses` has the loss of each candidate by name, with an interval. The limit has the confidence of the intervals.
+    Work is the cost of a given precision. A result of 0.9 says that every other candidate needs at least 0.9 times the
+    work of `winner`. The result is at most 1; it is 0 if nothing can be said. `losses` has the loss of each candidate
+    by name, with its limits. The result holds at the confidence of these limits.
     """
     others = [loss.low for name, loss in losses.items() if name != winner]
     bar = losses[winner].high

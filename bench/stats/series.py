@@ -110,9 +110,9 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
     """Return mean and M2 `[2, ...]`, or mean, M2, M3 and M4 `[4, ...]`, of scalar series x of `n` values.
 
-    M2, M3 and M4 are sums of powers of x minus its mean. The first row of `powers` is a pivot, a number near the mean
-    of x/`unit`. With `z = x/unit − pivot`, the other rows are the sums of z and z² (`powers` is `[3, ...]`), or of z,
-    z², z³ and z⁴ (`[5, ...]`). `unit` is a number or an array that broadcasts.
+    M2, M3 and M4 are the sums of the second, third and fourth powers of x minus its mean. The first row of `powers` is
+    a pivot, a number near the mean of x/`unit`. With `z = x/unit − pivot`, the other rows are sums of powers of z: of z
+    and z² if `powers` is `[3, ...]`, up to z⁴ if it is `[5, ...]`. `unit` is a number or an array that broadcasts.
     """
     pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
@@ -134,9 +134,9 @@ def each(m: Moments) -> Iterator[Moments]:
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     """Return the moments of a long scalar series, from the moments of its first values and the means of all its blocks.
 
-    The mean and the variance `Σ_b rows_b (mean_b − mean)²/(B − 1)` come from all B blocks, skewness and kurtosis from
-    the first values. The kurtosis is raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has
-    at most B − 1 degrees of freedom (Satterthwaite).
+    The mean and the variance come from all B blocks; the variance is `Σ_b rows_b (mean_b − mean)²/(B − 1)`. Skewness
+    and kurtosis come from the first values. The kurtosis is at least 1 + 2n/(B − 1), for n values in all, because B
+    blocks give the variance at most B − 1 degrees of freedom (Satterthwaite).
 
     Args:
         part: the moments of the first values of the series.
@@ -152,9 +152,9 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Return `whole` with M3 and M4 filled in if they are missing.
+    """Return the moments `whole` of a long series, with M3 and M4 filled in if they are missing.
 
-    `part` holds the moments of the first values of the series; `whole` gets the skewness and kurtosis of `part`.
+    `part` holds the moments of the first values of the series. The result has the skewness and the kurtosis of `part`.
     """
     if whole.M3 is not None:
         return whole

@@ -10,14 +10,14 @@ from typing import Any
 
 
 class Word(StrEnum):
-    """A word in a record, such as a status. It is equal to its text, and is printed and stored as its text."""
+    """A word in a record, such as a status. It equals its text, and is printed and stored as this text."""
 
     def __repr__(self) -> str:
         return repr(self.value)
 
 
 class Status(Word):
-    """How far a variance and its interval can be trusted, such as OK or TAIL_WARNING."""
+    """A word for how far a variance and its interval can be trusted, such as OK or TAIL_WARNING."""
 
     OK = "OK"  # nothing speaks against the interval
     SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
@@ -30,7 +30,7 @@ class Status(Word):
 
 
 class BiasVerdict(Word):
-    """What the data say about the bias of an estimator, such as BIASED or UNBIASED_WITHIN_TOL.
+    """A word for what the data say about the bias of an estimator, such as BIASED or UNBIASED_WITHIN_TOL.
 
     The tolerance (TOL) is a fraction of the norm of the exact gradient.
     """
@@ -48,7 +48,7 @@ class BiasVerdict(Word):
 
 
 class Direction(Word):
-    """What the data say about scale and direction of an estimator's mean gradient, such as SCALED or TURNED."""
+    """A word for what the data say about scale and direction of a mean gradient, such as SCALED or TURNED."""
 
     UNBIASED = "unbiased"  # scale and direction are right within the tolerance
     SCALED = "scaled"  # the direction is right within the tolerance, the length is not that of the exact gradient
@@ -58,7 +58,7 @@ class Direction(Word):
 
 
 class Flag(Word):
-    """A warning about a run (one measurement of an estimator on an objective), beside the status of its variance."""
+    """A word that warns about a run (one measurement of an estimator on an objective), in addition to its status."""
 
     AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
     REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound
@@ -76,10 +76,11 @@ OPEN = (Status.FEW_FOR_TAIL, Status.RARE_LARGE_VALUES, *HEAVY)
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything known about one estimator on one objective, as plain data. None: a value is unknown or undefined.
+    """Everything known about one estimator on one objective, as plain data.
 
-    V is the total variance: the trace of the covariance Σ of one gradient g, and the mean of w, the squared distance of
-    g from the mean gradient. A field that ends in ``_low`` or ``_high`` is a confidence limit at the level
+    A value that is unknown or undefined is None. Let Σ be the covariance of one gradient, and w the squared distance of
+    one gradient from the mean gradient. The total variance V is the trace of Σ, which is the mean of w. A field that
+    ends in ``_low`` or ``_high`` is a confidence limit at the level
     ``confidence``.
 
     Args:
@@ -117,11 +118,11 @@ class Summary:
         verdict: what the data say about the bias.
         replicates_needed: about how many replicates would settle the verdict; None unless it is INCONCLUSIVE.
         stuck_coordinates: indices of coordinates that never varied but are wrong, at most 32 of them.
-        stuck_count: number of all such coordinates.
+        stuck_count: number of all coordinates that never varied but are wrong.
         mse: mean squared error of a gradient.
         snr: norm of the mean gradient divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
-        zero_rows: number of gradients that are 0 among these replicates.
+        zero_rows: number of gradients that are 0 among the first ``followed`` replicates.
         followed: number of replicates at the start of the run whose cosines and other series were kept one by one.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
         scale: component of the mean gradient along the exact one, as a fraction of the exact gradient's norm: 1 without
@@ -230,9 +231,9 @@ RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
 
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of a summary, or of an entry of a baseline, with the present names of fields.
+    """Return the data of a summary, or of an entry of a baseline, with the present names of all fields.
 
-    ``data`` may come from an early version of this package, which had other names.
+    ``data`` may come from an early version of this package, in which some fields had other names.
     """
     if data.keys().isdisjoint(RENAMED):
         return dict(data)

@@ -13,11 +13,12 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sufficient statistics of a run of `replicates` gradients: all data for a summary, a comparison or the gate.
+    """Sufficient statistics of a run of `replicates` gradients: all that a summary, a comparison or the gate needs.
 
-    A block is a group of gradients that are summed together. g is a gradient, Σ its covariance, g* the exact gradient,
-    and w the squared distance of g from the mean of its block, times n/(n − 1) in a block of n gradients, so that the
-    mean of w is the total variance. A series has one number per gradient, such as w.
+    A block is a group of gradients that are summed together. Let g be a gradient, Σ its covariance, g* the exact
+    gradient, and h the part of g that is perpendicular to g*. In a block of n gradients, w is n/(n − 1) times the
+    squared distance of g from the mean of the block. The mean of w is the total variance. A series has one number per
+    gradient, such as w.
 
     Args:
         groups: number of coordinates of each parameter tensor, by name.
@@ -35,9 +36,9 @@ class Sums:
         error: moments of ‖g − g*‖²; None if there is no exact gradient.
         error_top: the largest ‖g − g*‖², in descending order.
         projection: moments of g*·(g − g*)/‖g*‖².
-        across_M2: sum of the squared deviations of h from its mean, per coordinate, `[size]`, with h the part of g that
-            is perpendicular to g*. None if there is no exact gradient, it is 0, or g has one coordinate.
-        across_traces: estimates of tr Σ², with Σ the covariance of h here.
+        across_M2: sum of the squared deviations of h from its mean, per coordinate, `[size]`. None if there is no exact
+            gradient, it is 0, or g has one coordinate.
+        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h.
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
@@ -45,7 +46,7 @@ class Sums:
         martingale_T: sum of the terms of the martingale for the sum test of the bias.
         martingale_Q: sum of the squares of these terms.
         martingale_terms: number of these terms.
-        across_T: sum of the terms of the martingale of h; there are ``martingale_terms``, too.
+        across_T: sum of the ``martingale_terms`` terms of the martingale of h.
         across_Q: sum of the squares of these terms.
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,

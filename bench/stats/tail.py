@@ -27,9 +27,9 @@ RELATIVE_STEP = 1e-9  # two values that are closer, relative to the larger one, 
 class Tail:
     """Generalised Pareto fit to the `exceedances` largest values of a series, with the next largest as the threshold.
 
-    `k_raw` and `sigma` are the shape and the scale; `khat` is the shape shrunk towards 1/2. `upper` bounds the mean of
-    the whole series from above, and is infinite if the data do not show that the shape is below 1. A discrete tail has
-    too few distinct values for a fit. Such a tail counts as bounded, and its `khat` and `upper` are None.
+    `k_raw` and `sigma` are the shape and the scale. `khat` is the shape shrunk towards 1/2. `upper` bounds the mean of
+    the whole series from above; it is infinite unless the data show that the shape is below 1. A tail is discrete if it
+    has too few distinct values for a fit. A discrete tail counts as bounded, and its `khat` and `upper` are None.
     """
 
     exceedances: int
@@ -47,10 +47,15 @@ class Tail:
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     """Fit the tail of a positive series w of R = `replicates` values with the sum `total` and the largest values `top`.
 
-    The fit uses M = ⌈min(0.2 R, 3 √R)⌉ exceedances over the (M+1)-th largest value, u. If these M + 1 values have fewer
-    than max(5, M/2) distinct steps, the tail is discrete. The shape k is shrunk to `k̂ = (M k + 5)/(M + 10)`; the scale
-    σ belongs to the k before shrinking. The upper bound of the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 %
-    posterior quantile of the mean excess over u.
+    Let M = ⌈min(0.2 R, 3 √R)⌉. The threshold u is the (M+1)-th largest value, and the fit uses the M values above u. If
+    these M + 1 values have fewer than max(5, M/2) distinct steps, the tail is discrete and is not fitted. The scale σ
+    belongs to the fitted shape k. k is then shrunk::
+
+        k̂ = (M k + 5)/(M + 10)
+
+    With m the 97.5 % posterior quantile of the mean excess over u, the upper bound of the mean of w is::
+
+        [Σ_{w≤u} w + M (u + m)]/R
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
     """
@@ -72,14 +77,16 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
     """Return a number that the tail index k of a series exceeds with the probability `confidence`.
 
-    `top` are the largest of the R = `replicates` values. The generalised Pareto law fitted to the M = ⌈min(0.2 R, 3
-    √R)⌉ largest has the shape k̂, whose standard error is (1 + k)/√M. So the lower confidence limit of k is
-    `(1 + k̂)/(1 + z/√M) − 1`, with z the normal quantile.
+    `top` are the largest of the R = `replicates` values. A generalised Pareto law is fitted to the M = ⌈min(0.2 R, 3
+    √R)⌉ largest. Its shape k̂ has the standard error (1 + k)/√M. So the lower confidence limit of k, with the normal
+    quantile z, is::
 
-    A distribution with several peaks, or with a tail that becomes lighter further out, is no Pareto distribution, and
-    the limit may be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the
-    largest M/2 and M/4 values. The three agree if the tail is a power law. The result is −∞ if the tail is discrete,
-    with too few distinct values for a fit.
+        (1 + k̂)/(1 + z/√M) − 1
+
+    The limit is far too high for some distributions, such as those with several peaks or a tail that becomes lighter
+    further out. So the result is the smallest of three numbers: the limit, and the shapes fitted to the largest M/2 and
+    M/4 values. The three agree if the tail is a power law. The result is −∞ if the tail has too few distinct values for
+    a fit.
 
     Source: Smith (1987), Annals of Statistics 15:1174, for the standard error.
     """
@@ -100,10 +107,12 @@ def _shape(largest: Array) -> float:
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
     """Return whether the largest values `top` of a series have too few distinct steps for a tail fit.
 
-    `replicates` is the number of all values in the series. The values must be squared distances from a fixed centre:
-    then the values of a discrete distribution stay apart, and equal ones differ by no more than the relative rounding
-    `relative_step`. Distances from the mean of a block of gradients would not do. This mean is noisy, and would smear a
-    few distinct values into what looks like a very heavy tail.
+    `replicates` is the number of all values in the series. Values that differ by less than the relative rounding
+    `relative_step` count as equal.
+
+    The values must be squared distances from a fixed centre: equal ones then stay equal up to rounding. Distances from
+    the mean of a block of gradients would not do, because this mean is noisy. Its noise makes a few distinct values
+    look like a very heavy tail.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -118,17 +127,17 @@ def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
 
 
 class Profile:
-    """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
+    """Profile likelihood of a generalised Pareto law with shape k and scale σ, as a function of θ = −k/σ.
 
-    The argument `x` `[n]` holds the exceedances in ascending order; the largest must be positive. Given θ, the
-    likeliest k is the mean of ln(1 − θ x) over all exceedances x, and the likeliest σ is −k/θ.
+    The argument `x` `[n]` holds the exceedances in ascending order; the largest must be positive. A positive k means a
+    heavy tail. Given θ, the likeliest k is the mean of ln(1 − θ x) over all exceedances x, and the likeliest σ is −k/θ.
 
-    k and σ are computed at 56 values of θ only, which are Chebyshev's points in the variable s = ln(1/x_max − θ).
-    Between these points, ln σ is interpolated by a polynomial in s. The error of the polynomial falls by a factor of
-    1.7 per point, because ln σ is analytic in the strip |Im s| < π: σ(θ) is the mean of ∫₀ˣ dt/(1 − θ t) over x, a
-    Stieltjes function, which is analytic and without zeros except on the cut of real θ ≥ 1/x_max.
+    k and σ are computed at 56 values of θ only. Other values of ln σ are interpolated by a polynomial in s = ln(1/x_max
+    − θ); the 56 values are Chebyshev's points in s. Each further point lowers the error of the polynomial by a factor
+    of 1.7, because ln σ is analytic in the strip |Im s| < π. The reason is that σ(θ) is a Stieltjes function, the mean
+    of ∫₀ˣ dt/(1 − θ t) over x. It is analytic and has no zeros, except where θ is real and at least 1/x_max.
 
-    Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids.
+    Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids of θ.
     """
 
     def __init__(self, x: Array) -> None:
@@ -170,8 +179,8 @@ class Profile:
         """Return the posterior p-quantile of the mean excess σ/(1 − k) of the generalised Pareto law.
 
         The shape k and the scale σ are uncertain. Their posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log
-        likelihood L, is evaluated on a grid of 400 points. Its normal prior on k has the mean 1/2 and the weight of ten
-        observations. For k ≥ 1 the mean excess is infinite.
+        likelihood L, is evaluated on a grid of 400 points. The prior on k is normal, with the mean 1/2 and the weight
+        of ten observations. For k ≥ 1 the mean excess is infinite.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma
@@ -187,10 +196,11 @@ class Profile:
 def mean_log(theta: Array, x: Array) -> Array:
     """Return the mean of ln(1 − θ x) over `x` for every θ, `[points]`, like `np.log1p(-theta[:, None] * x).mean(1)`.
 
-    Every θ `[points]` must be below 1/x_max, and `x` `[n]` ascending and not negative. One logarithm of a product
-    replaces the logarithms of its factors. With √n/4 factors per product, all products of a long tail fit into a cache;
-    a product has fewer factors if it could overflow otherwise. If the mean is so small that rounding 1 − θ x loses the
-    digits of θ x, the logarithms are summed one by one.
+    Every θ in `theta` `[points]` must be below 1/x_max. `x` `[n]` must be ascending and not negative.
+
+    To be fast, logarithms of products of about √n/4 factors are summed, and not the logarithms of all factors. A
+    product gets fewer factors if it could overflow. If the mean is so small that rounding 1 − θ x loses the digits of θ
+    x, the logarithms are summed one by one.
     """
     span = float(np.abs(np.log(1 - theta * x[-1])).max())  # the largest logarithm: smaller x are closer to 0
     factors = max(1, min(floor(sqrt(x.size) / 4), floor(700 / max(span, 1.0))))

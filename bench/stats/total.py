@@ -19,12 +19,12 @@ from bench.stats.variance import Interval, Shape
 
 @dataclass(frozen=True)
 class Total:
-    """The total variance `V` of a run whose gradients were sampled in `dtype`, with what its intervals need.
+    """The total variance `V` of a run, with what its intervals need.
 
-    `sums` has the sufficient statistics of the run. `shape` and `tail` describe the squared norms whose mean is V.
-    `status` says how far V can be trusted. `trace_square` estimates tr Σ², with Σ the covariance of one gradient. A
-    variance below `resolution` may be rounding alone. `deterministic` tells whether the estimator was declared or shown
-    to have no noise.
+    `dtype` is the dtype in which the gradients were sampled, and `sums` the sufficient statistics of the run. `shape`
+    and `tail` describe the squared norms whose mean is V. `status` says how far V can be trusted. `trace_square`
+    estimates tr Σ², with Σ the covariance of one gradient. A variance below `resolution` may be rounding alone.
+    `deterministic` tells whether the estimator was declared or shown to have no noise.
     """
 
     sums: Sums
@@ -43,9 +43,11 @@ class Total:
 
         `deterministic` says whether the estimator has no noise, `finite_support` whether the samples can take only
         finitely many values. The tail of the squared norms counts as discrete if rounding or a few distinct values
-        explain it. Whether a tail is heavy for certain is judged by the squared distances from the exact gradient, if
-        it is known. Distances from the mean of a block (a group of gradients) mislead: one huge gradient makes all
-        other gradients of the block look far away.
+        explain it.
+
+        If the exact gradient is known, the squared distances from it decide whether a tail is heavy for certain.
+        Distances from the mean of a block (a group of gradients) would mislead: one huge gradient makes all other
+        gradients of the block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
@@ -134,9 +136,9 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
     """Return confidence limits for the expectation of non-negative numbers with the sample mean `V`.
 
     `shape` and `tail` describe the distribution of the numbers. If the numbers are squared norms of centred gradients
-    with covariance Σ, `rho` is tr Σ²/(tr Σ)². The upper limit is infinite if the tail index is at least 1 or V = 0. The
-    upper limit is at least the upper bound from the tail if there are at least 1000 replicates or the tail index is at
-    least 1/2.
+    with covariance Σ, `rho` is tr Σ²/(tr Σ)². The upper limit is infinite if the tail index is at least 1 or V = 0.
+    With at least 1000 replicates, or a tail index of at least 1/2, the upper limit is not below the tail's upper bound
+    of the mean.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)
@@ -154,8 +156,9 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
         V: the variance, the mean of squared norms.
         tail: the tail fitted to the squared norms.
         replicates: number of replicates of the run.
-        top: the largest of ``n`` squared distances of gradients from the exact gradient or, if it is unknown, from the
-            mean of their block. They decide whether the tail is heavy for certain.
+        top: the largest of ``n`` squared distances of gradients from the exact gradient. If that is unknown, the
+            distances are from the mean of a block, a group of gradients. ``top`` decides whether the tail is heavy for
+            certain.
         n: number of these distances.
         finite_support: whether the samples can take only finitely many values.
     """
@@ -167,10 +170,14 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
     """Return the moments of a series over all replicates of a run.
 
-    A series is one number per replicate, such as the squared error of its gradient. A long run keeps the single numbers
-    of its first replicates only, and the block means of all. `part` has the moments of the single numbers. `means`
-    `[blocks]` has the mean of the series in each block of the whole run; it is None if the single numbers of all
-    replicates were kept, and the result is then `part`. `sums` has the number of replicates in each block.
+    A series has one number per replicate, such as the squared error of its gradient. A long run keeps the numbers of
+    its first replicates only, and the mean over every block (a group of replicates).
+
+    Args:
+        sums: the sums of the run; they have the number of replicates in each block.
+        part: moments of the numbers that were kept.
+        means: mean of the series in each block of the whole run, `[blocks]`. None if all numbers were kept; the result
+            is then `part`.
     """
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
@@ -178,9 +185,9 @@ def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
     """Return the tail of a series, fitted to `top`, the largest of the values that a run kept one by one.
 
-    A long run keeps the single values of its first replicates only: `part` has their moments, and `whole` the moments
-    of the series over all replicates. The tail's upper bound of the mean is multiplied by the mean of `whole` and
-    divided by the mean of `part`.
+    A long run keeps the single values of its first replicates only. `part` has the moments of these values, `whole` the
+    moments over all replicates. The tail's upper bound of the mean is multiplied by the mean of `whole` and divided by
+    the mean of `part`.
     """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper

@@ -41,7 +41,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its limits, and the standard error of its logarithm; `high` may be infinite."""
+    """An estimate ``value`` with its limits ``low`` and ``high``, and the standard error ``se_log`` of its logarithm.
+
+    ``high`` is infinite if there is no upper limit.
+    """
 
     value: float
     low: float
@@ -92,11 +95,11 @@ def clip(x: float, low: float, high: float) -> float:
 
 
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
-    """Return the standard error of the logarithm of an estimated total variance, `√(cv²/n + 2ρ/(n(n − 1)))`.
+    """Return the standard error of the logarithm of a total variance that was estimated from `n` gradients.
 
-    cv² is variance/mean² of the squared norms ‖g − μ‖² of n centred gradients. `rho` is tr Σ²/(tr Σ)², with Σ the
-    covariance of one gradient. The first term is 0 if ‖g − μ‖ is constant; the second term, that of a U-statistic,
-    remains.
+    The standard error is `√(cv²/n + 2ρ/(n(n − 1)))`. `cv2` is variance/mean² of the squared norms ‖g − μ‖² of centred
+    gradients. `rho` is tr Σ²/(tr Σ)², with Σ the covariance of one gradient. If all norms ‖g − μ‖ are equal, cv² is 0,
+    and the second term remains. It is the error of a U-statistic.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -106,12 +109,17 @@ def positive_mean_interval(
 ) -> Interval:
     """Return confidence limits for the mean of positive numbers, which `value` estimates.
 
-    `values` is the shape (variance, skewness, kurtosis) of the numbers' distribution. If they are squared norms of
-    centred gradients with covariance Σ, `rho` is tr Σ²/(tr Σ)².
+    `values` is the shape (variance, skewness, kurtosis) of the numbers' distribution. If the numbers are squared norms
+    of centred gradients with covariance Σ, `rho` is tr Σ²/(tr Σ)².
 
-    The interval is the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. V̂ is `value` and se the standard error of
-    ln V̂. t_ν and z are quantiles of Student's t and the normal law. g is Hall's transform with A = skewness/√n clipped
-    to [−2, 2]. The lower limit is at least 0, the upper limit at least `tail_upper`.
+    The result is the union of two intervals::
+
+        V̂ exp(∓ t_ν se)
+        V̂ (1 − se g⁻¹(±z))
+
+    V̂ is `value`, and se the standard error of ln V̂. t_ν and z are quantiles of Student's t and of the normal law. g
+    is Hall's transform with A = skewness/√n, clipped to [−2, 2]. The lower limit is at least 0. The upper limit is at
+    least `tail_upper`, an upper bound from the tail, if it is given.
     """
     upper = (1 + confidence) / 2
     se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -122,9 +130,10 @@ def positive_mean_interval(
 
 
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
-    """Return limits for the mean of a scalar series of any sign: the union of Student's t interval and Hall's.
+    """Return confidence limits for the mean of a scalar series: the union of Student's t interval and Hall's interval.
 
-    `value` is the estimated mean, and `values` the shape (variance, skewness, kurtosis) of the series.
+    `value` is the estimated mean, and `values` the shape (variance, skewness, kurtosis) of the series. Values may have
+    any sign.
     """
     upper = (1 + confidence) / 2
     se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -140,7 +149,7 @@ def _exp(x: float) -> float:
 def status(
     variance: float, khat: float | None, replicates: int, *, sure: float = -inf, finite_support: bool = False
 ) -> Status:
-    """Return the status of a variance, which says how far it can be trusted: the first that applies.
+    """Return the status of a variance, a word for how far it can be trusted: the first of these that applies.
 
     - DEGENERATE: the variance is 0.
     - TAIL_WARNING: the tail index `khat` is at least 0.5, but below 0.7.
@@ -149,10 +158,10 @@ def status(
     - INFINITE_VARIANCE_SUSPECTED: `sure` is at least 1.
     - HEAVY_TAIL: `sure` is at least 0.7.
     - SMALL_R: `replicates` < 1000, and `khat` is below 0.5 or None.
-    - OK: none of these.
+    - OK: none of the others applies.
 
-    `sure` is a number that the tail index exceeds with 95 % confidence. `khat` is None if the tail has too few distinct
-    values for an index.
+    The tail index exceeds `sure` with 95 % confidence. `khat` is None if the tail has too few distinct values for an
+    index. `finite_support` says whether the samples can take only finitely many values.
     """
     if variance == 0:
         return Status.DEGENERATE
@@ -170,9 +179,9 @@ def status(
 def settling_replicates(cv2: float, replicates: int) -> int:
     """Return about how many replicates bring the 95 % interval of a variance to ±5 %, such as 30000.
 
-    If the tail of the squared norms is bounded, `cv² (1.96/0.05)²` replicates are enough; cv² is variance/mean² of the
-    squared norms. The result is at least four times the present `replicates`, because the tail fit of a longer run uses
-    a smaller fraction of the values. The result is rounded up to one significant digit.
+    With `cv2` = variance/mean² of the squared norms, `cv² (1.96/0.05)²` replicates are enough if the tail of the
+    squared norms is bounded. The result is at least four times the present `replicates`, because the tail fit of a
+    longer run uses a smaller fraction of the values. It is rounded up to one significant digit.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)
