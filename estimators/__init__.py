@@ -6,20 +6,18 @@ from estimators._catalogue import aliases, catalogue
 from estimators._densities import log_prob, logits, probs, score
 from estimators._draws import draw, rdraw
 from estimators._fields import PlainFields
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._learned import checked_state
 from estimators._noise import gumbel, logistic, normal, uniform
-from estimators._protocol import (
-    Estimator,
-    Integrand,
+from estimators._protocol import Estimator, State, command_line_name
+from estimators._refusals import (
     InvalidIntegrand,
     InvalidLoss,
     InvalidParameter,
     NotDifferentiable,
     Refusal,
-    State,
     UnsupportedFamily,
-    command_line_name,
-    inner,
 )
 from estimators._relaxations import harden, perturbed, squash
 from estimators._rows import one, parameters, rows

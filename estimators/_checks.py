@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from estimators._fields import named_type
-from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator
+from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal
 from estimators._transforms import vmapped
 
 MOST = 2**31 - 1

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from estimators._protocol import Integrand
+from estimators._integrand import Integrand
 from estimators._transforms import no_derivatives, transformed
 
 AT_ONCE = 1024

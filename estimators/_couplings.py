@@ -10,8 +10,9 @@ from torch.distributions import Distribution, MultivariateNormal, Normal
 from torch.quasirandom import SobolEngine
 
 from estimators._densities import row_probs
+from estimators._laws import inner
 from estimators._noise import normal, uniform
-from estimators._protocol import Refusal, inner
+from estimators._refusals import Refusal
 from estimators._rows import first_parameter
 from estimators._transforms import transformed, vmapped
 

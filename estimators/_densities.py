@@ -27,8 +27,8 @@ from torch.distributions import (
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
-from estimators._laws import is_torchs
-from estimators._protocol import Refusal, closed, has_law, inner, law
+from estimators._laws import closed, has_law, inner, is_torchs, law
+from estimators._refusals import Refusal
 from estimators._rows import is_trained, one, parameters
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative

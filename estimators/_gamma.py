@@ -7,7 +7,9 @@ from torch.distributions import Chi2, Distribution, Gamma
 
 from estimators._axes import spread
 from estimators._checks import needs_gradient
-from estimators._protocol import Estimator, Integrand, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator
 from estimators._surrogate import first_order, grad_only, inject, joined
 
 

@@ -14,8 +14,9 @@ from torch.distributions import Bernoulli, Distribution, Normal, Poisson, Weibul
 from estimators._coordinates import neighbour
 from estimators._densities import row_probs
 from estimators._draws import draw
+from estimators._laws import inner
 from estimators._noise import normal, uniform
-from estimators._protocol import Refusal, inner
+from estimators._refusals import Refusal
 from estimators._rows import one, parameters
 from estimators._transforms import transformed
 

@@ -8,8 +8,8 @@ from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import SHORT, over_categories, totals
 from estimators._densities import logits, row_probs
+from estimators._laws import inner
 from estimators._noise import gumbel, logistic, uniform
-from estimators._protocol import inner
 from estimators._rows import one
 from estimators._surrogate import Pull, pull_through_sigmoid, with_derivative
 from estimators._transforms import indicator, reusable, transformed

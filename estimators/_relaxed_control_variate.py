@@ -10,8 +10,8 @@ from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import over_samples, spread
 from estimators._densities import logits
+from estimators._laws import inner
 from estimators._noise import gumbel_from, uniform
-from estimators._protocol import inner
 from estimators._rows import one
 
 

@@ -7,7 +7,8 @@ import typing
 from typing import Any
 
 from estimators._catalogue import catalogue
-from estimators._protocol import Estimator, InvalidParameter, command_line_name
+from estimators._protocol import Estimator, command_line_name
+from estimators._refusals import InvalidParameter
 
 
 def spelled(estimator: Estimator) -> str:

@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from estimators._axes import one_hot
 from estimators._densities import logits
-from estimators._protocol import Estimator, Refusal, inner
+from estimators._laws import inner
+from estimators._protocol import Estimator
+from estimators._refusals import Refusal
 from estimators._rows import one, parameters
 from estimators._transforms import no_derivatives
 from estimators.token_sequence import TokenSequence

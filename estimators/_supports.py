@@ -21,8 +21,8 @@ from torch.distributions import (
     constraints,
 )
 
-from estimators._laws import has_fixed_support
-from estimators._protocol import UnsupportedFamily, inner
+from estimators._laws import has_fixed_support, inner
+from estimators._refusals import UnsupportedFamily
 from estimators._rows import one, parameters
 from estimators._transforms import transformed
 from estimators.distributions import Drawable

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
 from estimators._axes import over_event, over_samples, spread
-from estimators._protocol import Refusal
+from estimators._refusals import Refusal
 from estimators._rows import parameters
 from estimators._transforms import Function, apply, forward_mode, is_differentiated, primal_of, tangent_of, transformed
 

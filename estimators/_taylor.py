@@ -7,7 +7,9 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 
 from estimators._checks import evaluate_path
-from estimators._protocol import Estimator, Integrand, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator
 from estimators._transforms import transformed, value_and_slope
 
 

@@ -9,7 +9,9 @@ from torch.distributions import Bernoulli, Distribution, MultivariateNormal, Nor
 from estimators._checks import even
 from estimators._couplings import antithetic, antithetic_bits, location_scale
 from estimators._densities import score
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import joined
 from estimators._transforms import no_derivatives
 

@@ -10,7 +10,8 @@ from estimators._axes import spread
 from estimators._checks import even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject_at, joined
 
 

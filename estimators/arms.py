@@ -10,8 +10,9 @@ from torch.distributions import Bernoulli, Distribution
 from estimators._axes import spread
 from estimators._checks import at_least
 from estimators._densities import logits, row_probs
+from estimators._integrand import Integrand
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject_at, joined
 
 

@@ -11,8 +11,10 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from estimators._axes import one_hot
 from estimators._checks import at_least
 from estimators._densities import logits
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._protocol import Estimator, State
 from estimators._rows import one
 from estimators._surrogate import inject_at, joined
 

@@ -12,7 +12,8 @@ from estimators._axes import spread
 from estimators._checks import at_least
 from estimators._densities import probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import no_derivatives
 

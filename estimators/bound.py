@@ -9,7 +9,9 @@ from torch.distributions import Distribution, Independent
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
-from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand, Refusal
+from estimators._integrand import Checked, CheckedFunction, Integrand
+from estimators._protocol import Estimator
+from estimators._refusals import Refusal
 
 
 @dataclass(frozen=True, eq=False)

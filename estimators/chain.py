@@ -9,8 +9,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
-from estimators._laws import has_law
-from estimators._protocol import inner
+from estimators._laws import has_law, inner
 from estimators.distributions import Drawable
 
 

@@ -10,7 +10,9 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._checks import at_least, evaluate_path, one_of
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import first_order, grad_only
 
 

@@ -9,7 +9,9 @@ from torch.distributions import Distribution, Normal
 from estimators._checks import at_least
 from estimators._densities import score
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject, joined
 from estimators._taylor import taylor
 

@@ -10,8 +10,9 @@ from estimators._axes import over_event, spread
 from estimators._checks import at_least, evaluate_path, finite
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
+from estimators._integrand import Integrand
 from estimators._learned import checked_state
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._relaxations import squash
 from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at, joined

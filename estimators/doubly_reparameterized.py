@@ -11,7 +11,9 @@ from estimators._axes import spread
 from estimators._checks import at_least, needs_gradient
 from estimators._densities import untransformed
 from estimators._draws import rdraw
-from estimators._protocol import Estimator, Integrand, Refusal, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
+from estimators._refusals import Refusal
 from estimators._supports import refuse_unseen
 from estimators._surrogate import first_order, inject_at
 from estimators._transforms import is_differentiated, tangent_of

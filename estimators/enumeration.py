@@ -7,7 +7,8 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._densities import mass
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._states import count, support
 from estimators.token_sequence import TokenSequence
 

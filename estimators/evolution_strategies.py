@@ -10,8 +10,10 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from estimators._axes import spread
 from estimators._checks import even, positive
 from estimators._densities import logits
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._noise import gumbel, logistic, normal, uniform
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._protocol import Estimator, State
 from estimators._relaxations import harden
 from estimators._rows import parameters
 from estimators._surrogate import inject_at, joined

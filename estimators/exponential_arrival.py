@@ -8,8 +8,10 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Poisson
 
 from estimators._checks import at_least, evaluate_path, holds, positive
+from estimators._integrand import Integrand
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, Refusal, State
+from estimators._protocol import Estimator, State
+from estimators._refusals import Refusal
 from estimators._rows import one, parameters
 from estimators._supports import refuse_unseen
 

@@ -11,7 +11,10 @@ from estimators._checks import at_least, evaluate_path, is_positive, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._fields import named_type
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter
 from estimators._relaxations import squash
 from estimators._rows import one
 from estimators._surrogate import grad_only, through

@@ -10,7 +10,8 @@ from torch.distributions import Distribution, Gamma
 from estimators import _gamma
 from estimators._checks import at_least
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._rows import one, parameters
 
 

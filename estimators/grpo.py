@@ -9,7 +9,9 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, positive, true_or_false
 from estimators._densities import score
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, has_law, inner
+from estimators._integrand import Integrand
+from estimators._laws import has_law, inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import joined
 from estimators.policy_gradient import PolicyGradient
 from estimators.policy_presets import DrGRPO

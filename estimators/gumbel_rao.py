@@ -11,8 +11,10 @@ from torch.nn.functional import softplus
 from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits
 from estimators._draws import draw
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._noise import gumbel, logistic
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._protocol import Estimator, State
 from estimators._relaxations import squash
 from estimators._surrogate import grad_only, through
 

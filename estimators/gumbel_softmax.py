@@ -8,7 +8,9 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, positive
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._relaxations import harden, perturbed, race, relaxed
 from estimators._surrogate import through
 

@@ -8,8 +8,10 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Normal
 
 from estimators._checks import at_least, evaluate_path
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject_at
 from estimators._taylor import taylor
 

@@ -9,7 +9,8 @@ from torch.distributions import Categorical, Distribution, constraints
 
 from estimators._densities import log_prob
 from estimators._draws import draw
-from estimators._protocol import Refusal, inner
+from estimators._laws import inner
+from estimators._refusals import Refusal
 from estimators._rows import first_parameter, parameters
 from estimators._transforms import no_derivatives
 from estimators.chain import Chain

@@ -7,7 +7,8 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._checks import at_least
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators.measure_valued import MeasureValued, differences
 
 

@@ -24,8 +24,11 @@ from estimators._checks import at_least, true_or_false
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
 from estimators._draws import draw
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._measures import pairs
-from estimators._protocol import Estimator, Integrand, Refusal, State, inner
+from estimators._protocol import Estimator, State
+from estimators._refusals import Refusal
 from estimators._rows import parameters
 from estimators._surrogate import inject, joined
 from estimators._transforms import is_differentiated

@@ -12,7 +12,10 @@ from torch.distributions import Distribution
 
 from estimators._checks import at_least, one_of
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, has_law
+from estimators._integrand import Integrand
+from estimators._laws import has_law
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter, Refusal
 from estimators._supports import refuse_unseen
 from estimators._surrogate import joined
 from estimators.repeated import Repeated

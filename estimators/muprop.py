@@ -10,7 +10,8 @@ from estimators._axes import over_event, spread
 from estimators._checks import at_least, evaluate_path
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import value_and_slope
 

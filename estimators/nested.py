@@ -11,15 +11,11 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from estimators._fields import named_type
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._learned import checked_state
-from estimators._protocol import (
-    Estimator,
-    Integrand,
-    InvalidParameter,
-    State,
-    UnsupportedFamily,
-    inner,
-)
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter, UnsupportedFamily
 from estimators._rows import first_parameter
 from estimators._spelling import estimator_of, spelled
 from estimators.layers import Layers

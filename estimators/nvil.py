@@ -11,9 +11,10 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from estimators._checks import at_least, true_or_false
 from estimators._densities import score
 from estimators._draws import draw
+from estimators._integrand import Integrand
 from estimators._learned import checked_state
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._rows import one, parameters
 from estimators._surrogate import joined
 

@@ -9,8 +9,11 @@ from torch.distributions import Distribution
 
 from estimators._checks import at_least, finite, is_finite, one_of, positive, true_or_false
 from estimators._fields import named_type
+from estimators._integrand import Integrand
+from estimators._laws import has_law, inner
 from estimators._policy_weights import PENALTIES, SLOPES, baselines, ratios, shares, to_go, whitened
-from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, has_law, inner
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter, Refusal
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import no_derivatives
 from estimators.policy_return import PolicyReturn

@@ -8,7 +8,9 @@ from torch.distributions import Distribution
 
 from estimators._checks import is_finite
 from estimators._draws import draw
-from estimators._protocol import Checked, CheckedFunction, Integrand, Refusal, inner
+from estimators._integrand import Checked, CheckedFunction, Integrand
+from estimators._laws import inner
+from estimators._refusals import Refusal
 from estimators._rows import first_parameter
 from estimators._transforms import no_derivatives
 from estimators.chain import log_probs

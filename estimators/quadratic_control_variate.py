@@ -9,9 +9,11 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from estimators._checks import at_least, evaluate_path
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._learned import checked_state
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._protocol import Estimator, State
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at
 

@@ -10,7 +10,9 @@ from estimators._axes import average, over_samples, totals
 from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._relaxations import squash
 from estimators._rows import one
 from estimators._surrogate import carry, through

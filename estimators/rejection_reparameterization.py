@@ -10,8 +10,11 @@ from torch.distributions import Distribution, Gamma
 from estimators import _gamma
 from estimators._checks import at_least, holds
 from estimators._draws import draw
+from estimators._integrand import Integrand
+from estimators._laws import inner
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, Refusal, State, inner
+from estimators._protocol import Estimator, State
+from estimators._refusals import Refusal
 from estimators._rows import one
 
 

@@ -10,9 +10,10 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, positive, true_or_false
 from estimators._densities import logits, row_probs
+from estimators._integrand import Integrand
 from estimators._learned import checked_state
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter

@@ -18,7 +18,10 @@ from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, even, one_of
 from estimators._couplings import antithetic, location_scale, sobol
 from estimators._draws import rdraw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, has_law, has_path
+from estimators._integrand import Integrand
+from estimators._laws import has_law, has_path
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter
 
 OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedMixture"}
 """Families without a differentiable sampler in torch, each with the class of this library that has one."""

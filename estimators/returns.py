@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand, InvalidIntegrand, Refusal
+from estimators._integrand import Checked, CheckedFunction, Integrand
+from estimators._protocol import Estimator
+from estimators._refusals import InvalidIntegrand, Refusal
 from estimators._surrogate import inject_at
 from estimators.chain import log_probs, widths
 

@@ -9,7 +9,8 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, one_of
 from estimators._densities import score
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._surrogate import joined
 from estimators.returns import credited, score_of_choices
 

@@ -12,9 +12,10 @@ from torch.nn.functional import leaky_relu
 from estimators._checks import at_least, evaluate_path
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
+from estimators._integrand import Integrand
 from estimators._learned import checked_state
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import value_and_slope

@@ -12,9 +12,11 @@ from estimators._checks import at_least, is_finite, one_of
 from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
 from estimators._fields import named_type
-from estimators._laws import is_torchs, law
+from estimators._integrand import Integrand
+from estimators._laws import closed, inner, is_torchs, law
 from estimators._learned import checked_state
-from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, closed, inner
+from estimators._protocol import Estimator, State
+from estimators._refusals import InvalidParameter, Refusal
 from estimators._rows import first_parameter, one, parameters, rows
 from estimators._supports import leaves_of
 from estimators._surrogate import inject_at, joined, valued

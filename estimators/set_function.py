@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand, InvalidIntegrand, Refusal
+from estimators._integrand import Checked, CheckedFunction, Integrand
+from estimators._protocol import Estimator
+from estimators._refusals import InvalidIntegrand, Refusal
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,9 @@ from torch.distributions import Distribution
 
 from estimators._checks import at_least, evaluate_path
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._surrogate import through
 from estimators.subset import Subset
 

@@ -9,7 +9,9 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, needs_gradient
 from estimators._densities import score
 from estimators._draws import rdraw
-from estimators._protocol import Estimator, Integrand, Refusal, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
+from estimators._refusals import Refusal
 from estimators._surrogate import first_order
 from estimators.bound import needed
 from estimators.reparameterization import no_path

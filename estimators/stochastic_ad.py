@@ -12,7 +12,9 @@ from estimators._axes import spread
 from estimators._checks import at_least, one_of
 from estimators._coordinates import AT_ONCE, neighbour, replaced
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._integrand import Integrand
+from estimators._laws import inner
+from estimators._protocol import Estimator, State
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at, joined
 

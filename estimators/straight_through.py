@@ -10,7 +10,8 @@ from estimators._axes import average
 from estimators._checks import at_least, evaluate_path
 from estimators._densities import probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, State
+from estimators._integrand import Integrand
+from estimators._protocol import Estimator, State
 from estimators._surrogate import through
 
 

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from estimators._fields import plain_value
 from estimators._noise import uniform
-from estimators._protocol import Refusal
+from estimators._refusals import Refusal
 from estimators._rows import one
 from estimators._transforms import vmapped
 from estimators.distributions import Drawable

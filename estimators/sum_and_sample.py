@@ -9,8 +9,9 @@ from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCate
 
 from estimators._checks import at_least
 from estimators._densities import state_score
+from estimators._integrand import Integrand
 from estimators._noise import gumbel
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, State
 from estimators._states import count, log_mass, support
 from estimators._surrogate import joined
 from estimators.token_sequence import TokenSequence

@@ -1,0 +1,250 @@
+"""The integrand: what it is called with, what it returns, and the checks of both in every evaluation."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from estimators._laws import inner
+from estimators._refusals import InvalidIntegrand, NotDifferentiable, Refusal
+from estimators._rows import first_parameter
+from estimators._transforms import is_differentiated, transformed, unwrapped
+
+
+class Integrand(Protocol):
+    """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
+
+    f must not change x in place, nor write over a tensor that it returned before. If the estimator does not use df/dx,
+    the values of f may also be whole numbers or bools, and be held in a numpy array, in a list or, for a single point,
+    in a Python number. If the estimator uses df/dx, the values must be a tensor that autograd can differentiate in x.
+    """
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return f(x), ``[..., *batch]``, for points x, ``[..., *batch, *event]``."""
+
+
+WIDE = frozenset((torch.float32, torch.float64))
+"""The dtypes in which values of f are used as they come; others are converted."""
+
+
+class Checked:
+    """Base class of integrands that check their own values, made for samples of the distribution ``q``.
+
+    Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator that gets any other
+    integrand wraps it in a ``CheckedFunction`` first. ``q`` is None in a ``Return`` or a ``SetFunction`` until an
+    estimator is called with it.
+    """
+
+    __slots__ = ()
+    q: Distribution
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return f(x), ``[..., *batch]``, for points x, ``[..., *batch, *event]``."""
+        raise NotImplementedError
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
+        """Return a copy for samples of ``q`` that evaluates the function ``around(f)`` in place of f.
+
+        ``around`` maps a function to another one, such as f to 2 f. The copy checks the values of ``around(f)``.
+        """
+        raise NotImplementedError
+
+
+class CheckedFunction(Checked):
+    """A function that checks in every call what f did to its argument and what it returned.
+
+    Args:
+        f: the function.
+        q: the distribution of the samples. Values that are not tensors of float32 or float64 are converted to the dtype
+            of q, or to float32 if q has half precision.
+        axes: number of event axes of the samples; if None, the number of event axes of q.
+        name: what the messages call f.
+        columns: whether f returns a row of numbers, not one number, for each sample.
+    """
+
+    __slots__ = ("axes", "columns", "f", "kept", "name", "q")
+
+    def __init__(
+        self, f: Integrand, q: Distribution, axes: int | None = None, name: str = "f", *, columns: bool = False
+    ) -> None:
+        self.f, self.q, self.name, self.columns = f, q, name, columns
+        self.axes = len(q.event_shape) if axes is None else axes
+        self.kept: Tensor | None = None  # the last values, of which the estimator may still hold a view
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return f(x), ``[...]``, in float32 or float64, one number for each point x, ``[..., *event]``.
+
+        A change of x, or of the values that f returned last, is found by torch's version counter: torch counts how
+        often a tensor or one of its views was changed in place. Under vmap the counter of the wrapped tensor is read.
+        In inference mode nothing is counted.
+
+        Raises:
+            InvalidIntegrand: f changed x in place, wrote over the values of its last call, or returned nothing, no
+                numbers or a wrong shape. Changes of x through numpy or ``x.data``, which torch does not count, are seen
+                in the first calls of f only.
+            NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
+        """
+        sample, last = unwrapped(x) if transformed() else x, self.kept
+        count = None if sample.is_inference() else sample._version
+        last_count = None if last is None else last._version
+        copy = x.detach().clone() if _is_new(self.f, x) else None  # torch does not count what numpy and x.data change
+        points = x.shape[: -self.axes] if self.axes else x.shape
+        try:
+            fx = self.f(x)
+        except Refusal:
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and _changes_a_copy(self.f, x):  # torch may refuse to change x itself
+                raise _changed(self.name) from error
+            error.add_note(
+                f"{self.name} was called with samples of shape {list(x.shape)}, the axis of samples on the left, and "
+                f"must return values of shape {list(points)}."
+            )
+            raise
+        if count is not None and sample._version != count:
+            raise _changed(self.name)
+        if copy is not None and not torch.allclose(x.detach(), copy, rtol=0, atol=0, equal_nan=True):
+            raise _changed(self.name)
+        if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
+            fx = _floating(fx, x, self.q, self.name)
+        if self.columns:
+            _check_columns(fx, x, points, self.name)
+        elif fx.shape != points:
+            fx = _of_shape(fx, x, points, self.name)
+        if last is not None and last._version != last_count:
+            raise InvalidIntegrand(
+                f"{self.name} wrote over the values of its last call, but the estimator still needs them. Return a new "
+                "tensor in every call, such as values.clone()."
+            )
+        last = unwrapped(fx) if transformed() else fx
+        self.kept = None if last.requires_grad or last.is_inference() else last
+        return fx
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> Checked:
+        return CheckedFunction(around(self.f), q)
+
+
+def _of_shape(fx: Tensor, x: Tensor, points: Size, name: str) -> Tensor:
+    """Return one number for one point in the shape of the point; raise ``InvalidIntegrand`` for every other shape."""
+    if fx.dim() == 0 and points.numel() == 1:
+        return fx.reshape(points)
+    raise InvalidIntegrand(
+        f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)}, "
+        f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, x.dim() - len(points))}"
+    )
+
+
+def _check_columns(fx: Tensor, x: Tensor, points: Size, name: str) -> None:
+    """Raise ``InvalidIntegrand`` unless fx has one more axis than the points."""
+    if fx.dim() != len(points) + 1 or fx.shape[:-1] != points:
+        raise InvalidIntegrand(
+            f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)} and "
+            "one more axis, the costs. Keep all axes on the left, and do not sum over the costs."
+        )
+
+
+_EVALUATED: dict[object, int] = {}
+"""Number of calls, up to ``COMPARED``, of every function that was an integrand."""
+
+
+COMPARED = 3
+"""In its first calls, as many as this, an integrand's argument is compared with a copy."""
+
+
+def _is_new(f: Integrand, x: Tensor) -> bool:
+    """Return whether this is one of the first calls of f, and x shows its values; functions of one source are one."""
+    if torch.compiler.is_compiling():
+        return False
+    f = getattr(f, "__wrapped__", f)
+    code = getattr(f, "__code__", type(f))
+    calls = _EVALUATED.get(code, 0)
+    if calls == COMPARED or transformed() or x.is_meta:
+        return False
+    _EVALUATED[code] = calls + 1
+    return True
+
+
+def _changes_a_copy(f: Integrand, x: Tensor) -> bool:
+    """Return whether f changes a copy of x, which has memory of its own and no graph."""
+    copy = x.detach().clone(memory_format=torch.contiguous_format)
+    counted = unwrapped(copy)
+    before = counted._version
+    with contextlib.suppress(Exception), torch.no_grad():
+        f(copy)
+    return bool(counted._version != before)
+
+
+def _changed(name: str) -> InvalidIntegrand:
+    return InvalidIntegrand(
+        f"{name} changes its argument x in place, but the estimator still needs the sample x. Work on a copy, such as "
+        "x.clone() or x.numpy().copy(), or use operations that make a new tensor, such as x.clamp(0, 1)."
+    )
+
+
+def _advice_on_shape(got: Size, points: Size, axes: int) -> str:
+    if got == (*points, 1):
+        return "Squeeze the last axis."
+    if got[: len(points)] == points:
+        return "Sum over the event axes."
+    if len(got) and not axes and got == points[: len(got)]:
+        return f"q has no event axes: if its last axes are one event, use Independent(q, {len(points) - len(got)})."
+    return "Keep all axes on the left, and sum over the event axes only."
+
+
+def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:
+    """Return the values of f in float32 or float64 on the device of x, with their graph if they have one."""
+    if value is None:
+        raise InvalidIntegrand(f"{name} returned None: expected one value per sample. Add a `return`.")
+    held = (
+        t.dtype
+        for t in (x, *vars(inner(q)).values(), first_parameter(q))
+        if isinstance(t, Tensor) and t.is_floating_point()
+    )
+    dtype = torch.promote_types(next(held, torch.get_default_dtype()), torch.float32)  # half precision loses counts
+    try:
+        found = _as_tensor(value, dtype).to(x.device)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        raise InvalidIntegrand(
+            f"{name} returned {article(value)}: expected real numbers, one per sample and batch element, in a tensor, "
+            f"an array or a list. The cause: {str(error).splitlines()[0]}"
+        ) from error
+    smooth = is_differentiated(found) or (isinstance(value, Tensor) and value.is_floating_point())
+    if is_differentiated(x) and not smooth:  # in a Bound, log q(x) would hide it
+        kind = str(value.dtype) if isinstance(value, Tensor) else article(value)
+        raise NotDifferentiable(
+            f"The estimator needs df/dx, and {name} returned {kind}, which has no gradient in x. Use ScoreFunction or "
+            "RLOO, which only evaluate f."
+        )
+    return found
+
+
+def _as_tensor(value: Any, dtype: torch.dtype) -> Tensor:
+    """Return a value as a tensor of the given dtype; a tensor of float32 or float64 is returned as it is."""
+    if isinstance(value, tuple):
+        raise TypeError("a tuple is not an array. Return the values alone.")
+    if isinstance(value, list) and not all(isinstance(each, int | float) for each in value):
+        return torch.stack([_as_tensor(each, dtype) for each in value])
+    if isinstance(value, int | float | list):
+        return torch.tensor(value, dtype=dtype)
+    if isinstance(value, Tensor):
+        if value.is_nested or value.layout != torch.strided:
+            raise TypeError("the tensor is sparse or nested. Return a dense tensor, for example by to_dense().")
+        found = value
+    else:
+        try:
+            found = torch.tensor(value)  # a copy: f may use its array again
+        except (TypeError, ValueError):
+            if not hasattr(value, "tolist"):
+                raise
+            return _as_tensor(value.tolist(), dtype)  # an array of objects, of another byte order or read backwards
+    if found.is_complex():
+        raise TypeError("the numbers are complex.")
+    return found if found is value and found.dtype in WIDE else found.to(dtype)
+
+
+def article(value: object) -> str:
+    """Return the type of a value behind an article, for a message, such as ``a list``; ``None`` for None."""
+    return "None" if value is None else f"a {type(value).__name__}"
