@@ -30,8 +30,8 @@ class Adaptation:
         seconds: wall time of all steps.
         f_evals: number of evaluations of f in all steps.
         digest: digest of the final state; None if the estimator has no state.
-        settled: True if training ended because more steps no longer paid, False if it reached its largest number of
-            steps; None if the estimator has no state.
+        settled: True if training ended because more steps no longer paid, False if it ended at the largest number of
+            steps. None if the estimator has no state.
     """
 
     steps: int = 0
@@ -42,12 +42,12 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Train the state of the engine's estimator, then freeze it; return how the training went.
+    """Train the state of the engine's estimator, then freeze the state; return how the training went.
 
-    The state is what the estimator has learned; without one, nothing is done. Training has noise of its own, separate
-    from the noise of the measurement. The number of steps is at most the settings' ``adapt_steps``. Every 50 steps, the
-    mean second moment of the gradient is compared with its mean over the 50 steps before; training ends if it has
-    fallen by less than 1 %.
+    The state is what the estimator has learned. If it has no state, nothing is done. The training has noise of its own,
+    separate from the noise of the measurement. Its number of steps is at most the settings' ``adapt_steps``. Every 50
+    steps, the second moment of the gradient, averaged over these steps, is compared with the average over the 50 steps
+    before. Training ends if the average has fallen by less than 1 %.
     """
     if engine.state is None:
         return Adaptation()

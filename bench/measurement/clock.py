@@ -54,20 +54,20 @@ STEADY, NOISE = 0.05, 0.10
 class Timing:
     """The time, relative cost and memory of one call of a job.
 
-    Times are in seconds. The cost is the time divided by that of another job, the base job. Fields that end in ``_low``
-    and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields that end in ``_iqr`` are
-    interquartile ranges, over blocks (calls timed together) or pairs of blocks.
+    Times are in seconds. The relative cost is the time of the job divided by the time of a base job. A block is a
+    number of calls that are timed together; a pair is a block of the job and a block of the base job. Fields that end
+    in ``_low`` and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields that end in
+    ``_iqr`` are interquartile ranges over blocks or pairs.
 
     Args:
         seconds: median over blocks of the wall time of one call.
         seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
             processes only add time.
-        device_seconds: on CUDA, median over blocks of the time of one call, launch gaps included, measured by two
-            events on the stream, before and after the block; None on a CPU. The caches are warm, as they are in all
-            blocks.
+        device_seconds: on CUDA, median over blocks of the time of one call, launch gaps included. The time is measured
+            by two events on the stream, before and after the block. None on a CPU.
         cost: median over pairs of t(job) / t(base), the wall times of one call of the job and of the base job.
         noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
-        steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
+        steady: whether the last two warm-up blocks of each job took the same time, within 5 %.
         blocks: number of pairs of blocks.
         inner: number of calls of the job in a block.
         base_inner: number of calls of the base job in a block.
@@ -115,9 +115,9 @@ def time_pair(
         device: "cpu" or "cuda". On CUDA neither job may wait for the device.
         pairs: number of pairs of blocks, at least 12.
         block_seconds: least length of a block, unless ``budget_seconds`` is too short for 12 pairs of such blocks.
-        budget_seconds: time for warm-up and pairs. The warm-up tells how many pairs fit. If 12 do not, blocks are
-            shortened, down to one call; 12 pairs are always measured. The first call of each job and the measurement of
-            memory are not counted.
+        budget_seconds: time for warm-up and pairs. The warm-up tells how many pairs fit. If fewer than 12 fit, blocks
+            are shortened, down to one call; 12 pairs are always measured. The first call of each job and the
+            measurement of memory are not counted.
         narrow: half-width of an interval, relative to the median, that is narrow enough. The timing ends early if the
             intervals of the time and of the relative cost are both that narrow. None to time all pairs.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
@@ -190,7 +190,7 @@ def time_pair(
 
 
 def looks_of(pairs: int) -> list[int]:
-    """Return the numbers of pairs after which the intervals are looked at: 12, 24, 48 ... and at last ``pairs``."""
+    """Return the numbers of pairs after which the intervals are computed, ascending: 12, 24, 48, ... and ``pairs``."""
     looks = [FLOOR]
     while 2 * looks[-1] < pairs:
         looks.append(2 * looks[-1])

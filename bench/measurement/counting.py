@@ -15,9 +15,9 @@ COUNT_ROWS = 64
 
 
 def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
-    """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call.
+    """Return the number of evaluations of f, and of df/dx, for one estimate of the gradient, counted in an extra call.
 
-    The ``engine`` holds the estimator and the objective. The noise of the extra call depends on ``number``.
+    The ``engine`` holds the estimator and the objective. ``number`` seeds the noise of the extra call.
 
     Raises:
         InvalidIntegrand: f changes its samples in place.
@@ -33,9 +33,9 @@ def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
 
 @dataclass
 class Counter:
-    """The number of evaluations of f and of df/dx so far. One evaluation is of one sample x, for one batch element.
+    """The number of evaluations so far: ``f`` of the integrand f, and ``df`` of its gradient df/dx.
 
-    ``event_dims`` is the number of event dimensions of x.
+    One evaluation is of one sample x, for one batch element. ``event_dims`` is the number of event dimensions of x.
     """
 
     event_dims: int
@@ -88,11 +88,14 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with its evaluations counted: they are added to ``counter``.
+    """Return f with its evaluations counted: every call adds their number to ``counter``.
 
-    If f is a ``Bound`` (an evidence lower bound), each evaluation of the log-joint for one particle counts as one. If f
-    is a ``Return`` (a sum of costs), one evaluation is all costs of a sample. If f is a ``PolicyReturn``, it is one
-    reward, and if f is a ``SetFunction``, all values of a set.
+    For some classes of f, one evaluation is not simply one value of f:
+
+    - ``Bound`` (an evidence lower bound): the log-joint for one particle.
+    - ``Return`` (a sum of costs): all costs of a sample.
+    - ``PolicyReturn``: one reward.
+    - ``SetFunction``: all values of a set.
     """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:

@@ -57,8 +57,8 @@ def cap(objective: Objective, device: str) -> int:
 def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the replicates in each draw (batch) of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ... up to ``cap``.
 
-    If at least 2048 replicates are requested, rounding up to whole draws adds less than a quarter. A longer run starts
-    with the draws of a shorter run.
+    All short runs start with the same draws; a longer one has more draws. Rounding a run of 2048 replicates or more up
+    to whole draws adds less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -71,8 +71,8 @@ def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[
     """Yield the replicates in each draw (batch) of a long run of R ``replicates``: 8 small draws, then large ones.
 
     Let s be the largest power of two up to R/512. A small draw has max(1024, s) replicates and a large one 64 s, but no
-    draw exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws.
-    Rounding R up to whole draws adds at most an eighth.
+    draw exceeds ``cap``. Every draw takes the same number of calls to torch, so a long run has few draws. Rounding R up
+    to whole draws adds at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
@@ -90,7 +90,7 @@ def blocks_in(rows: int) -> int:
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
     """Return the replicates in each draw (batch) of a cell's run. The sum is ``replicates``, rounded up to whole draws.
 
-    A deterministic estimator always returns the same gradient, so its run is a single draw of the smallest size.
+    A deterministic estimator always returns one gradient, so its run is a single draw of the smallest size.
     """
     return (
         [SMALLEST_DRAW] if declared(cell.estimator, "deterministic") else sizes_of(cell.objective, replicates, device)
@@ -110,7 +110,7 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
     """Return the fewest first elements of ``sizes`` that sum to at least ``replicates``; all if their sum is less.
 
     Raises:
-        UsageError: these are more than 2^20 elements, which no memory should have to hold.
+        UsageError: more than 2^20 elements would be needed.
     """
     taken, total = list[int](), 0
     for size in sizes:
@@ -129,10 +129,9 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 def spans(sizes: Sequence[int], size: int) -> list[range]:
     """Return the spans of a run. A span is a range of draws whose sums are computed in one pass.
 
-    A draw is a batch of replicates. A draw consists of blocks, groups of replicates that are summed together; all
-    blocks of a span have equal size.
-
-    ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
+    A draw is a batch of replicates. It consists of blocks, groups of replicates that are summed together. All blocks of
+    a span have equal size. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of
+    theta.
     """
     out: list[range] = []
     before, blocks, rows = starts(sizes), 0, 0
@@ -156,23 +155,26 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of replicates at the start of a run for which every series is computed.
+    """Return the number of replicates, at the start of a run, for which every series is kept value by value.
 
-    A series has one number per replicate, such as the squared norm of the centred gradient. For later replicates, only
-    this series is computed; of the others, only the means over blocks are. The result covers all spans that start
-    within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are computed in one
-    pass. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
+    A series has one number per replicate, such as w, the squared norm of the centred gradient. For later replicates
+    only w is kept value by value; the other series keep only the means over blocks. The result covers all spans that
+    start within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are computed
+    in one pass.
+
+    Args:
+        sizes: the replicates in each draw.
+        size: the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
 
 
 def slices(rows: int, elements: int, device: str) -> int:
-    """Return the number of calls, all of one size, that a draw is cut into: a power of two.
+    """Return the number of calls of equal size that a draw is cut into, so that a call fits the processor's cache.
 
-    Each call is then small enough for the processor's cache.
-
-    A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest tensor of one replicate in a call.
+    The number is a power of two. A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest
+    tensor of one replicate in a call.
     """
     count = 1
     while count < rows and rows * elements > count * CALL[device]:
@@ -181,10 +183,10 @@ def slices(rows: int, elements: int, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return the identity that seeds a cell's noise: of the objective if noise is ``common``, else of the cell.
+    """Return the identity that seeds a cell's noise, as plain data: of the objective if ``common``, else of the cell.
 
-    A cell is an estimator on an objective. Common noise is shared by all estimators of an objective, so that the
-    estimators can be compared in pairs.
+    A cell is an estimator on an objective. If noise is ``common``, all estimators of an objective share it, so that
+    they can be compared in pairs.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

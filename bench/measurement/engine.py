@@ -59,7 +59,7 @@ class Engine(Source):
         state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
         truncate_at: the cut for the truncated variance: squared norms of centred gradients above the cut count as the
             cut. None to compute no truncated variance.
-        problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
+        problem: the problem (theta, q and f) to use; None for the problem that the objective builds.
         looks_up: whether gradients may come from a table of scores, if there is one, instead of a call of the
             estimator.
     """
@@ -97,9 +97,9 @@ class Engine(Source):
     def generator(self, stage: str, draw: int) -> Generator:
         """Return the random generator of a draw, a batch of replicates.
 
-        The seed follows from the root seed, the ``stage`` (a word such as "measure" or "pilot"), the owner of the noise
-        and the number ``draw``. The owner of the noise is the objective if its estimators share noise, otherwise the
-        cell, an estimator on an objective.
+        The seed follows from four things: the root seed, the ``stage`` (a word such as "measure" or "pilot"), the
+        number ``draw``, and the owner of the noise. The owner is the objective if all its estimators share noise. If
+        they do not, the owner is the cell, an estimator on an objective.
         """
         if stage not in self._streams:
             root, learned = self.settings.seed, self.settings.adapt_seed
@@ -110,7 +110,7 @@ class Engine(Source):
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
 
     def freeze(self) -> None:
-        """Stop the estimator's state (what it learned) from learning, so that calls build no autograd graph for it."""
+        """Stop the estimator's state (what it learned) from learning. Calls then build no graph for it."""
         if self.state is not None:
             self.state.requires_grad_(False)
 
@@ -144,19 +144,21 @@ class Engine(Source):
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients at q's own parameters from ``count`` independent calls of the estimator, in slices.
+        """Return the gradients with respect to q's parameters, from ``count`` independent calls, in slices.
 
-        A slice fits into the cache, and all slices have equally many calls. A slice is a tuple with a tensor
-        ``[calls of the slice, ...]`` for each parameter of q that requires gradients.
+        A slice fits into the cache. All slices have equally many calls. It is a tuple with a tensor
+        ``[calls of the slice, ...]`` for each parameter of q that requires gradients. q's parameters are functions of
+        theta.
         """
         elements = self.elements if self.look_up is None else self.look_up.elements
         cut = slices(count, elements, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Return the gradients at q's own parameters from ``count`` independent calls of the estimator.
+        """Return the gradients with respect to q's parameters, from ``count`` independent calls of the estimator.
 
-        The tuple has a tensor ``[count, ...]`` for each parameter of q that requires gradients.
+        The tuple has a tensor ``[count, ...]`` for each parameter of q that requires gradients. q's parameters are
+        functions of theta.
         """
         if self.look_up is not None:
             beat()
@@ -166,7 +168,7 @@ class Engine(Source):
 
     @functools.cached_property
     def look_up(self) -> LookUp | None:
-        """The table of scores that gradients come from; None if they come from calls of the estimator."""
+        """The table of scores from which gradients are read; None if gradients come from calls of the estimator."""
         if not self._looks_up:
             return None
         found = look_up_of(self.cell.estimator, self.q, self.problem.integrand(self.q))
@@ -175,17 +177,17 @@ class Engine(Source):
         return found
 
     def values(self, count: int, generator: Generator) -> Tensor:
-        """Return what the estimator itself returns in ``count`` independent calls, its losses: ``[count, *batch]``.
+        """Return the losses that the estimator returns in ``count`` independent calls, ``[count, *batch]``.
 
-        They are detached from theta.
+        The losses have no autograd graph.
         """
         r = rows(self.q, count)
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
     def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
-        """Call the estimator on r, which holds rows of q; return the gradients at r's parameters, each ``[rows, ...]``.
+        """Call the estimator on r, and return the gradients with respect to r's parameters, each ``[rows, ...]``.
 
-        A row is a copy of q for one replicate.
+        r is a distribution with several copies of q, its rows: one for each replicate.
 
         Raises:
             InvalidLoss: the loss is not one value per batch element, or has no gradient at the parameters.
@@ -211,7 +213,9 @@ def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> N
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Check that an estimator's loss for q can be differentiated for each replicate (row of q), and return the loss.
+    """Return an estimator's loss for q, after checks that it can be differentiated for each replicate.
+
+    Each replicate has its own row (copy) in q.
 
     Raises:
         InvalidLoss: the loss is not one value per batch element, or has no gradient at q's parameters.
@@ -231,8 +235,8 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:
     """Return the exact expectation of f and its gradient, ``[size of theta]``, at the problem's theta, in float64.
 
-    ``sharp`` is the objective's problem in float64 on the CPU. If it is None, the objective builds it, with its initial
-    ``extra`` tensors; if ``extra`` was trained, pass a problem that holds the trained tensors.
+    Both are computed with ``sharp``, the objective's problem in float64 on the CPU. If ``sharp`` is None, the objective
+    builds it, with its initial ``extra`` tensors. If ``extra`` was trained, pass a problem with the trained tensors.
 
     Raises:
         ValueError: the objective declares ``has_exact``, but its problem has no exact value.

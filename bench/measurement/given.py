@@ -49,7 +49,7 @@ class Given:
         gradients: an array ``[replicates, size]``, or a function that makes independent gradients, ``[rows, size]``,
             from a number of rows and a seed.
         exact: the exact gradient ``[size]``; None if it is unknown.
-        problem: what the objective is called in tables. Gradients of one objective are compared with each other.
+        problem: what the objective is called in tables. Gradients under one name are compared with each other.
         replicates: how many gradients a function has to make.
         seed: root of the seeds that a function gets.
         evaluations: evaluations of f that one gradient took, for the column eff.
@@ -277,9 +277,9 @@ def _whole_draws(rows: int, size: int) -> list[int]:
 
 
 def draw_sizes(rows: int, size: int) -> list[int]:
-    """Return the sizes of the draws (batches) that ``rows`` gradients are cut into.
+    """Return the sizes of the draws (batches) that ``rows`` gradients of ``size`` coordinates are cut into.
 
-    They are the sizes that a study uses, and small ones for the rows that are left over.
+    The sizes are those of a study, and small ones for the rows that are left over.
     """
     sizes = _whole_draws(rows, size)
     if sum(sizes) == rows:

@@ -11,10 +11,11 @@ KEPT, LARGEST = 2**28, 2**25
 
 @functools.cache
 def keep_memory() -> bool:
-    """Make the C library keep freed memory; return whether it accepted the settings. One call per process is enough.
+    """Make the C library keep freed memory for the next allocation; return whether it accepted the settings.
 
-    By default glibc returns freed large allocations to the system and requests new ones. Depending on the heap, the
-    page faults of a block of gradients can then cost as much as its arithmetic. Other C libraries are left unchanged.
+    One call per process is enough. By default, glibc returns large freed blocks to the system and requests new ones.
+    The page faults of new memory can cost as much time as the arithmetic on it. C libraries other than glibc are left
+    unchanged.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

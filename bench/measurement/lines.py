@@ -38,9 +38,9 @@ def run_of(cell: Cell, settings: Settings) -> str:
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
-    """Return the start of a cell's record: the keys that every record has, known before anything is measured.
+    """Return the first keys of a cell's record, which are known before anything is measured.
 
-    A cell is an estimator on an objective; ``kind`` is the kind of record, such as moments or timing.
+    A cell is an estimator on an objective. ``kind`` is the kind of record, such as moments or timing.
     """
     objective, estimator = cell.objective, cell.estimator
     return {
@@ -89,10 +89,10 @@ def failed(head: Record, reason: str) -> Record:
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
-    """Do the work and return its record. If the work raises an exception, return a record of it instead.
+    """Do the work and return its record. If the work raises an exception, return a record of the exception.
 
-    That record consists of ``head``, an outcome and the reason. The outcome is "skipped" if the estimator refused the
-    objective, else "failed".
+    The record of an exception consists of ``head``, the outcome and the reason. The outcome is "skipped" if the
+    estimator refused the objective, else "failed".
     """
     try:
         with set_apart():
@@ -106,9 +106,9 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the reason that a record gives for an exception.
+    """Return the text that a record gives as the reason of an exception: the exception's message.
 
-    This is the message of the exception. If the message was not written as a sentence for the user, the type of the
-    exception and the place where it was raised are added.
+    If the message was not written as a sentence for the user, the type of the exception and the place where it was
+    raised are added.
     """
     return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

@@ -22,17 +22,16 @@ Autograd = Callable[[Distribution, Integrand, Generator], tuple[Tensor, ...]]
 
 
 class LookUp:
-    """The gradients of an estimator in q's own parameters, from a table of the scores of all sequences.
+    """An estimator's gradients with respect to q's parameters, computed fast from a table of scores.
 
-    The samples are drawn from the estimator's law, but in another way: with one seed, the look-up and the estimator
-    have different samples.
+    The table has the scores of all sequences. The samples have the same distribution as the estimator's own, but not
+    the same random numbers. ``elements`` is the size of the largest tensor that is made for one estimate, besides its
+    gradient.
 
     Args:
         estimator: an estimator with ``weights``, ``coefficients`` or ``set_coefficients``.
         q: the policy, batch shape ``[P]``; or sets of its sequences, a ``Repeated``.
         f: the integrand.
-
-    ``elements`` is the size of the largest tensor that is made for one estimate, besides its gradient.
 
     Raises:
         Lost: the table would be too large, and the message says which number to lower; or q and f are not of a kind
@@ -56,12 +55,12 @@ class LookUp:
         return self.table.gradients(numbers, sequences.weights(numbers) / numbers.shape[1])
 
     def check(self, autograd: Autograd, generator: Generator) -> None:
-        """Compare the gradients of a few calls with those of autograd, on the samples that the estimator draws.
+        """Compare the gradients of a few calls with autograd's gradients, on the samples that the estimator draws.
 
-        The values of f are replaced by numbers between 0 and 1 that differ from sequence to sequence, because a
-        constant f has small gradients, which show no error. The numbers are multiples of 1/64, so that the mean of
-        equal numbers is exact, and their standard deviation is 0. Where one gradient is not finite, the other must not
-        be finite either; such gradients are not compared further.
+        f is replaced by a function whose value, between 0 and 1, differs from sequence to sequence. A constant f would
+        have small gradients, and these show no error. The values are multiples of 1/64, so that equal values have an
+        exact mean and a standard deviation of exactly 0. If one of two compared gradients is not finite, the other must
+        not be finite either.
 
         Args:
             autograd: the function that calls the estimator.
@@ -97,10 +96,13 @@ class LookUp:
 
 
 def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
-    """Return the look-up of an estimator's gradients; None if they have to come from autograd.
+    """Return the look-up of an estimator's gradients in a score table; None if they have to come from autograd.
 
-    A look-up needs an estimator that says by which numbers it multiplies scores, and a q that is a ``TokenSequence``,
-    or a ``Repeated`` of one, whose score table is not too large. f must have no gradient and no noise of its own.
+    There is a look-up under three conditions:
+
+    - the estimator says by which numbers it multiplies scores;
+    - q is a ``TokenSequence``, or a ``Repeated`` of one, with a score table that is not too large;
+    - f has no gradient, and no noise of its own.
     """
     if estimator.needs_state or estimator.needs_costs or estimator.needs_bound or not weighs(estimator):
         return None
@@ -132,8 +134,8 @@ def too_large(objective: Objective) -> str:
 def weighs(estimator: Estimator) -> bool:
     """Return whether an estimator says by which numbers its ``__call__`` multiplies scores.
 
-    The methods ``weights``, ``coefficients`` and ``set_coefficients`` say so. They do not count if a class inherits
-    them and has a ``__call__`` of its own.
+    An estimator says so in one of the methods ``weights``, ``coefficients`` and ``set_coefficients``. An inherited
+    method does not count if the class defines a ``__call__`` of its own.
     """
     for each in type(estimator).__mro__:
         if "weights" in vars(each) or "set_coefficients" in vars(each):

@@ -28,11 +28,15 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Return the partial sums of a cell in block order, each with the digests of its draws, computed in this process.
+    """Yield a cell's partial sums in block order, each with the digests of its draws, computed in this process.
 
     A cell is an estimator on an objective. A draw is a batch of gradients, and a block a group of gradients that are
-    summed together. ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is
-    unknown. Both are ``[size of theta]``, float64.
+    summed together.
+
+    Args:
+        engine: the engine of the cell.
+        centre: a point near the mean gradient, ``[size of theta]``, float64.
+        exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
     """
     return engine.partials(range(engine.spans[0].start, len(engine.sizes)), centre, exact)
 
@@ -46,10 +50,13 @@ def measure_moments(
 ) -> Record:
     """Measure an engine's cell (an estimator on an objective), and return its moments record.
 
-    ``progress`` gets the number of replicates done and the total. A ``reference`` is a long run's mean gradient, and
-    stands in for the exact gradient if the objective has none. ``spread`` computes the sums of the gradients of each
-    block: by default in this process, or in worker processes. A measurement that takes longer than half a minute goes
-    on from its sums in the file ``keep`` after an interruption, with the same result, bit for bit.
+    Args:
+        engine: the engine of the cell.
+        progress: called with the number of replicates done and the total.
+        spread: computes the sums of the gradients of each block, in this process or in worker processes.
+        reference: the mean gradient of a long run, for an objective without an exact gradient.
+        keep: a file for the sums of a measurement that takes longer than half a minute. After an interruption, the
+            measurement continues from them, with the same result, bit for bit.
 
     Raises:
         Lost: gradients were not finite.
@@ -93,11 +100,15 @@ def summarise_cell(
 ) -> tuple[Sums, Summary, str]:
     """Compute and sum up all gradients of a cell; return the sums, their summary and a fingerprint.
 
-    A cell is an estimator on an objective. The fingerprint is a digest of the settings and the first gradients. The
-    engine's state (what the estimator learned) must have finished learning. The gradients are compared with the
-    ``exact`` gradient, ``[size of theta]``, or with the ``reference`` that stands in for the exact gradient. If both
-    are None, the bias is not tested. ``spread`` is the function that computes the partial sums. ``under_way`` holds the
-    sums of an interrupted measurement of the cell.
+    A cell is an estimator on an objective. The fingerprint is a digest of the settings and the first gradients.
+
+    Args:
+        engine: the engine of the cell. Its state (what the estimator learned) must have finished learning.
+        exact: the exact gradient, ``[size of theta]``; None if it is unknown.
+        reference: a measured gradient in place of an unknown exact one. If both are None, the bias is not tested.
+        spread: the function that computes the partial sums.
+        progress: called with the number of replicates done and the total.
+        under_way: the sums of an interrupted measurement of the cell.
 
     Raises:
         Lost: gradients were not finite.
@@ -118,7 +129,8 @@ def summarise_cell(
 def shape_of(engine: Engine) -> dict[str, Any]:
     """Return the keys of a record that describe a gradient, with their values.
 
-    These are the number n of samples, the number of coordinates, and the sizes and the shapes of the tensors of theta.
+    The keys are the number n of samples, the number of coordinates, and the sizes and the shapes of the tensors of
+    theta.
     """
     return {
         "n": getattr(engine.cell.estimator, "n", None),
@@ -129,7 +141,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell (an estimator on an objective), which tells whether its gradients are as before.
+    """Return the fingerprint of a cell, an estimator on an objective. If it has changed, the cell's gradients may have.
 
     The fingerprint is a digest of the settings, the torch version, the kind of CPU, and the gradients of the first 8
     draws (batches). Only these draws are computed. A measurement of the whole cell has the same fingerprint in its

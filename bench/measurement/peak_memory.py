@@ -17,10 +17,10 @@ Job = Callable[[], object]
 def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
     """Return the most bytes of tensors that one call of ``job`` holds at once, beyond those that existed before it.
 
-    On CUDA the result is the high-water mark of the caching allocator. torch's CPU allocator has none, and the resident
-    set of a process changes in steps that are too coarse. On a CPU, every storage that an operation of the call returns
-    is therefore tracked from its allocation to its release. Memory that a kernel allocates and frees inside one
-    operation is not counted, nor is memory outside torch.
+    On CUDA, the caching allocator of torch reports this number. torch's CPU allocator does not, and the memory of the
+    whole process changes in steps that are too coarse. So on a CPU, every storage that an operation of the call returns
+    is tracked from its allocation to its release. Not counted are memory outside torch, and memory that a kernel
+    allocates and frees inside one operation.
 
     Raises:
         ValueError: the device is neither CPU nor CUDA.

@@ -38,15 +38,18 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 def run_pilot(
     cell: Cell, settings: Settings, target: PrecisionTarget, progress: OnProgress = ignore, look: Look = lambda *_: None
 ) -> Record:
-    """Run a pilot and return its record, which holds the number of replicates that the cell needs.
+    """Run a pilot and return its record, with the number of replicates that the cell needs.
 
-    The pilot is a run whose estimates only serve to plan the measurement. A cell is an estimator on an objective;
-    ``target`` is the precision wanted for its variance. ``look`` is called whenever the pilot checks its precision,
-    with the cell's label, the half-widths reached and wanted, and the number of replicates so far. ``progress`` gets
-    the number of replicates done, and the number at the next such check.
+    The pilot is a run that only serves to plan the measurement of a cell, an estimator on an objective. The number in
+    its record is at most ``target.max_replicates``.
 
-    The number of replicates in the record is at most ``target.max_replicates``. The number of replicates in the
-    settings is not used.
+    Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured. The number of replicates in the settings is not used.
+        target: the precision wanted for the variance, and the most replicates.
+        progress: called with the number of replicates done, and the number at the next check of the precision.
+        look: called at every check of the precision, with the cell's label, the half-width reached, the half-width
+            wanted, and the number of replicates so far.
 
     Raises:
         Lost: gradients were not finite.

@@ -10,9 +10,10 @@ from estimators import parameters, totals
 
 
 class PullBack:
-    """A function that turns gradients at q's own parameters into gradients at theta, for all replicates together.
+    """A function that turns gradients with respect to q's parameters into gradients with respect to theta.
 
-    A parameter of q that is a known function of one tensor of theta is handled in closed form, any other by autograd.
+    It does so for all replicates together. If a parameter of q is a known function of one tensor of theta, a closed
+    form is used; if not, autograd.
 
     Args:
         q: the distribution, built from theta.
@@ -56,14 +57,14 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Return how gradients at ``own``, one of q's parameters, become gradients at theta, in closed form.
+    """Return how gradients at one of q's parameters, ``own``, become gradients at theta, in closed form.
 
-    A closed form is known if ``own`` is a tensor of theta, an elementwise function of such a tensor t, or normalised
-    logits, ``t - logsumexp(t)``.
+    A closed form is known in three cases: ``own`` is a tensor of theta; it is an elementwise function of a tensor t of
+    theta; or it is the normalised logits ``t - logsumexp(t)``.
 
     Returns:
         The index of the tensor in ``theta``, and the function from gradients at ``own`` to gradients at that tensor;
-        None if no closed form is known.
+            None if no closed form is known.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):

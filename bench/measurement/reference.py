@@ -23,7 +23,7 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the reference cell of an objective: the cell whose mean gradient stands in for the exact gradient.
+    """Return the reference cell of an objective: its mean gradient takes the place of an unknown exact gradient.
 
     A cell is an estimator on an objective. The result is None if the objective has an exact gradient or names no
     reference estimator.
@@ -33,21 +33,19 @@ def cell_of(objective: Objective) -> Cell | None:
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings of a reference from the ``settings`` of a cell: equally many replicates, in float64.
+    """Return the settings with which the reference of an objective is measured: those of its cells, but in float64.
 
-    A cell is an estimator on an objective. The mean gradient of a reference stands in for an unknown exact gradient.
-
-    A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples a
-    reference costs about as much as ten cells of two samples in float32, and one reference serves all cells of the
-    objective.
+    A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. A
+    reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. With 8
+    samples it costs about as much as ten cells of two samples in float32. All cells of the objective use one reference.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
 
 def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ignore) -> Record:
-    """Measure a reference and return its record. The cell comes from ``cell_of``, the settings from ``settings_of``.
+    """Measure a reference, a mean gradient in place of an unknown exact gradient, and return its record.
 
-    A reference is a mean gradient that stands in for an unknown exact gradient.
+    ``cell_of`` makes the cell for this, and ``settings_of`` the settings.
 
     Raises:
         Lost: the estimator is biased, its gradients are not finite, or their variance seems to be infinite.
@@ -73,9 +71,9 @@ def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ign
 
 
 def read(line: Record) -> Reference | None:
-    """Return the reference that a reference record holds; None if the reference could not be measured.
+    """Return the reference in a reference record, ``line``; None if the reference could not be measured.
 
-    A reference is a mean gradient that stands in for an unknown exact gradient.
+    A reference is a mean gradient in place of an unknown exact gradient.
     """
     if line["outcome"] != Outcome.MEASURED:
         return None
@@ -88,10 +86,9 @@ def read(line: Record) -> Reference | None:
 
 @functools.lru_cache(maxsize=8)
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
-    """Return the reference of an objective, measured once per process; None if ``cell_of`` finds no cell for it.
+    """Return the reference of an objective, measured once per process; None if the objective needs or has none.
 
-    A reference is a mean gradient that stands in for an unknown exact gradient. The settings must come from
-    ``settings_of``.
+    A reference is a mean gradient in place of an unknown exact gradient. The settings must come from ``settings_of``.
     """
     cell = cell_of(objective)
     if cell is None:

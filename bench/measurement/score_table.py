@@ -27,10 +27,9 @@ class ScoreTable:
 
     ``score(p, x_<t, x_t) = grad log pi(x_t | p, x_<t)``
 
-    The gradient is taken in q's own parameters. If a parameter has a slice for each prompt, ``[P, ...]``, the score of
-    a token is 0 in the slices of all other prompts, and the table holds the slice of its own prompt only.
-
-    Sequence s of the support of q, as an answer to prompt p, has the number ``p S + s``.
+    The gradient is with respect to q's parameters. If a parameter has a slice for each prompt, ``[P, ...]``, a token's
+    score is 0 in the slices of all other prompts; the table holds the slice of its own prompt only. q has S possible
+    sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``.
 
     Args:
         q: the distribution, batch shape ``[P]``.
@@ -62,13 +61,15 @@ class ScoreTable:
         self.of_sequences = [embedding_bag(self.token, t, mode="sum", per_sample_weights=share) for t in self.of_tokens]
 
     def gradients(self, numbers: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
-        """Return the sums of weighted scores of R rows, ``[R, *own shape]`` for each of q's parameters.
+        """Return the sums of weighted scores for R rows, ``[R, *shape of the parameter]`` for each of q's parameters.
 
-        ``g_r = sum_p sum_g sum_t w_rpgt score(p, x_<t, x_t)``,  x the sequence of number ``numbers[r, p, g]``
+        ``g_r = sum_p sum_g sum_t w_rpgt score(p, x_<t, x_t)``
+
+        In this sum, x is the sequence with the number ``numbers[r, p, g]``.
 
         Args:
             numbers: numbers of sequences, for R rows, P prompts and G samples, ``[R, P, G]``.
-            weights: the weight of each token, ``[R, P, G, T]``, or of all tokens of a sequence, ``[R, P, G, 1]``.
+            weights: w, the weight of each token, ``[R, P, G, T]``, or of all tokens of a sequence, ``[R, P, G, 1]``.
                 Weights after the end of a sequence are not read.
         """
         of_sequence = weights[..., :1]
@@ -160,7 +161,7 @@ def _prompts(q: TokenSequence, x: Tensor) -> list[TokenSequence]:
 def size_in_bytes(q: TokenSequence, **other: int) -> int:
     """Return the number of bytes of the score table of q.
 
-    ``other`` gives numbers that replace those of q: ``vocabulary``, ``length`` or ``prompts``.
+    Numbers in ``other`` replace those of q: ``vocabulary``, ``length`` or ``prompts``.
     """
     n = {"vocabulary": q.vocabulary, "length": q.length, "prompts": q.prompts} | other
     going: list[int] = [pow(n["vocabulary"] - 1, t) for t in range(n["length"] + 1)]  # beginnings, without end
@@ -175,7 +176,7 @@ def check_size(q: TokenSequence) -> None:
     """Check, before memory is taken, that the score table of q takes at most ``MOST_BYTES``.
 
     Raises:
-        Lost: it would take more; the message says which number to lower, and how far.
+        Lost: the table would take more; the message says which number to lower, and how far.
     """
     if (size := size_in_bytes(q)) <= MOST_BYTES:
         return

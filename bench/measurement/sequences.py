@@ -25,7 +25,8 @@ from estimators import (
 class Sequences:
     """All answers of a ``TokenSequence`` to its prompts, and what an estimator has to know of each answer.
 
-    Sequence s of the support of q, as an answer to prompt p, has the number ``p S + s``. No tensor has a graph.
+    The policy has S possible sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``. The tensors
+    here have no autograd graph.
 
     Args:
         estimator: an estimator with ``weights``, such as a ``PolicyGradient``, with ``coefficients`` or with
@@ -34,8 +35,8 @@ class Sequences:
         f: the integrand; for sets, a ``SetFunction``.
 
     Raises:
-        Lost: q is of another class, or f does not fit q or the estimator; or f has a gradient or noise of its own, so
-            that a list of its values is not enough.
+        Lost: q is of another class, f does not fit q or the estimator, or f has a gradient or noise of its own. A list
+            of values would then not be enough.
     """
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
@@ -73,9 +74,9 @@ class Sequences:
     def draw(self, rows: int, generator: Generator) -> Tensor:
         """Return the numbers of the sequences that the estimator draws, for each row and prompt, ``[rows, P, G]``.
 
-        G is the number n of its samples, or n k for n sets of k sequences, one set after another. Each sequence takes
-        one uniform number, by inverse transform in float64. If the estimator has ``weights`` and the integrand has a
-        sampler, the sequences are the sampler's, otherwise q's.
+        G is the estimator's number n of samples; for n sets of k sequences, it is n k, one set after another. Each
+        sequence takes one uniform number, by inverse transform in float64. The sequences are drawn from q. If the
+        estimator has ``weights`` and the integrand has a sampler, they are drawn from the sampler.
 
         Args:
             rows: number of independent calls of the estimator.
@@ -88,8 +89,9 @@ class Sequences:
         return numbers.view(prompts, rows, count).transpose(0, 1)
 
     def weights(self, numbers: Tensor) -> Tensor:
-        """Return what the estimator multiplies the score of each token by, ``[rows, P, G, T]`` or ``[rows, P, G, 1]``.
+        """Return the factors by which the estimator multiplies the score of each token.
 
+        The result is ``[rows, P, G, T]``, or ``[rows, P, G, 1]`` if all tokens of a sequence have one factor.
         ``numbers`` holds the numbers of the sequences that the estimator has drawn, ``[rows, P, G]``.
         """
         values = look_up(self.values, numbers)

@@ -26,15 +26,15 @@ Remember = Callable[[int, Callable[[int], list[Tensor]]], list[Tensor]]
 class Source(ABC):
     """Gradients in draws (batches of replicates), and the sums of these gradients. Subclasses provide the gradients.
 
+    ``remember`` is called for the gradients of every draw that is summed. A function put in its place can return
+    gradients that it has kept from an earlier run.
+
     Args:
         groups: the number of coordinates of every tensor of theta, by name.
         sizes: the number of replicates in each draw.
         device: the device that holds the gradients.
         truncate_at: the cut for the truncated variance: squared norms of centred gradients above the cut count as the
             cut. None to compute no truncated variance.
-
-    ``remember`` is called for the gradients of every draw that is summed. A function put in its place can return those
-    that it has kept.
     """
 
     def __init__(
@@ -73,30 +73,32 @@ class Source(ABC):
     def spans(self) -> list[range]:
         """The spans of the run that are still to be summed: ranges of draws (batches) whose sums come from one pass.
 
-        They are equal in every process.
+        Every process cuts the run into the same spans.
         """
         return [span for span in self._spans if span.start >= self._first]
 
     def skip(self, replicates: int) -> None:
-        """Leave the first replicates, those of whole spans, out of ``spans``: they have been summed already."""
+        """Leave the first ``replicates``, which must be whole spans, out of ``spans``: they have been summed."""
         self._first = starts(self.sizes).index(replicates)
 
     @functools.cached_property
     def origin(self) -> Origin:
         """The points that are subtracted from gradients before summing, and the units of their squared norms.
 
-        Both come from the first draw (batch of replicates), so they are equal in every process.
+        Points and units come from the first draw (batch of replicates), so all processes have the same ones.
         """
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
         """Yield, for every span in ``draws``, its partial sums and the joined digests of its draws.
 
-        A draw is a batch of replicates, a span a range of draws whose sums are computed in one pass.
+        A draw is a batch of replicates, a span a range of draws whose sums are computed in one pass. The digests
+        identify the gradients of a run. Only the first 8 draws of the run have a digest.
 
-        The digests identify the gradients of a run; only its first 8 draws have a digest. ``centre`` is a point near
-        the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``,
-        float64.
+        Args:
+            draws: the numbers of the draws.
+            centre: a point near the mean gradient, ``[size of theta]``, float64.
+            exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
         """
         digests: dict[int, str] = {}
 
@@ -131,8 +133,8 @@ class Source(ABC):
 def digest(parts: list[Tensor]) -> str:
     """Return a digest of the first gradients of a draw: of at most 256 rows and 2^17 numbers.
 
-    A draw is a batch of replicates, a row one replicate. ``parts`` has the gradients for every tensor of theta, each
-    ``[rows, size]``.
+    A draw is a batch of replicates, and a row is one replicate. ``parts`` has the gradients for every tensor of theta,
+    each ``[rows, size of the tensor]``.
     """
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))

@@ -38,15 +38,14 @@ def summarise_partials(
 
     Args:
         engine: the engine of the cell, an estimator on an objective.
-        partials: the cell's partial sums in the order of its blocks, the groups of gradients that are summed together.
-            The partial sums are requested one at a time: if the caller stops early, no more draws (batches) are made.
-        accumulator: adds up the partial sums; it can hold the first ones already.
+        partials: the cell's partial sums, in the order of its blocks (groups of gradients that are summed together).
+            They are requested one at a time. If the caller stops early, no more draws (batches) are made.
+        accumulator: adds up the partial sums; it may already hold the first of them.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
-        reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
+        reference: the Monte Carlo gradient in place of an unknown exact one; None if there is none.
         confidence: level of every interval.
-        progress: called after every partial sum, with the number of replicates done and the number at which the next
-            summary is due.
+        progress: called after every partial sum, with the number of replicates done and the number at the next summary.
 
     Raises:
         Lost: gradients were not finite.
@@ -103,10 +102,9 @@ def summarise_draws(
         stage: a word that seeds the noise, such as "pilot".
         sizes: the number of replicates in each draw; None for the draws of the engine.
         looks: numbers of replicates at which to summarise, ascending; None for one summary, at the end.
-        progress: called after every draw, with the number of replicates done and the number at which the next summary
-            is due.
+        progress: called after every draw, with the number of replicates done and the number at the next summary.
         exact: the exact gradient, ``[size of theta]``, for the test of the bias; None if it is unknown.
-        reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
+        reference: the Monte Carlo gradient in place of an unknown exact one; None if there is none.
         confidence: level of every interval.
 
     Raises:
@@ -165,11 +163,11 @@ def has_finite_support(q: Distribution) -> bool:
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
-    """Return whether the estimator has no noise on this objective: it is deterministic, or no gradient can vary.
+    """Return whether the estimator has no noise on this objective: it is deterministic, or f is a step function.
 
-    No gradient can vary if the estimator uses df/dx, every df/dx so far was 0, and the values of f differ: f is then a
-    step function, and a longer run would show no noise either. If all values of f are equal, noise is not ruled out: a
-    rare, different value may still come.
+    The second case is for an estimator that uses df/dx. If every df/dx so far was 0, and the values of f differ, f is a
+    step function: a longer run would have no noise either. If all values of f are equal, noise is not ruled out,
+    because a rare, different value may still come.
     """
     if engine.cell.estimator.deterministic:
         return True

@@ -23,14 +23,17 @@ BLOCK_SECONDS, NARROW = 2e-3, 0.05
 
 
 def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS) -> Record:
-    """Time a cell (estimator on an objective) and return its timing record. Nothing else should run at the same time.
+    """Time a cell (an estimator on an objective) and return its timing record.
 
-    Two kinds of calls are timed. A batch call computes a draw, a batch of replicates: the largest that any study of the
-    objective makes. For a user's own objective, the draw is the largest of this study, so that timing needs no more
-    memory than the study. A latency call is one call as in training, from theta to the gradient at theta. The unit of
-    cost is the time to draw one sample and evaluate f once, in every replicate.
+    Nothing else should run at the same time. Two kinds of calls are timed:
 
-    ``seconds`` is the time for both kinds. If the estimator learns a state, the state is a new one: what it has learned
+    - A batch call computes a large draw, a batch of replicates. It is the largest draw in any study of the objective.
+      For a user's own objective it is the largest draw of this study, so that timing needs no more memory than the
+      study.
+    - A latency call is one call as in training, from theta to the gradient at theta.
+
+    The unit of cost is the time to draw one sample and evaluate f once, in every replicate. ``seconds`` is the time to
+    spend on both kinds of calls. An estimator that learns is timed before it has learned anything, because learning
     changes no time.
     """
     engine = Engine(cell, settings, looks_up=False)

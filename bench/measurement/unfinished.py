@@ -26,7 +26,7 @@ MOST = 2**23
 
 
 class Unfinished:
-    """The file with the sums of a measurement under way.
+    """The file with the sums of a measurement that is not finished.
 
     A measurement that ends within half a minute never writes the file. Besides the sums, the file has the gradients of
     slow draws (batches) that are not part of a sum yet.
@@ -44,16 +44,16 @@ class Unfinished:
         self._next = self._begin + SECONDS
 
     def resume(self, engine: Engine, accumulator: Accumulator, centre: Vector, target: Vector | None) -> None:
-        """Add the sums in the file, if they are those of this measurement; the engine goes on with the next draw.
+        """Add the sums in the file to the accumulator, if they belong to this measurement.
 
-        Afterwards ``digests`` identifies the gradients of the first draws (batches) that were summed, and ``seconds``
-        says how long they took.
+        The engine continues after these sums. Afterwards ``digests`` identifies the gradients of the first draws
+        (batches) that were summed, and ``seconds`` says how long these draws took.
 
         Args:
             engine: the engine of the measurement.
             accumulator: receives the sums.
             centre: the vector that is subtracted from gradients.
-            target: the exact gradient, or what stands in for it; None if there is none.
+            target: the exact gradient, or a measured one in its place; None if there is none.
         """
         if self.path is None:
             return
@@ -80,10 +80,10 @@ class Unfinished:
         return gradients
 
     def followed(self, partials: Iterator[tuple[Partial, str]], accumulator: Accumulator) -> Iterator[Partial]:
-        """Yield the partial sums of ``partials``, which the caller adds to the accumulator, and write the file in time.
+        """Yield the partial sums of ``partials``, and write the file from time to time.
 
-        The text beside each of the partial sums identifies the gradients, and is added to ``digests``. No file is
-        written after the last of the partial sums, since the caller asks for no more.
+        The caller adds each partial sum to the accumulator. Each has a text that identifies its gradients; the text is
+        added to ``digests``. No file is written after the last partial sum, since the measurement is then finished.
         """
         for sums, digests in partials:
             self.digests += digests

@@ -37,7 +37,10 @@ def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def aliases(kind: Kind) -> dict[str, str]:
-    """Return the aliases of all estimators or objectives, as ``kind`` says, each with the name that it stands for."""
+    """Return the command-line name for each alias: ``{"reinforce": "score-function", ...}``.
+
+    ``kind`` says whether these are names of estimators or of objectives.
+    """
     return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
 
 
@@ -66,8 +69,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
     """Return the catalogue's entry for a class: a dictionary such as ``{"unbiased": True, "fields": {...}, ...}``.
 
-    ``kind`` says whether the class is an estimator or an objective, and ``name`` is its command-line name. Facts that
-    depend on fields are those of an instance with default fields.
+    ``kind`` says whether the class is an estimator or an objective, and ``name`` is its command-line name. If a fact
+    depends on fields, the entry has the fact for the default fields.
     """
     instance = cls()
     hints, meanings = get_type_hints(cls), arguments(cls)
@@ -138,8 +141,8 @@ def served(facts: Mapping[str, Any]) -> list[str]:
 def own_defaults(kind: Kind, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default of each field of a catalogue entry, by the name of the field.
 
-    For a preset, a class derived from another entry, only defaults that differ from those of the other entry are
-    returned.
+    A preset is a class derived from the class of another entry. For a preset, the result has only the defaults that
+    differ from those of the other entry.
 
     Args:
         kind: whether the entry is an estimator or an objective.

@@ -54,10 +54,10 @@ class Skip:
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
-    """Return the cells to measure, and the estimators and objectives that do not fit together.
+    """Return the cells to measure, and the pairs of estimator and objective that are skipped, with the reasons.
 
-    A cell is an estimator on an objective. Both lists are in the order of the objectives and, for each objective, in
-    that of the estimators.
+    A cell is an estimator on an objective. Both lists are sorted by objective, then by estimator, in the order in which
+    these are given.
     """
     cells, skips = [], []
     for objective in objectives:
@@ -71,9 +71,9 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
 
 
 def skip_of(cell: Cell) -> Skip | None:
-    """Return why a cell is not measured, from what the estimator and the objective declare; None if it is measured.
+    """Return why a cell cannot be measured, from what the estimator and the objective declare; None if it can.
 
-    An exception of the user's code costs its own cell alone.
+    If the user's code raises an exception, only its own cell is skipped.
     """
     if not cell.is_own:
         reason = mismatch(cell.estimator, cell.objective)
@@ -93,7 +93,7 @@ def skip_of(cell: Cell) -> Skip | None:
 
 
 def declared(estimator: Estimator, fact: str) -> bool:
-    """Return a declared fact of an estimator, such as "unbiased"; the usual one if it cannot be read."""
+    """Return a declared fact of an estimator, such as "unbiased"; the default if it cannot be read."""
     if _is_ours(estimator):
         return bool(getattr(estimator, fact))
     try:

@@ -12,11 +12,10 @@ Choices = dict[str, list[str]]
 
 
 def completions(kind: Kind, text: str) -> dict[str, str]:
-    """Return the texts that continue the beginning of a selector, such as ``rl``, each with a line of help.
+    """Return the selectors that begin with ``text``, each with a line of help: ``rloo`` for ``rl``.
 
-    A selector names an estimator or an objective, as ``kind`` says. If the beginning has no colon, the texts are names
-    of files or of the catalogue's classes: ``rloo`` for ``rl``. After a colon, they add a parameter or a value:
-    ``rloo:n=`` for ``rloo:``.
+    A selector names an estimator or an objective, as ``kind`` says. If ``text`` has no colon, the results are names of
+    files and of the catalogue's classes. After a colon, a parameter or a value is added: ``rloo:n=`` for ``rloo:``.
     """
     file, colons, rest = text.partition("::")
     if not colons and (file.startswith((".", "~")) or os.sep in file):

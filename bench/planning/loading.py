@@ -31,7 +31,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
     """Return the estimators, or the objectives, that a selector spells: two for ``rloo:n=2,4``.
 
     There is one for each combination of the parameters' values; the value of the first parameter varies slowest.
-    ``kind`` says which of the two the selector names.
+    ``kind`` says whether the selector names estimators or objectives.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -49,7 +49,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
-    """Return whether the class that a selector names has a parameter ``key``, as RLOO, named by ``rloo``, has ``n``.
+    """Return whether the class that a selector names has a parameter ``key``: True for ``rloo`` and ``n``.
 
     ``kind`` says whether the class is an estimator or an objective.
     """
@@ -156,7 +156,7 @@ def load(selector: Selector, kind: Kind) -> type:
     Raises:
         UsageError: there is no such class, or it is not a frozen dataclass derived from ``Estimator`` or ``Objective``.
             The message lists every fault of the class.
-        Forbidden: the class is a user's, and no code of users is to be imported.
+        Forbidden: the class is in a file of a user, and the user has forbidden to import such files.
     """
     selector = check_name(selector, kind)
     name = selector.name
@@ -176,7 +176,7 @@ def load_function(text: str) -> Callable[..., Any]:
 
     Raises:
         UsageError: the text has another form, there is no such file, or the file has no function of that name.
-        Forbidden: the user has forbidden to import code of users.
+        Forbidden: the user has forbidden to import such files.
     """
     path, _, name = text.partition("::")
     if not path.endswith(".py") or not name:

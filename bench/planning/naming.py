@@ -63,11 +63,11 @@ def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
 
 
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
-    """Return the names for people of all estimators, and of all objectives, by label, in the order of a table.
+    """Return two dictionaries, of the estimators and of the objectives: the name for people, by label.
 
-    Estimators and objectives that ``labels`` names come first, in the order of ``labels``. All others follow in the
-    order of ``specs``, and have their labels as names. If one selector of ``labels`` covers several estimators, the
-    fields that differ are added to the name: ``RLOO (n=4)``.
+    The order is that of a table. Estimators and objectives that ``labels`` names come first, in the order of
+    ``labels``. All others follow in the order of ``specs``; their names are their labels. If one selector of ``labels``
+    covers several estimators, the fields that differ are added to the name: ``RLOO (n=4)``.
 
     Args:
         records: the records of the study.

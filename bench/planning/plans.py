@@ -20,8 +20,8 @@ def studies(
 ) -> tuple[list[Spec], Path]:
     """Return the specs and the study folder that a command line asks for.
 
-    There is one spec, unless ``path`` is a study folder of several commands. The options of the command line then hold
-    for each of their specs.
+    There is one spec, unless ``path`` is a study folder to which several commands have written. Then there is one for
+    each of these commands, and the options of the command line hold for all.
 
     Args:
         path: a spec or a study folder; None for the default study.
@@ -46,8 +46,8 @@ def studies(
 def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
     """Return the specs of a study folder: one for each command that was given for it, the oldest first.
 
-    If a person has written or edited ``spec.toml``, that spec is the only one. It also is if the folder has no plan, as
-    those of older versions.
+    There is only the spec in ``spec.toml`` in two cases: a person has written or edited this file, or the folder has no
+    plan, because an older version made it.
 
     Args:
         folder: the study folder.
@@ -64,10 +64,11 @@ def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
 
 
 def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict[str, Any]]:
-    """Add the specs of a command to the plan of a study folder, and return the lines of the command.
+    """Add the specs of a command to the plan of a study folder, and return the new lines of the plan.
 
-    The last of them is also written to ``spec.toml``, unless that file has one of them already, or a person has written
-    the file. The spec that an older version has left there becomes the first line of a new plan.
+    The last spec is also written to ``spec.toml``. The file stays as it is if a person has written it, or if one of the
+    specs is in it already. If the folder has no plan, the spec that an older version has left in ``spec.toml`` becomes
+    the first line of the plan.
 
     Args:
         folder: the study folder, which is open for writing.
@@ -92,10 +93,10 @@ def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict
 
 
 def unite(folders: Iterable[Path], target: Path) -> None:
-    """Add the plans of several study folders to that of the folder ``target``.
+    """Add the plans of several study folders to the plan of the folder ``target``.
 
-    A folder without a plan has that of its ``spec.toml``, or none. If ``target`` has no ``spec.toml``, it gets that of
-    the last command.
+    If a folder has no plan, its ``spec.toml``, if there is one, is taken for a plan of one line. If ``target`` has no
+    ``spec.toml``, the spec of the last command becomes its ``spec.toml``.
 
     Raises:
         UsageError: a spec cannot be read.

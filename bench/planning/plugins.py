@@ -208,7 +208,7 @@ def from_file(path: Path) -> ModuleType:
 def from_name(name: str) -> ModuleType:
     """Return the module with a dotted name; it is executed only once, however often it is asked for.
 
-    The module is taken from the working folder if the folder has it, otherwise from the Python path.
+    The module is looked for in the working folder first, then in the Python path.
 
     Raises:
         Exception: whatever the module raises.

@@ -14,12 +14,11 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class whose instances are an objective that a user's module defines, or that a function of it returns.
+    """Return a class whose instances are an objective from a user's module; None if ``name`` is no objective there.
 
-    ``name`` is the name of the objective or the function in the module. The function's arguments become the fields of
-    the class, so that a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is
-    the argument's annotation, or else the type of its default. Return None if ``name`` stands for something else in the
-    module.
+    ``name`` names an objective, or a function that returns one. The function's arguments become the fields of the
+    class. So a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is the
+    annotation of the argument, or else the type of its default.
     """
     found = getattr(module, name, None)
     if not isinstance(found, Objective) and not inspect.isfunction(found):
@@ -49,8 +48,8 @@ def _itself(objective: Objective) -> Objective:
 class Made(Objective):
     """An objective from a user's file: one that the file defines, or one that a function in the file returns.
 
-    The fields of ``Made`` are the arguments of the function. A pickle holds only these fields, not the tensors: the
-    process that reads it loads the file, and makes the objective again.
+    The fields of ``Made`` are the arguments of the function. A pickle holds only these fields, and no tensors. The
+    process that reads the pickle loads the file, and makes the objective again.
     """
 
     make: ClassVar[Callable[..., Objective]]
@@ -75,11 +74,11 @@ class Made(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of everything besides the fields that identifies the objective: ``{"content": "1a2b3c4d..."}``.
+        """Digests of what identifies the objective besides its fields: ``{"content": "1a2b3c4d..."}``.
 
-        The keys name what was digested: "content" is all that makes up an expectation, such as the sources of its
-        functions and the numbers in theta. Any other key is a field that names a file; its value is a digest of the
-        file. Two objectives with different digests are different objectives.
+        The digest under "content" is of all that makes up an expectation, such as the sources of its functions and the
+        numbers in theta. Every other key is a field that names a file, with a digest of the file. Two objectives with
+        different digests are different objectives.
         """
         return self.made.contents
 
@@ -90,20 +89,23 @@ class Made(Objective):
 
     @property
     def known_row_elements(self) -> int | None:
-        """``row_elements`` if it has been measured or set; None if not, so that reading it would measure it."""
+        """``row_elements`` if it is known already, else None. Nothing is measured.
+
+        ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
+        """
         return self.made.known_row_elements
 
     def remember_row_elements(self, count: int) -> None:
         """Store the number of elements in the largest tensor of one estimate with one sample.
 
-        After that, ``row_elements`` returns ``count``, and the number is not measured.
+        From then on, ``row_elements`` returns ``count`` and measures nothing.
         """
         self.made.remember_row_elements(count)
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        The parameters of q count; the tensors of theta count if ``with_theta`` is True.
+        The parameters of q count. The tensors of theta count only if ``with_theta`` is True.
         """
         return self.made.measured_row_elements(with_theta=with_theta)
 
@@ -131,9 +133,9 @@ FACTS = (
 
 
 def fields_of(made: Made) -> dict[str, Any]:
-    """Return the arguments with which a function in a user's file made the objective, by name: ``{"dim": 3}``.
+    """Return the arguments with which a function in a user's file made an objective, by name: ``{"dim": 3}``.
 
-    They are the fields of ``made``; empty if the file made the objective without a function.
+    The result is empty if the file made the objective without a function.
     """
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
 

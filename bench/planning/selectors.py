@@ -62,7 +62,7 @@ class Selector:
     def file(self) -> tuple[str, str] | None:
         """The path of the user's file and the name of the class in it; None if the selector names no file.
 
-        The name of the class is empty if the selector has only the path, which stands for the only class in the file.
+        The name of the class is empty if the selector has only the path. The file then has only one class.
         """
         path, separator, cls = self.name.partition("::")
         return (path, cls) if separator or path.endswith(".py") else None
@@ -168,7 +168,7 @@ def from_table(table: dict[str, Any]) -> Selector:
 def label(instance: Any) -> str:
     """Return the shortest text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
 
-    It is the name of the class and the fields that differ from their defaults.
+    The text consists of the name of the class and the fields that differ from their defaults.
     """
     from estimators import command_line_name
 
@@ -178,7 +178,8 @@ def label(instance: Any) -> str:
 def full_label(instance: Any) -> str:
     """Return the text that names an estimator or an objective in output for people, such as ``rloo:n=2``.
 
-    It is the name of the class, n if the class has this field, and all other fields that differ from their defaults.
+    The text consists of the name of the class, n if the class has this field, and all other fields that differ from
+    their defaults.
     """
     from estimators import command_line_name
 
@@ -192,19 +193,19 @@ def full_label(instance: Any) -> str:
 def names(text: str, record: Mapping[str, Any]) -> bool:
     """Return whether a text names the estimator of a record or, in the form ``ESTIMATOR on OBJECTIVE``, its cell.
 
-    A cell is an estimator on an objective. Each name is a selector, such as ``rloo:n=4``, in any spelling: a field that
-    has its default may be given or left out, and the name may be an alias or the name of a class. A user's class may be
-    given with its file or module, which is not read.
+    A cell is an estimator on an objective. Each name is a selector, such as ``rloo:n=4``, in any spelling: as an alias,
+    as the name of a class, and with or without a field that has its default. The name of a user's class may include its
+    file or module; no file is read.
     """
     estimator, on, objective = text.partition(" on ")
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
 
 
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
-    """Return whether the selector ``text`` covers the estimator or the objective of a record, as ``kind`` says.
+    """Return whether a selector covers the estimator, or the objective, of a record. ``kind`` says which of the two.
 
-    A selector is a name with values for its parameters: ``rloo:n=2,4`` covers RLOO with n=2 and with n=4. Fields that
-    the selector leaves out may have any value.
+    The selector ``text`` is a name with values for its parameters: ``rloo:n=2,4`` covers RLOO with n=2 and with n=4.
+    Fields that the selector leaves out may have any value.
 
     Raises:
         UsageError: the text is not a selector.

@@ -23,7 +23,8 @@ class Settings:
         device: "cpu" or "cuda".
         common_noise: whether all estimators of an objective share their noise, so that the estimators can be compared
             in pairs.
-        timing: whether to measure seconds too, after everything else. Timing needs the machine to itself.
+        timing: whether to measure seconds too, after everything else. While timing, nothing else should run on the
+            machine.
         adapt_seed: root seed of the noise from which the state of an estimator learns; None for ``seed``. If it is set,
             runs that differ only in ``seed`` measure the same learned state.
         adapt_steps: largest number of steps in which the state of an estimator learns before the measurement. Learning
@@ -52,9 +53,9 @@ class Settings:
             raise ValueError(f"device is cpu or cuda, as text (got {self.device!r}).")
 
     def check_device(self) -> None:
-        """Raise an error if this machine lacks the device of the settings.
+        """Check that this machine has the device of the settings.
 
-        Settings for the device of another machine can still be made.
+        There is no such check when settings are made, so they can name the device of another machine.
 
         Raises:
             UsageError: the device is "cuda", and torch finds no CUDA device.

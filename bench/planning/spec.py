@@ -127,7 +127,7 @@ class Spec(BaseModel):
 
     @classmethod
     def placed(cls, table: dict[str, Any], folder: Path, source: str = "") -> Spec:
-        """Return the spec with the keys in a table, whose paths of users' files are relative to ``folder``.
+        """Return the spec with the keys in a table. Paths of users' files in the table are relative to ``folder``.
 
         Raises:
             UsageError: the table is not a spec. The message begins with ``source`` and reports all errors.
@@ -137,9 +137,10 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
-        """Return the spec with the keys in a table, or raise one ``UsageError`` that reports all errors.
+        """Return the spec with the keys in a table. The text ``source`` says where the table comes from.
 
-        The message of the error begins with ``source``, the place where the table comes from.
+        Raises:
+            UsageError: the table is not a spec. The message begins with ``source`` and reports all errors.
         """
         try:
             return cls(**table)
@@ -157,7 +158,7 @@ class Spec(BaseModel):
         return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
-        """Return the spec with values of n for every estimator that has a parameter n and does not set it.
+        """Return the spec with values of n for every estimator that has a parameter n and does not set n.
 
         ``samples`` are the values: with (2, 4), ``rloo`` becomes ``rloo:n=2,4``.
         """
@@ -165,10 +166,10 @@ class Spec(BaseModel):
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
     def with_point(self, at: str) -> Spec:
-        """Return the spec with the parameter ``at`` set for every objective that has it and does not set it.
+        """Return the spec with the parameter ``at`` set for every objective that can have and does not set it.
 
-        ``at`` says at which weights to measure: "initial", "trained" or a file of weights. Several of these are joined
-        by commas.
+        ``at`` says at which weights to measure: "initial", "trained", a file of weights, or several of these joined by
+        commas.
 
         Raises:
             UsageError: no objective has the parameter ``at``.
@@ -181,9 +182,9 @@ class Spec(BaseModel):
         return self._completed("objectives", "at", lambda params: {**params, "at": tuple(at.split(","))})
 
     def extending(self, older: Spec) -> Spec:
-        """Return this spec with the estimators and objectives of an older spec before its own, each once.
+        """Return this spec with the estimators and objectives of an older spec put before those of this spec.
 
-        All other settings are those of this spec.
+        An estimator or objective of both specs comes only once. All other settings are those of this spec.
         """
 
         def joined(key: str) -> tuple[Selector, ...]:
@@ -211,7 +212,7 @@ class Spec(BaseModel):
     def instances(self) -> tuple[list[Estimator], list[Objective]]:
         """Return the estimators and the objectives of the study, in the order of the selectors that name them.
 
-        If two selectors name the same instance, it comes only once.
+        An instance that several selectors name comes only once.
 
         Raises:
             UsageError: unknown name, parameter or value. The message reports all errors.
@@ -242,10 +243,11 @@ class Spec(BaseModel):
         return table | {key: [str(selector.relative_to(folder)) for selector in table[key]] for key in KINDS}
 
     def wrote(self, text: str, folder: Path) -> bool:
-        """Return whether ``to_toml``, not a person, has written the TOML file from which this spec was read.
+        """Return whether a TOML file was written by ``to_toml`` and not by a person, given the spec read from it.
 
-        It has if every line of the file is also a line of ``to_toml(folder)``; an earlier version may have written
-        fewer keys. ``text`` is the content of the file, and ``folder`` the folder of the file.
+        ``text`` is the content of the file, and ``folder`` the folder of the file. The result is True if every line of
+        the file is also a line of ``to_toml(folder)``. Lines may be missing, because an earlier version may have
+        written fewer keys.
         """
         return set(text.splitlines()) <= set(self.to_toml(folder).splitlines())
 
@@ -265,7 +267,7 @@ class Spec(BaseModel):
 def chosen(
     path: Path | None = None, estimators: Sequence[str] = (), objectives: Sequence[str] = (), **overrides: Any
 ) -> dict[str, Any]:
-    """Return what the words of a command line put in place of a spec's values, by key.
+    """Return the values of a spec that the options of a command line replace, by key.
 
     Args:
         path: the spec of the command line; None if it names none.

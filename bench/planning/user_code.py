@@ -21,9 +21,9 @@ class Ended(Exception):
 def contained() -> Iterator[None]:
     """Keep a user's code from ending the program: inside the block, ``sys.exit`` and ``os._exit`` raise ``Ended``.
 
-    Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
-    still ends the program. A child process that the code has forked is ended together with the block, so that it does
-    not go on as a second program. The working folder is restored afterwards, because relative paths of a command start
+    Without this, an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
+    still ends the program. If the code has forked a child process, the child ends with the block, and does not go on as
+    a second program. At the end of the block, the working folder is restored, because relative paths of a command start
     there.
     """
     here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
@@ -65,8 +65,8 @@ def _status(error: BaseException) -> int:
 def set_apart(*, stdout: bool = False) -> Iterator[None]:
     """Inside the block, keep a user's code from ending the program, and from changing what other code does.
 
-    The global switches of torch and numpy, such as ``torch.set_grad_enabled``, are restored afterwards. What the code
-    prints goes to stderr unless ``stdout`` is True, because the stdout of a command is for results.
+    At the end of the block, the global switches of torch and numpy, such as ``torch.set_grad_enabled``, are restored.
+    What the code prints goes to stderr unless ``stdout`` is True, because the stdout of a command is for results.
     """
     from bench.planning.switches import switches_kept  # imports torch, which commands such as --help do without
 
@@ -78,7 +78,8 @@ def set_apart(*, stdout: bool = False) -> Iterator[None]:
 def printing_to_stderr() -> Iterator[None]:
     """Inside the block, let descriptor 1 lead to stderr, so that what C code prints is not in a command's results.
 
-    It holds for the whole process: use it only where nothing else prints, as while a user's file is imported.
+    The redirection holds for the whole process. Use it only where nothing else prints, such as while a user's file is
+    imported.
     """
     try:
         held = os.dup(1)

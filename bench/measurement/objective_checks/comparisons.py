@@ -14,17 +14,18 @@ EXACT = 1e-5
 
 
 def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
-    """Return the index of the first column of samples whose mean is surely not the expected number; None if all agree.
+    """Return the index of the first column whose mean is surely not the expected number; None if all columns agree.
 
-    ``samples`` are ``[R, k]``. ``expected`` has a number for each column, ``[k]``, whose own error is at most
-    ``error``. The bound on the difference is the empirical Bernstein inequality, with L = log(2 k / 1e-6)::
+    ``samples`` are ``[R, k]``. ``expected`` has a number for each column, ``[k]``; the error of each number is at most
+    ``error``. A mean is surely wrong if it differs by more than the empirical Bernstein bound, with L = log(2 k /
+    1e-6)::
 
         sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
 
-    The range is the largest minus the smallest sample of the column. Larger values that were not sampled may add to the
-    mean. For a distribution with a power tail, what they add is less than the second term if the mean exists and the
-    index of the tail is above 1.03. Two kinds of columns are not judged: those in which one sample dominates, and
-    constant ones, as for a rare reward that no sample has earned.
+    The range is the largest minus the smallest sample of the column. Values beyond this range, which were not sampled,
+    also add to the true mean. For a power tail with an index above 1.03, they add less than the second term. Two kinds
+    of columns are not judged: columns in which one sample dominates, and constant columns, such as a rare reward that
+    no sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """
@@ -62,9 +63,9 @@ def all_equal(a: Tensor, b: Tensor) -> bool:
 def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
     """Return whether most elements of two tensors agree up to the relative difference ``near``.
 
-    More than half of all elements must agree, and more than half of the rare ones, which are far from the median in
-    both tensors. So rounding is tolerated: it moves all elements a little, and a few of them far if f has jumps. If the
-    samples come from different distributions, or f uses different data, all elements move far.
+    More than half of all elements must agree. So must more than half of the rare elements, which are far from the
+    median in both tensors. Rounding is thus tolerated: it moves all elements a little, and a few of them far if f has
+    jumps. Samples from different distributions, or different data in f, move all elements far.
     """
     if a.shape != b.shape or not a.numel():
         return a.shape == b.shape

@@ -26,7 +26,7 @@ STEP, SLOPE = 1e-3, 1e-2
 
 
 def exact_number(trial: ObjectiveTrial) -> None:
-    """Check that the exact value is one number, and autograd gives its gradient at theta.
+    """Check that the exact value is one number, and that autograd gives its gradient at theta.
 
     Raises:
         Fault: the objective is at fault.
@@ -73,7 +73,7 @@ def exact_number(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_the_sum(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient agree with the sum over all states of q.
+    """Check that the exact value and the exact gradient agree with the sum over all states of q.
 
     Raises:
         Fault: the objective is at fault.
@@ -105,11 +105,11 @@ def exact_against_the_sum(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_samples(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient agree with means over samples, up to the errors of these means.
+    """Check that the exact value and the exact gradient agree with means over samples, up to statistical errors.
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: there is no exact value, the sum over all states has settled it, or no estimator fits q.
+        NotJudged: there is no exact value, no estimator fits q, or the sum over all states of q was compared already.
     """
     try:
         exact_against_the_sum(trial)
@@ -139,10 +139,10 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
 
 
 def reference_against_scores(trial: ObjectiveTrial) -> None:
-    """Check that the reference estimator, if it uses df/dx, agrees with a score-function estimator in the mean.
+    """Check that a reference estimator that uses df/dx has the same mean gradient as a score-function estimator.
 
-    A long run of the reference estimator stands in for an unknown exact gradient. If f jumps, df/dx misses a part of
-    the gradient, and the two means differ by more than their errors.
+    A long run of the reference estimator takes the place of an unknown exact gradient. If f jumps, df/dx misses a part
+    of the gradient, and the two means differ by more than their errors.
 
     Raises:
         Fault: the objective is at fault.
@@ -164,7 +164,7 @@ def reference_against_scores(trial: ObjectiveTrial) -> None:
 
 
 def density_of_samples(trial: ObjectiveTrial) -> None:
-    """Check that the mean of the score, grad log q(x), is 0: ``log_prob`` is the density that the samples follow.
+    """Check that ``log_prob`` is the density of the samples: the mean of the score, grad log q(x), must be 0.
 
     Raises:
         Fault: the objective is at fault.

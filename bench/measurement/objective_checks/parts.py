@@ -23,15 +23,15 @@ LARGEST_ROW = 2**28
 
 
 def declared_facts(trial: ObjectiveTrial) -> None:
-    """Check that family, dim, has_exact and the other declared facts have values of the right kind."""
+    """Check that ``family``, ``dim``, ``has_exact`` and the other declared facts have values of the right kind."""
     if wrong := wrong_declarations(trial.objective):
         raise trial.fault(" It ".join(wrong).rstrip("."))
 
 
 def problem_and_theta(trial: ObjectiveTrial) -> None:
-    """Check that build returns a Problem in the dtype that it is given, float64 or float32.
+    """Check that ``build`` returns a Problem in the dtype that it is given, float64 or float32.
 
-    Its ``theta`` must hold leaf tensors that require gradients.
+    The problem's ``theta`` must hold leaf tensors that require gradients.
     """
     for dtype in (torch.float64, torch.float32):
         problem: Any = trial.first(dtype)
@@ -86,9 +86,10 @@ def family_of_q(trial: ObjectiveTrial) -> None:
 
 
 def trained_probabilities(trial: ObjectiveTrial) -> None:
-    """Check that no probability of q is exactly 0 or 1 where theta moves it.
+    """Check that no probability of q that depends on theta is exactly 0 or 1.
 
-    Samples never show the other outcome, so an estimator that evaluates f at samples alone would seem biased.
+    Samples of such a q never show one of the two outcomes. An estimator that evaluates f at samples alone would then
+    seem biased.
     """
     for name, p in parameters(trial.q).items():
         at_edge = p.detach().eq(0) | p.detach().eq(1)
@@ -151,7 +152,7 @@ def _refuse_hidden(trial: ObjectiveTrial, log_q: Tensor, own: str) -> None:
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
-    """Check that one estimate fits into memory, and ``row_elements``, if it is declared, is not far too small.
+    """Check that one estimate fits into memory, and that ``row_elements``, if it is declared, is not far too small.
 
     ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
     """
@@ -185,10 +186,10 @@ def reference(trial: ObjectiveTrial) -> None:
 
 
 def training_data(trial: ObjectiveTrial) -> None:
-    """Check that the problems on minibatches and held-out data share ``theta`` and ``extra`` with the whole problem.
+    """Check that the problems on minibatches and on held-out data share the tensors of the whole problem.
 
-    They must hold the same tensors, not copies. All minibatches must have one batch shape, and ``restarted(0)`` must
-    return the objective itself.
+    The shared tensors are ``theta`` and ``extra``; copies of them are a fault. All minibatches must have one batch
+    shape, and ``restarted(0)`` must return the objective itself.
     """
     problem = trial.problem
     others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}

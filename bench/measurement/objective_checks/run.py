@@ -73,8 +73,8 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
     """Run ``checks`` on a user's own objective; return nothing if it passes.
 
-    An objective of the catalogue passes without a check, because this package's tests check it. An objective that
-    equals one checked before in this process passes, too.
+    An objective of the catalogue passes without a check, because this package's tests check it. An objective is checked
+    only once in a process.
 
     Raises:
         Fault: the objective is at fault.
@@ -87,9 +87,10 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
 
 @functools.lru_cache(maxsize=64)
 def check_once(objective: Objective, checks: tuple[Check, ...]) -> None:
-    """Run ``checks`` on an objective, unless they have been run on an equal objective in this process.
+    """Run ``checks`` on an objective, unless this process has run them on an equal objective before.
 
-    Call it after the checks of the objective's class. A check that cannot decide on this objective is left out.
+    Call this function after the checks of the objective's class. A check that cannot decide on this objective is left
+    out.
 
     Raises:
         Fault: the objective is at fault.

@@ -34,7 +34,7 @@ class NotJudged(Exception):
 
 
 class ObjectiveTrial:
-    """One objective, and what its checks compute from it, in float64 on the CPU.
+    """One objective, with all that its checks compute from it, in float64 on the CPU.
 
     Args:
         objective: the objective under test.
@@ -52,7 +52,7 @@ class ObjectiveTrial:
     def first(self, dtype: torch.dtype) -> Problem:
         """Return the problem that the objective's ``build`` makes in this dtype.
 
-        It is built only once for each dtype, because a build may read much data.
+        There is only one build for each dtype, because a build may read much data.
         """
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
@@ -60,9 +60,9 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def second(self) -> Problem:
-        """What a second ``build`` in float64 returns, for a comparison with the first.
+        """The problem of a second ``build`` in float64, for a comparison with the first problem.
 
-        The check ``theta_through_q``, which changes the theta of this problem, is the last check to use the problem.
+        The check ``theta_through_q`` changes the theta of this second problem, so no later check may use it.
         """
         return self.build(torch.float64)
 
@@ -83,16 +83,16 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def count(self) -> int:
-        """Number of samples of each of three rows (copies) of q at which values of f are compared.
+        """How many samples of q the checks of f's values use, from 2 to 64; fewer if f is slow or samples are large.
 
-        It is 2 to 64, smaller if f is slow or x is large.
+        There are so many for each of three rows (copies) of q.
         """
         seconds = _fastest(lambda: self.f(self.problem, self.rows, self.x)) / 2
         return int(max(2, min(LOOKED_AT, BUDGET / (CALLS * seconds), ELEMENTS / max(1, self.x[0].numel()))))
 
     @functools.cached_property
     def many(self) -> Tensor:
-        """S samples of each of three rows (copies) of q, ``[S, 3, *batch, *event]``; S is ``count``."""
+        """Samples of three rows (copies) of q, ``[count, 3, *batch, *event]``."""
         return self.draw(self.rows, self.count)
 
     @functools.cached_property
@@ -108,9 +108,9 @@ class ObjectiveTrial:
         return _fastest(lambda: self.f(self.problem, self.q, x)) / 16
 
     def affordable(self, points: int) -> int:
-        """Return how many samples a check may take: f may take half a second, and the tensors 2^21 elements.
+        """Return how many samples a check may take if it evaluates f at ``points`` points for each sample.
 
-        For each sample, f is evaluated at ``points`` points.
+        All evaluations of f together take at most half a second, and the tensors have at most 2^21 elements.
         """
         return int(min(ELEMENTS / self.objective.row_elements, BUDGET / self.seconds) / points)
 

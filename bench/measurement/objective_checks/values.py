@@ -19,9 +19,9 @@ ROUNDING = 1e-3
 
 
 def values_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f gives one number per sample and batch element, which depends on this sample alone.
+    """Check that f gives one number per sample and batch element.
 
-    f must not change the samples that it is given.
+    The number must depend on this sample alone. f must not change the samples that it is given.
     """
     q, r, x = trial.q, trial.rows, trial.many
     fx = [_values(trial, over, samples) for over, samples in ((q, trial.draw(q, 2)), (r, trial.x), (r, x))][-1]
@@ -53,7 +53,7 @@ def values_of_f(trial: ObjectiveTrial) -> None:
 
 
 def costs_of_f(trial: ObjectiveTrial) -> None:
-    """Check that the costs of f, if f is a ``Return``, sum to f, and that no cost looks ahead at a later choice."""
+    """Check the costs of an f that is a ``Return``: they must sum to f, and no cost may depend on a later choice."""
     q, r, x = trial.q, trial.rows, trial.many
     shown = trial.problem.integrand(q)
     if isinstance(shown, Return) != trial.objective.costs:
@@ -77,7 +77,7 @@ def costs_of_f(trial: ObjectiveTrial) -> None:
 
 
 def sets_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f, if it is a ``SetFunction``, does not depend on the order of the samples of a set."""
+    """Check an f that is a ``SetFunction``: its value must not depend on the order of the samples in a set."""
     shown = trial.problem.integrand(trial.q)
     if isinstance(shown, SetFunction) != trial.objective.sets:
         built = "a SetFunction" if isinstance(shown, SetFunction) else "not a SetFunction"
@@ -100,7 +100,7 @@ def sets_of_f(trial: ObjectiveTrial) -> None:
 
 
 def columns_of_log_probs(trial: ObjectiveTrial) -> None:
-    """Check that the log-probability of a choice, if f is a ``Return``, depends on no later choice."""
+    """Check the log-probabilities of an f that is a ``Return``: that of a choice must not depend on a later choice."""
     q, r, x = trial.q, trial.rows, trial.many
     if not isinstance(trial.problem.integrand(q), Return):
         raise NotJudged("f is no Return")
@@ -157,9 +157,9 @@ def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
 
 
 def repeated_build(trial: ObjectiveTrial) -> None:
-    """Check that two calls of ``build`` return equal problems, and that the float32 problem equals them up to rounding.
+    """Check that two calls of ``build`` return equal problems, and that float32 and float64 agree up to rounding.
 
-    The problems are equal if all data are drawn from a fixed seed.
+    Two problems are equal if all their random data are drawn from a fixed seed.
     """
     first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)

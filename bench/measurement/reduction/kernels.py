@@ -43,9 +43,9 @@ def column_sums(x: Tensor) -> Tensor:
 
         out[b, j] = Σ_r x[b, r, j]
 
-    Sums are pairwise, in the dtype of `x`. If there are many columns, the rounding errors of single columns average
-    out, because each statistic of a gradient is a sum over columns. If there are few, each column is summed in 32 or
-    more parts, and the parts are added in float64.
+    Sums are pairwise, in the dtype of `x`. With many columns, the rounding errors of single columns average out,
+    because every statistic of a gradient is a sum over columns. With few columns, each is summed in 32 or more parts,
+    and the parts are added in float64.
     """
     blocks, rows, size = x.shape
     step = gcd(rows, 32)
@@ -58,13 +58,13 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
-    """Write `g − mean(g)` to `out`, squared if `squared` is True, and return d = mean(g) − pivot for every block.
+    """Write the gradients minus the mean of their block to `out`, and return the mean of every block minus the pivot.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    The mean is over the rows of a block. `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for
-    0, and d is `[blocks, size]`, float64.
+    The values in `out` are squared if `squared` is True. `g` and `out` are `[blocks · rows, size]`. The pivot is
+    `[size]`, or None for 0. The result d is `[blocks, size]`, float64.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -79,7 +79,10 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
 
 
 def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
-    """Write `scale · Σ_j x[r, j]` to `out[r]`, or add it if `add`. `x` is `[rows, size]`, and `out` is `[rows]`."""
+    """Write `scale · Σ_j x[r, j]` to `out[r]`, or add it to `out[r]` if `add` is True.
+
+    `x` is `[rows, size]`, and `out` is `[rows]`.
+    """
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
         return
@@ -96,7 +99,7 @@ def add_products(x: Tensor, vector: Tensor, out: Tensor) -> None:
 
 
 def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
-    """Add to `out` the products of every row of `Y` with each of the K vectors of the row's block.
+    """Add to `out` the products of each row of `Y` with K vectors. Every block of rows has its own K vectors.
 
         out[k, b] += Y[b] @ vectors[b, k]
 
@@ -106,19 +109,22 @@ def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
 
 
 def cross_sums(g: Tensor, pivot: Tensor | None, weights: Tensor) -> Tensor:
-    """Return the sums of the rows of every block of `g`, each times its weight, float64 `[blocks, size]`.
+    """Return the weighted sums of the rows of every block of `g`, float64 `[blocks, size]`.
 
         out[b, j] = Σ_r weights[b, r] (g[b, r, j] − pivot[j])
 
-    `g` is `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and `weights` are `[blocks, rows]`. If the
-    weights of a block sum to 0, the pivot changes no more than the rounding: it is a point near the mean of `g`.
+    `g` is `[blocks · rows, size]`, and `weights` are `[blocks, rows]`. The pivot, a point near the mean of `g`, is
+    `[size]`, or None for 0. If the weights of a block sum to 0, the pivot changes the rounding alone.
     """
     g = g if pivot is None else g - pivot
     return torch.bmm(weights.unsqueeze(1), g.view(*weights.shape, -1)).squeeze(1).double()
 
 
 def weighted_sum(series: Tensor, weights: Tensor, out: Tensor) -> None:
-    """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`; series are `[K, blocks, rows]`, weights `[K]`."""
+    """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`.
+
+    `series` is `[K, blocks, rows]`, and `weights` is `[K]`.
+    """
     torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
 
 
@@ -138,9 +144,14 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
         M3 = Σ_r Y[b, r, j]³
         M4 = Σ_r Y[b, r, j]⁴
 
-    If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that no power leaves the range of
-    the dtype, and the sums are scaled back. `Y` `[blocks, rows, size]` holds gradients minus the mean of their block.
-    Both `squares` and `cubes` are overwritten. On entry `squares` holds Y²; `cubes` is memory of the shape of `Y`.
+    If `typical` is far from 1, powers of `Y / √typical` are summed, and the sums are scaled back. So no power leaves
+    the range of the dtype.
+
+    Args:
+        Y: gradients minus the mean of their block, `[blocks, rows, size]`.
+        squares: Y²; overwritten.
+        typical: a typical Y².
+        cubes: memory of the shape of `Y`; overwritten.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -152,9 +163,13 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return, for every series and block, a pivot and the power sums about this pivot, `[1 + orders, K, blocks]`.
 
-    A pivot is a number near the mean of the series. The first axis holds the pivot p, Σz, Σz² and, if `orders` is 4,
-    Σz³ and Σz⁴. z is a value of the series minus p, and the sums are over the rows of a block. `orders` is 2 or 4.
-    `table` `[K, blocks, rows]` holds the K series and is overwritten; `space` lends the memory.
+    The pivot p is a number near the mean of the series, and z a value of the series minus p. Along the first axis, the
+    result holds p, Σz, Σz² and, if `orders` is 4, Σz³ and Σz⁴. The sums are over the rows of a block.
+
+    Args:
+        table: the K series, `[K, blocks, rows]`; overwritten.
+        orders: 2 or 4.
+        space: lends the memory.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
@@ -178,8 +193,8 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    If the largest were chosen among all blocks together, all of them could come from a single block: a gradient so
-    large that it shifts the mean of its block makes all other rows of the block seem far from the mean.
+    The largest are chosen in each block by itself. Chosen from all blocks together, all could come from one block: a
+    huge gradient shifts the mean of its block, and all other rows of the block then seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
@@ -220,8 +235,8 @@ def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
 def square_trace(G: Tensor) -> Tensor:
     """Return unbiased estimates `[b]` of tr Σ², float64, from `G` `[b, n, n]`, the Gram matrices of b samples.
 
-    Σ is the covariance of a row. A sample has n ≥ 4 rows, from which any point near the mean of the rows was
-    subtracted. If G is the Gram matrix about the mean itself, the estimate is::
+    Σ is the covariance of a row. A sample has n ≥ 4 rows; a point near their mean was subtracted from all rows. If this
+    point is the mean itself, the estimate is::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
 

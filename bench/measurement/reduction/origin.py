@@ -17,12 +17,12 @@ NEAR = 8  # a mean within this many standard deviations of 0 needs no pivot
 class Origin:
     """The points that are subtracted from gradients before summing, and the units of their squared norms.
 
-    There is one of each for every group, that is, for every tensor of theta.
+    Each group has one point and one unit. A group is a tensor of theta.
 
     Args:
         pivots: for each group, the point p that is subtracted, near the mean gradient, `[size of the group]`. None
-            means a point of 0; this is used if every mean is within so few standard deviations of 0 that summing about
-            0 loses no digits.
+            means a point of 0. It is None if all means are so close to 0, in standard deviations, that summing about 0
+            loses no digits.
         spreads: for each group, the unit of squared norms: a power of two near the typical `‖g_r − p‖²`, where g_r is
             the gradient of replicate r. In these units, fourth powers stay in the range of float32.
     """
@@ -65,9 +65,9 @@ def _power_of_two(x: float) -> float:
 def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean row of `g` `[rows, size]`: `[size]`, in the dtype of `g`.
 
-    The point is the median of the means of 16 equal parts of the rows, so one huge gradient does not move it far from
-    the others. Sums of squares about a point far from most gradients would lose all their digits. In a column of equal
-    numbers the point is exactly this number.
+    The rows are cut into 16 equal parts, and the point is the median of the 16 means. So one huge gradient does not
+    move the point far away from the others; sums of squares about such a point would lose all their digits. In a column
+    of equal numbers the point is exactly this number.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
