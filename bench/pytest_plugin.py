@@ -128,8 +128,8 @@ class GradientCheck:
         """
         __tracebackhide__ = True
         from bench.execution.progress import Silent
-        from bench.gate.baseline import read
-        from bench.gate.decide import Verdict
+        from bench.gate.baseline_file import read
+        from bench.gate.findings import Verdict
         from bench.gate.select import Picked, Selection
         from bench.gate.stages import Options, check
         from bench.gate.words import Printer

@@ -13,7 +13,7 @@ import pytest
 import bench
 import estimators
 from bench import conformance
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.records.lines import LineKind, Outcome
 from bench.report import compare, tables
 from bench.report.curves import problems

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.gate.baseline import path_of, write
+from bench.gate.baseline_file import path_of, write
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.selectors import UsageError

@@ -35,7 +35,7 @@ def command() -> None:
 @reported(UNWRITTEN)
 def list_baselines(json: bool) -> None:
     """List the baselines in results/baselines."""
-    from bench.gate.baseline import names, read
+    from bench.gate.baseline_file import names, read
     from bench.gate.changes import count
 
     found = {name: read(name) for name in names()}
@@ -56,7 +56,7 @@ def list_baselines(json: bool) -> None:
 @reported(UNWRITTEN)
 def show(name: str, json: bool) -> None:
     """Show a baseline: its cells and how they were measured."""
-    from bench.gate.baseline import as_seen_here, path_of, read
+    from bench.gate.baseline_file import as_seen_here, path_of, read
     from bench.gate.changes import table
 
     found = read(name)
@@ -96,7 +96,7 @@ def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     If no spec, -e or -o is given, the cells of the default study are measured. To continue after an interruption,
     repeat the command: the cells that have been measured are kept in NAME.unfinished, beside the baseline.
     """
-    from bench.gate.baseline import path_of
+    from bench.gate.baseline_file import path_of
     from bench.planning.selectors import UsageError
 
     path = path_of(name)
@@ -197,7 +197,7 @@ def promote(
     elsewhere are read from the study that --from names.
     """
     from bench.cli.progress import choose
-    from bench.gate.baseline import path_of, read, selectors
+    from bench.gate.baseline_file import path_of, read, selectors
 
     old, path = read(name), path_of(name)
     measuring = (estimator, objective, speed, fresh, cell_timeout)
@@ -222,7 +222,7 @@ def promote(
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:
     """Write a baseline without the cells that failed, print what changed, and return the exit code."""
-    from bench.gate.baseline import as_seen_here, path_of, write
+    from bench.gate.baseline_file import as_seen_here, path_of, write
     from bench.gate.changes import changes, count
 
     for loss in draft.lost:

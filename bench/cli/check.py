@@ -94,7 +94,7 @@ def command(
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")
-    from bench.gate.baseline import read
+    from bench.gate.baseline_file import read
 
     for path in filter(None, (markdown, junit)):
         _check_writable(path)
@@ -144,7 +144,7 @@ def _measured(
 ) -> Printer:
     """Measure and check the cells of a baseline, and return the report."""
     from bench.cli.progress import choose
-    from bench.gate.baseline import path_of, selectors
+    from bench.gate.baseline_file import path_of, selectors
 
     folder = path_of(name).parent
     options.prepare_workers(

@@ -41,9 +41,9 @@ def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list
 
 def complete_baseline(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of baselines that begin with ``incomplete``, for completion in a shell."""
-    from bench.gate import baseline
+    from bench.gate import baseline_file
 
-    return [CompletionItem(name) for name in baseline.names() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in baseline_file.names() if name.startswith(incomplete)]
 
 
 # words in the wrong place

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench.gate.baseline import Baseline, Entry, assemble, entry_of
 from bench.gate.changes import same_statistics
-from bench.gate.decide import UNTRUNCATED, Case, Evaluations, Finding, Sample, Verdict, decide
+from bench.gate.decide import UNTRUNCATED, decide
+from bench.gate.findings import Case, Evaluations, Finding, Sample, Verdict
 from bench.gate.stages import Options, Report, commit_here
 from bench.measurement.given import FAMILY
 from bench.planning.selectors import UsageError, parse

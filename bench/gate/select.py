@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.gate.baseline import Baseline, Entry, selectors
+from bench.gate.baseline import Baseline, Entry
+from bench.gate.baseline_file import selectors
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, plan, skip_of
 from bench.planning.loading import expand

@@ -10,7 +10,8 @@ from bench.execution.pool import Pool
 from bench.execution.progress import Progress, Silent
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
-from bench.gate.decide import UNCOMPARED, Case, Evaluations, Finding, Sample, Verdict, decide, screen
+from bench.gate.decide import decide, screen
+from bench.gate.findings import UNCOMPARED, Case, Evaluations, Finding, Sample, Verdict
 from bench.gate.measure import evaluations_vary, first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 from bench.gate.baseline import Baseline
 from bench.gate.changes import count
-from bench.gate.decide import UNCOMPARED, Finding, Verdict, evaluations_text, p_text
+from bench.gate.decide import evaluations_text, p_text
+from bench.gate.findings import UNCOMPARED, Finding, Verdict
 from bench.gate.stages import Report
 from bench.records.lines import plain
 from bench.records.text import in_code, in_markdown, printable

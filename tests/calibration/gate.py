@@ -17,7 +17,8 @@ from torch import Size, Tensor
 
 from bench.gate import pairs
 from bench.gate.baseline import Entry, entry_of
-from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
+from bench.gate.decide import decide, screen
+from bench.gate.findings import FAILING, Case, Finding, Sample
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.measurement.reduction.blocks import block_partial

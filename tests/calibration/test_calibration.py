@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.measurement.reduction.kernels import Workspace
 from bench.stats import summarise
 from bench.stats.variance import TAIL_REPLICATES

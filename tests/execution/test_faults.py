@@ -8,7 +8,7 @@ import pytest
 
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.gate import baseline
+from bench.gate import baseline_file
 from bench.planning.spec import Spec
 from bench.records import arrays, store
 from bench.records.files import LOST
@@ -102,7 +102,7 @@ def train_two(folder):
 
 
 def save_baseline(folder):
-    baseline.write(baseline.read(str(ROOT / "results" / "baselines" / "ci.json")), folder / "ci.json")
+    baseline_file.write(baseline_file.read(str(ROOT / "results" / "baselines" / "ci.json")), folder / "ci.json")
 
 
 def _error_of(work, folder):

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.execution.progress import Silent
 from bench.gate.baseline import Baseline, Entry, assemble, entry_of
-from bench.gate.decide import Case, Sample
+from bench.gate.findings import Case, Sample
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection
 from bench.gate.stages import Options, Report, check

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.gate.decide import Case, Verdict, decide, screen
+from bench.gate.decide import decide, screen
+from bench.gate.findings import Case, Verdict
 from bench.stats.gate import ALPHA_BIAS, ALPHA_VARIANCE
 from tests.gate.fabricated import case, entry, grown
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.stats.gate import (
     ALPHA_BIAS,
     ALPHA_VARIANCE,

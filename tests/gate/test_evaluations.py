@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.gate.measure import evaluations_vary
 from bench.gate.stages import Options
 from bench.measurement.counting import count_evaluations

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bench.gate import given
-from bench.gate.baseline import read
-from bench.gate.decide import Verdict
+from bench.gate.baseline_file import read
+from bench.gate.findings import Verdict
 from bench.gate.stages import Options
 from bench.measurement.given import Given, measure_given
 from bench.records.store import Store

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from bench.gate import pairs
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine
 from bench.objectives import ExponentialMoment, GaussianQuadratic

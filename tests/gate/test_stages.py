@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bench.gate.decide import Verdict
+from bench.gate.findings import Verdict
 from bench.gate.measure import measure_cell
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bench.gate import baseline
+from bench.gate import baseline_file
 from bench.measurement import draws
 from bench.measurement.engine import Engine
 from bench.objectives import BernoulliQuadratic, GaussianQuadratic
@@ -58,7 +58,7 @@ def test_a_baseline_too_large_is_one_sentence(tmp_path, change, match):
     held = json.loads((ROOT / "results" / "baselines" / "ci.json").read_text())
     (tmp_path / "b.json").write_text(change(held))
     with pytest.raises(Damaged, match=match):
-        baseline.read("b.json", tmp_path)
+        baseline_file.read("b.json", tmp_path)
 
 
 def test_selectors_too_large_are_one_sentence():

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from bench.cli.progress import describe_standing
 from bench.execution.progress import Silent
-from bench.gate import baseline, changes, stages
+from bench.gate import baseline_file, changes, stages
 from bench.gate.select import select
 from bench.gate.words import Printer
 from bench.planning.plans import specs_of, unite
@@ -155,8 +155,8 @@ def use_plan(folder: Path, _original: list, _chance: random.Random) -> None:
 
 def use_baseline(folder: Path, _original: list, _chance: random.Random) -> None:
     """Show and check an edited baseline, with few replicates, and write all reports."""
-    found = baseline.read(f"{folder}/{store.LINES}.json")
-    changes.table(baseline.as_seen_here(found, folder))
+    found = baseline_file.read(f"{folder}/{store.LINES}.json")
+    changes.table(baseline_file.as_seen_here(found, folder))
     report = stages.check(found, select(found, folder), stages.Options(replicates=64), Silent())
     printer = Printer("b", found, report)
     ElementTree.fromstring(printer.junit())

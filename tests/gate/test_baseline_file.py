@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.execution.progress import Silent
-from bench.gate.baseline import assemble, path_of, read, write
+from bench.gate.baseline import assemble
+from bench.gate.baseline_file import path_of, read, write
 from bench.gate.changes import changes
 from bench.gate.select import Selection
 from bench.gate.stages import Options, check
