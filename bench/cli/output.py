@@ -15,6 +15,7 @@ from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
+    from bench.records.plan import Standing
     from bench.report import Report
 
 FEW = 6
@@ -40,7 +41,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def to_go(folder: Path, records: Sequence[Record]) -> str:
-    """Return how much of a study folder's plan is done, and the command that goes on; empty text if nothing is to do.
+    """Return how much of a study folder's plan is done, and the commands that go on; empty text if nothing is to do.
 
     ``records`` are those of the folder. A plan that cannot be read is told in place of it: a report needs none.
     """
@@ -49,12 +50,20 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
     from bench.records.lines import Damaged
 
     try:
-        found = plan.standing(plan.planned(plan.read(folder)), records)
+        found = plan.standings(plan.read(folder), records)
     except Damaged as error:
         return str(error)
     except Unreadable as error:
         return f"{error.filename} cannot be read: {error.strerror}."
-    return "" if found.is_complete else f"{found}: `{program()} run {shlex.quote(str(folder))}` goes on."
+    return " ".join(sentence(each, folder) for each in found if not each.is_complete)
+
+
+def sentence(standing: Standing, folder: Path) -> str:
+    """Return how much of a study folder is done as a sentence, with the command that goes on if something is to do."""
+    if standing.is_complete:
+        return f"{standing}."
+    command = "train" if standing.noun == "runs" else "run"
+    return f"{standing}: `{program()} {command} {shlex.quote(str(folder))}` goes on."
 
 
 def print_table(report: Report, *, named: bool = False, brief: bool = False) -> None:

@@ -7,6 +7,7 @@ import click
 
 from bench.cli.errors import UNCHANGED, CommandError, ExitCode, reported
 from bench.cli.options import PATH, json_option
+from bench.cli.output import sentence
 from bench.cli.terminal import echo, echo_json
 from bench.records.text import printable
 
@@ -22,9 +23,9 @@ from bench.records.text import printable
 def command(path: Path, repair: bool, json: bool) -> None:
     """Check that a study folder is whole.
 
-    Every record is checked for its shape, and every file of a long vector against the hash in its name. Nothing is
-    measured, and nothing is ever deleted: --repair moves broken lines and files aside, and the next `bench run`
-    measures what is missing then.
+    Every record is checked for its shape, and every file of a long vector against the hash in its name; what is still
+    to be measured or trained is counted. Nothing is measured, and nothing is ever deleted: --repair moves broken lines
+    and files aside, and the next `bench run` measures what is missing then.
     """
     from bench.records.store import LINES
     from bench.records.verify import repair as repaired
@@ -39,11 +40,18 @@ def command(path: Path, repair: bool, json: bool) -> None:
     if json:
         counts = {"records": found.records, "lines": found.lines, "files": found.files}
         moved = None if aside is None else str(aside)
-        echo_json(dumps({"folder": str(folder), **counts, "faults": faults, "moved_to": moved}))
+        standings = [
+            {"noun": each.noun, "asked": each.cells, "here": len(each.here), "failed": each.failed}
+            for each in found.standings
+        ]
+        document = {"folder": str(folder), **counts, "standings": standings, "faults": faults, "moved_to": moved}
+        echo_json(dumps(document))
     else:
         for fault in (*found.damage, *found.leftovers):
             echo(printable(fault.what))
         echo(f"{folder}: {found.records} records in {found.lines} lines, {found.files} files of long vectors.")
+        for standing in found.standings:
+            echo(sentence(standing, folder))
         if aside is not None:
             echo(f"Moved to {aside}: {len(faults)} broken or left over.")
     if found.damage and aside is None:

@@ -1,11 +1,14 @@
-"""The specs of a study folder: those of all commands that were given for it, from its plan and its ``spec.toml``."""
+"""The specs of a study folder: those of all commands that were given for it, from its plan and its ``spec.toml``.
 
-from collections.abc import Iterable, Sequence
+``spec.toml`` is the spec of a measurement. The specs of training are in the plan alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.planning.selectors import UsageError
-from bench.planning.spec import FILE, Spec, chosen, study
+from bench.planning.spec import FILE, KINDS, Spec, chosen, study
 from bench.records import files, plan
 from bench.records.text import printable
 
@@ -44,7 +47,7 @@ def studies(
 
 
 def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
-    """Return the specs of a study folder: one for each command that was given for it, the oldest first.
+    """Return the specs of a study folder: one for each command that measures, the oldest first.
 
     There is only the spec in ``spec.toml`` in two cases: a person has written or edited this file, or the folder has no
     plan, because an older version made it.
@@ -57,10 +60,51 @@ def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
         UsageError: the folder has no spec, or a spec cannot be read.
         Damaged: the plan cannot be read.
     """
-    lines = plan.read(folder)
+    every = plan.read(folder)
+    lines = [line for line in every if not plan.trains(line)]
+    if every and not lines and not _text(folder):
+        raise UsageError(f"{folder} holds training alone, and `bench train {folder}` goes on with it.")
     if not lines or _own(folder, lines):
         return [Spec.read(folder / FILE, **overrides)]
     return _specs(folder, lines, **overrides)
+
+
+def trainings(folder: Path, **overrides: Any) -> list[tuple[Spec, dict[str, Any]]]:
+    """Return what a study folder is to train: for each command, its spec and the table of its settings.
+
+    The estimators and objectives of the spec are those to train, and its device that of the training. The oldest
+    command comes first.
+
+    Args:
+        folder: the study folder.
+        overrides: values that replace the values in every spec, by key.
+
+    Raises:
+        UsageError: the folder has no plan of training, or a spec cannot be read.
+        Damaged: the plan cannot be read.
+    """
+    lines = [line for line in plan.read(folder) if plan.trains(line)]
+    if not lines:
+        advice = f"repeat the command that made it, with its -o and -e and --out {folder}"
+        raise UsageError(f"{folder} has no plan of training, as older versions wrote none: {advice}.")
+    placed = [{**line, "spec": {**line["spec"], "device": line["training"]["device"]}} for line in lines]
+    return [(spec, line["training"]) for spec, line in zip(_specs(folder, placed, **overrides), lines, strict=True)]
+
+
+def keep_training(folder: Path, spec: Spec, runs: Sequence[str], training: Mapping[str, Any]) -> None:
+    """Add a command that trains to the plan of a study folder.
+
+    Args:
+        folder: the study folder, which is open for writing.
+        spec: has the estimators and objectives; nothing else in the spec is used.
+        runs: the ids of the training runs.
+        training: the settings, as ``bench.records.plan.TrainingTable``.
+
+    Raises:
+        Damaged: the plan cannot be read.
+        OSError: the plan cannot be written.
+    """
+    plan.extend(folder, [plan.line_of(_table(spec, folder, training=True), runs, training=training)])
 
 
 def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict[str, Any]]:
@@ -78,7 +122,7 @@ def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict
         Damaged: the plan cannot be read.
         OSError: a file cannot be written.
     """
-    held, before = _text(folder), plan.read(folder)
+    held, before = _text(folder), [line for line in plan.read(folder) if not plan.trains(line)]
     own = _own(folder, before)
     older = [Spec.read(folder / FILE)] if held and not before and not own else []
     lines = [plan.line_of(spec.to_table(folder), runs, by_hand=spec == own) for spec, runs in given]
@@ -96,7 +140,7 @@ def unite(folders: Iterable[Path], target: Path) -> None:
     """Add the plans of several study folders to the plan of the folder ``target``.
 
     If a folder has no plan, its ``spec.toml``, if there is one, is taken for a plan of one line. If ``target`` has no
-    ``spec.toml``, the spec of the last command becomes its ``spec.toml``.
+    ``spec.toml``, the spec of the last command that measures becomes its ``spec.toml``.
 
     Raises:
         UsageError: a spec cannot be read.
@@ -109,9 +153,16 @@ def unite(folders: Iterable[Path], target: Path) -> None:
         if not lines and _text(folder):
             lines = [plan.line_of(Spec.read(folder / FILE).to_table(folder))]
         found += zip(_specs(folder, lines), lines, strict=True)
-    plan.extend(target, [{**line, "spec": spec.to_table(target)} for spec, line in found])
-    if found and not _text(target):
-        files.write(target / FILE, found[-1][0].to_toml(target))
+    plan.extend(target, [{**line, "spec": _table(spec, target, training=plan.trains(line))} for spec, line in found])
+    measured = [spec for spec, line in found if not plan.trains(line)]
+    if measured and not _text(target):
+        files.write(target / FILE, measured[-1].to_toml(target))
+
+
+def _table(spec: Spec, folder: Path, *, training: bool) -> dict[str, Any]:
+    """Return a spec as a line of the plan in ``folder`` has it: of training, only what is trained with what."""
+    table = spec.to_table(folder)
+    return {key: table[key] for key in ("name", *KINDS)} if training else table
 
 
 def _specs(folder: Path, lines: Sequence[dict[str, Any]], **overrides: Any) -> list[Spec]:

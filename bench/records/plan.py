@@ -1,7 +1,8 @@
 """The plan of a study folder: ``plan.jsonl`` has a line for each command that was given for the folder. No torch.
 
-The file only ever grows. A line holds the spec of the command and the ids of the runs (measurements) that it asks for,
-so that a folder of several specs never becomes the product of all their estimators, objectives and settings.
+The file only ever grows. A line holds the spec of the command and the ids of the runs that it asks for, so that a
+folder of several specs never becomes the product of all their estimators, objectives and settings. A run is a
+measurement or, in a line of ``bench train``, a training run.
 """
 
 import json
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -22,8 +23,15 @@ from bench.records.text import printable
 
 FILE = "plan.jsonl"
 """Name of the plan inside a study folder."""
-SCHEMA = 1
-"""Version of the keys of a line. A reader refuses lines of a newer version."""
+SCHEMA = 2
+"""Newest version of the keys of a line. A reader refuses lines of a newer version.
+
+A line of measurements has version 1, and a line of training 2: a reader of version 1 would measure what it asks for.
+"""
+COUNTED = (
+    "run", "kind", "outcome", "leads_to", "cell", "dtype", "device", "seed", "common_noise", "precision",
+)  # fmt: skip
+"""The keys of a record that tell how much of a study is done."""
 REPAIR = "Restore the file, or move that line aside with `bench verify --repair`."
 
 
@@ -36,51 +44,85 @@ class SpecTable(TypedDict):
 
 
 @with_config(shapes.Config)
+class TrainingTable(TypedDict):
+    """The settings of a command that trains, and whether it keeps the final weights of each run.
+
+    ``bench.training.settings.Training`` explains and checks the settings; all other keys are let through.
+    """
+
+    steps: shapes.Count
+    seeds: shapes.Count
+    optimizer: str
+    rate: float
+    measure_every: shapes.Count | None
+    replicates: shapes.Whole
+    dtype: str
+    device: str
+    keep_weights: bool
+
+
+@with_config(shapes.Config)
 class Line(TypedDict):
     """A line of the plan: one command.
 
-    ``runs`` are the ids of the runs that the command asks for: of measurements or, with a wanted precision, of pilots.
-    It is empty for a spec of which no run is known, such as that of an older version. ``by_hand`` says whether the spec
-    is that of a ``spec.toml`` that a person has written.
+    ``runs`` are the ids of the runs that the command asks for: of measurements, of pilots if a precision is wanted, or
+    of training runs. It is empty for a spec of which no run is known, such as that of an older version. ``by_hand``
+    says whether the spec is that of a ``spec.toml`` that a person has written. Only a line of training has
+    ``training``.
     """
 
     schema: Annotated[int, Field(ge=1)]
     spec: SpecTable
     runs: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
     by_hand: bool
+    training: NotRequired[TrainingTable]
     stochgrad_bench: str | None
     written: str
 
 
-def line_of(spec: Mapping[str, Any], runs: Sequence[str] = (), *, by_hand: bool = False) -> dict[str, Any]:
+def line_of(
+    spec: Mapping[str, Any],
+    runs: Sequence[str] = (),
+    *,
+    by_hand: bool = False,
+    training: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the line that the plan of a study folder gets for a command, with the present time.
 
     Args:
         spec: the spec of the command, as a table of JSON.
-        runs: the ids of the runs (measurements) of the spec, if they are known.
+        runs: the ids of the runs of the spec, if they are known.
         by_hand: whether a person has written the spec to the ``spec.toml`` of the folder.
+        training: a ``TrainingTable`` if the command trains; None if it measures.
     """
+    how = {} if training is None else {"training": dict(training)}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     made = {"stochgrad_bench": version("stochgrad-bench"), "written": now}
-    return {"schema": SCHEMA, "spec": dict(spec), "runs": list(runs), "by_hand": by_hand, **made}
+    return {"schema": 2 if how else 1, "spec": dict(spec), "runs": list(runs), "by_hand": by_hand, **how, **made}
+
+
+def trains(line: Mapping[str, Any]) -> bool:
+    """Return whether a line of the plan is of training, and not of measurements."""
+    return "training" in line
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a folder's plan, in their order; none if the folder has no plan.
 
-    Of several lines with one spec, only the last one is returned: the code, and so the ids of the runs, can have
-    changed. A last line that a crash has cut short is left out.
+    Of several lines with one spec and one kind of work, only the last one is returned: the code, and so the ids of the
+    runs, can have changed. A last line that a crash has cut short is left out.
 
     Raises:
         Damaged: a line is broken, or has a newer schema.
         Unreadable: the file cannot be read.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for number, text in raw_lines(folder):
-        line = parsed(text, folder, number)
-        if line is not None:
-            found[_key(line["spec"])] = line
-    return list(found.values())
+    found = (parsed(text, folder, number) for number, text in raw_lines(folder))
+    return latest(line for line in found if line is not None)
+
+
+def latest(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of a plan without those that a later one with the same spec and kind of work replaces."""
+    return list({_key(line): line for line in lines}.values())
 
 
 def raw_lines(folder: Path) -> list[tuple[int, bytes]]:
@@ -139,26 +181,28 @@ def _adapter() -> TypeAdapter[Line]:
 def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to a folder's plan, completely or not at all, except those that it holds already.
 
-    A line is held already if the last line with its spec names the same runs. The bytes of all earlier lines stay.
+    A line is held already if the last line with its spec and its kind of work names the same runs. The bytes of all
+    earlier lines stay.
 
     Raises:
         Damaged: the plan cannot be read.
         OSError: the plan cannot be written.
     """
-    held = {_key(line["spec"]): line["runs"] for line in read(folder)}
+    held = {_key(line): line["runs"] for line in read(folder)}
     new = list[str]()
     for line in lines:
-        if held.get(_key(line["spec"])) != line["runs"]:
-            held[_key(line["spec"])] = line["runs"]
+        if held.get(_key(line)) != line["runs"]:
+            held[_key(line)] = line["runs"]
             new.append(f"{dumps(dict(line))}\n")
     if new:
         before = b"".join(text + b"\n" for _, text in raw_lines(folder))
         files.write(folder / FILE, before + "".join(new).encode())
 
 
-def _key(spec: Mapping[str, Any]) -> str:
-    """Return what tells two commands apart: all of the spec but the name of the study."""
-    return json.dumps({key: value for key, value in spec.items() if key != "name"}, sort_keys=True)
+def _key(line: Mapping[str, Any]) -> str:
+    """Return what tells two commands apart: the settings of the training, and the spec without the study's name."""
+    spec = {key: value for key, value in line["spec"].items() if key != "name"}
+    return json.dumps([spec, line.get("training")], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -171,7 +215,7 @@ class Standing:
         failed: number of runs whose record is a failure.
         untimed: number of runs on record that are still to be timed.
         stale: number of runs that are measured again because their code has changed.
-        noun: plural of what is counted, such as "cells".
+        noun: plural of what is counted: "cells" or "runs".
     """
 
     cells: int
@@ -205,6 +249,19 @@ def planned(lines: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
         for run in line["runs"]:
             timed[run] = timed.get(run, False) or bool(line["spec"].get("timing"))
     return timed
+
+
+def standings(lines: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[Standing]:
+    """Return how much of a study is done: of its measurements, and of its training runs, if it has both.
+
+    Args:
+        lines: the lines of the study's plan.
+        records: the records that count; of each, ``COUNTED`` is enough.
+    """
+    kinds = {"cells": list[Mapping[str, Any]](), "runs": list[Mapping[str, Any]]()}
+    for line in lines:
+        kinds["runs" if trains(line) else "cells"].append(line)
+    return [standing(runs, records, noun) for noun, part in kinds.items() if (runs := planned(part))]
 
 
 def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "cells") -> Standing:

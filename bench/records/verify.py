@@ -5,13 +5,13 @@ import hashlib
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.records import arrays, files, plan, store
-from bench.records.lines import Damaged, Newer
+from bench.records.lines import Damaged, Newer, Record
 from bench.records.lock import locked
 
 NAMED = re.compile(rb'(?<="array":")arrays/[0-9a-f]{64}\.npy(?="\})')
@@ -41,6 +41,7 @@ class Findings:
         records: number of records that count: the last one of each run and kind.
         lines: number of lines that hold a record, also one that a later line replaces.
         files: number of files of long vectors that records name.
+        standings: how much of the study's plan is done: of its cells, and of its training runs.
         damage: what is broken, so that a measurement is lost.
         leftovers: what no record needs: second copies of a line, and files that a killed process has left.
     """
@@ -48,6 +49,7 @@ class Findings:
     records: int = 0
     lines: int = 0
     files: int = 0
+    standings: list[plan.Standing] = field(default_factory=list)
     damage: list[Fault] = field(default_factory=list)
     leftovers: list[Fault] = field(default_factory=list)
 
@@ -59,7 +61,8 @@ def verify(folder: Path) -> Findings:
         Newer: a newer version has written a record.
         Unreadable: the records cannot be read.
     """
-    found, seen, named, copies = Findings(), Counter[tuple[str, str]](), set[str](), set[bytes]()
+    found, named, copies = Findings(), set[str](), set[bytes]()
+    counted = dict[tuple[str, str], Record]()
     for number, line in store.raw_lines(folder):
         try:
             record = store.parsed(line, folder, number)
@@ -77,23 +80,28 @@ def verify(folder: Path) -> Findings:
             found.leftovers.append(Fault(f"Line {number} is a copy of an earlier line.", line=number))
             continue
         copies.add(digest)
-        seen[record["run"], record["kind"]] += 1
+        found.lines += 1
+        counted[record["run"], record["kind"]] = {key: record[key] for key in plan.COUNTED if key in record}
         named.update(name.decode() for name in NAMED.findall(line))
-    found.records, found.lines, found.files = len(seen), seen.total(), len(named)
+    found.records, found.files = len(counted), len(named)
     _check_files(folder, named, found)
-    _check_plan(folder, found)
+    found.standings = plan.standings(plan.latest(_whole_plan(folder, found)), [*counted.values()])
     return found
 
 
-def _check_plan(folder: Path, found: Findings) -> None:
-    """Add the lines of the plan that are broken to the findings."""
-    for number, line in plan.raw_lines(folder):
+def _whole_plan(folder: Path, found: Findings) -> list[dict[str, Any]]:
+    """Return the lines of the plan that are whole; add those that are broken to the findings."""
+    whole = list[dict[str, Any]]()
+    for number, text in plan.raw_lines(folder):
         try:
-            plan.parsed(line, folder, number)
+            line = plan.parsed(text, folder, number)
         except Newer:
             raise
         except Damaged as error:
             found.damage.append(Fault(str(error), line=number, file=plan.FILE))
+        else:
+            whole += [] if line is None else [line]
+    return whole
 
 
 def _check_files(folder: Path, named: set[str], found: Findings) -> None:

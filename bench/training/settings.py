@@ -1,8 +1,10 @@
 """Settings of training runs."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Real
+from typing import Any, Self
 
 from bench.planning.settings import MOST, Settings, store_whole_number
 
@@ -61,6 +63,15 @@ class Training:
         if not isinstance(self.rate, int):
             object.__setattr__(self, "rate", float(self.rate))
         self.settings(0).check_device()  # settings refuse a wrong dtype
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """Return the settings in a table of JSON, which may have other keys too.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        return cls(**{field.name: table[field.name] for field in fields(cls) if field.name in table})
 
     def settings(self, seed: int) -> Settings:
         """Return the settings with which the training run with this ``seed`` measures the gradient's variance."""

@@ -24,6 +24,7 @@ from bench.measurement.lines import head
 from bench.measurement.objective_checks import QUICK
 from bench.measurement.objective_checks.parts import training_data
 from bench.objectives.autoencoders import weights
+from bench.planning import plans
 from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.spec import Spec
@@ -160,11 +161,12 @@ def train(
         keep = folder / WEIGHTS if keep_weights else None
         runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
         refused = [(TrainingRun.of(skip.cell, how, 0), skip) for skip in skips]
-        return _train(study, runs, refused, examined, keep)
+        return _train(study, how, runs, refused, examined, keep)
 
 
 def _train(
     study: StudyWriter,
+    how: Training,
     runs: Sequence[TrainingRun],
     refused: Sequence[tuple[TrainingRun, Skip]],
     examined: Sequence[Record],
@@ -172,6 +174,8 @@ def _train(
 ) -> list[Record]:
     """Make the training runs that the study folder lacks, and return the records of all."""
     with study:
+        training = {**asdict(how), "keep_weights": keep is not None}
+        plans.keep_training(study.folder, study.spec, [run.run_id for run in runs], training)
         for line in examined:
             study.keep(line)
         for run, skip in refused:

@@ -35,6 +35,7 @@ def _no_figures(monkeypatch):
         (["-o", "qubo", "-e", "rloo", "--steps", "0"], "'--steps'"),
         (["-o", "qubo", "-e", "rloo", "--seeds", "x"], "'--seeds'"),
         (["-o", "qubo", "-e", "rloo", "--measure-every", "0"], "'--measure-every'"),
+        (["rloo", "-o", "qubo"], "There is no folder 'rloo'. rloo is an estimator: give it as -e rloo."),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(call, tmp_path, words, message):
@@ -68,7 +69,8 @@ def test_the_table_goes_to_stdout_and_the_same_command_goes_on(call, tmp_path):
         "train-rloo-on-gaussian-quadratic: records.jsonl, report.html, training.md, training.csv and 0 figures"
         in loud.err
     )
-    assert {path.name for path in folder.iterdir()} == {"records.jsonl", "report.html", "training.md", "training.csv"}
+    files = {"records.jsonl", "plan.jsonl", "report.html", "training.md", "training.csv"}
+    assert {path.name for path in folder.iterdir()} == files
     before = (folder / "records.jsonl").read_bytes()
     assert call(*words, "--quiet") == (0, loud.out, "")
     assert (folder / "records.jsonl").read_bytes() == before
@@ -125,6 +127,40 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, m
     assert result.code == 130
     assert f"Go on with: {shlex.join(['bench', *words])}" in result.err
     assert [r["seed"] for r in store.read(tmp_path / "here")] == [0]
+    to_go = "1 of 2 runs are here, 1 to go: `bench train here` goes on."
+    assert to_go in call("verify", "here").out.splitlines()
+    assert to_go in call("report", "here", "--no-figures").err.splitlines()
+    monkeypatch.setattr(TrainingRun, "work", work)
+    assert call("merge", "here", "-o", "deep/er").code == 0
+    assert call("train", "deep/er", "--workers", 1, "--quiet").code == 0
+    assert [r["seed"] for r in store.read(tmp_path / "deep" / "er")] == [0, 1]
+    (standing,) = json.loads(call("verify", "deep/er", "--json").out)["standings"]
+    assert standing == {"noun": "runs", "asked": 2, "here": 2, "failed": 0}
+    assert call("report", "deep/er", "--no-figures", "--quiet").err == ""
+
+
+def test_a_folder_of_training_goes_on_and_is_not_measured(call, tmp_path):
+    call("train", "-o", "gaussian-quadratic", "-e", "rloo", *TINY, "--out", "here", "--quiet", "--keep-weights")
+    refused = call("run", "here")
+    assert (refused.code, "`bench train here` goes on with it" in refused.err) == (2, True)
+    call("run", "-o", "gaussian-quadratic", "-e", "rloo", "--replicates", 64, "--no-timing", "--out", "here", "--quiet")
+    (tmp_path / "here" / "records.jsonl").write_bytes(b"")
+    kept = tmp_path / "here" / "weights.csv"
+    kept.unlink()
+    assert call("train", "here", "--workers", 1, "--lr", "0.5", "--quiet").code == 0
+    assert kept.exists(), "the plan says that weights are kept"
+    assert {(r["kind"], r["learning_rate"]) for r in store.read(tmp_path / "here")} == {("training", 0.5)}
+    assert call("run", "here", "--quiet").code == 0
+    assert [r["kind"] for r in store.read(tmp_path / "here")] == ["training", "training", "moments"]
+    assert call("verify", "here").out.splitlines()[1:] == [
+        "1 of 1 cell is here.",
+        "2 of 4 runs are here, 2 to go: `bench train here` goes on.",
+    ]
+    (tmp_path / "here" / "plan.jsonl").unlink()  # as older versions have left it
+    assert call("verify", "here").out.count("\n") == 1
+    assert "repeat the command that made it" in call("train", "here").err
+    assert call("train", "-o", "gaussian-quadratic", "-e", "rloo", *TINY, "--out", "here", "--quiet").code == 0
+    assert "2 of 2 runs are here." in call("verify", "here").out
 
 
 def test_what_was_trained_can_be_measured(call, tmp_path):

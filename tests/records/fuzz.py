@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -24,7 +25,7 @@ from bench.execution.progress import Silent
 from bench.gate import baseline_file, changes, stages
 from bench.gate.select import select
 from bench.gate.words import Printer
-from bench.planning.plans import specs_of, unite
+from bench.planning.plans import specs_of, trainings, unite
 from bench.planning.plugins import ALLOWED
 from bench.planning.selectors import NothingFits, UsageError
 from bench.records import plan, store
@@ -35,6 +36,7 @@ from bench.records.verify import verify
 from bench.report import compare, curves, study, tables, training
 from bench.report.export import Format, exported
 from bench.report.page.build import page
+from bench.training.settings import Training
 from tests.docs.pages import ROOT
 
 STUDIES = [ROOT / "results" / name for name in ("reference", "catalogue", "vae")]
@@ -107,7 +109,10 @@ def record_lines() -> list[bytes]:
 
 
 def plan_lines() -> list[bytes]:
-    return [json.dumps(plan.line_of(SPEC | {"seed": seed}, ["0" * 16])).encode() for seed in range(4)]
+    how = asdict(Training(steps=2)) | {"keep_weights": False}
+    measured = [plan.line_of(SPEC | {"seed": seed}, ["0" * 16]) for seed in range(2)]
+    trained = [plan.line_of(SPEC, ["1" * 16], training=how | {"rate": rate}) for rate in (1, 0.1)]
+    return [json.dumps(line).encode() for line in (*measured, *trained)]
 
 
 def baseline_text() -> list[bytes]:
@@ -146,9 +151,13 @@ def use_records(folder: Path, original: list, chance: random.Random) -> None:
 
 
 def use_plan(folder: Path, _original: list, _chance: random.Random) -> None:
-    """Read an edited plan as ``bench run`` and ``bench merge`` do; nothing is measured."""
+    """Read an edited plan as ``bench run``, ``bench train`` and ``bench merge`` do; nothing is measured."""
     for spec in specs_of(folder):
         spec.instances()
+    for spec, table in trainings(folder):
+        spec.instances()
+        with contextlib.suppress(ValueError):
+            Training.of(table)
     unite([folder], folder / "target")
     shutil.rmtree(folder / "target", ignore_errors=True)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.records import plan, store
 from bench.records.lines import Damaged, Newer
-from bench.records.plan import Standing, line_of, planned, standing
+from bench.records.plan import Standing, line_of, planned, standing, standings
 from bench.records.verify import repair, verify
 from tests.records.test_store import line as record
 
@@ -98,10 +98,43 @@ def test_a_broken_line_is_named_and_moved_aside_by_a_repair(tmp_path, place):
 
 
 def test_a_line_of_a_newer_version_is_refused(tmp_path):
-    newer = {**line_of(A, []), "schema": 2, "stochgrad_bench": "9.1"}
+    newer = {**line_of(A, []), "schema": 3, "stochgrad_bench": "9.1"}
     (tmp_path / plan.FILE).write_text(json.dumps(newer))
-    with pytest.raises(Newer, match=r"line 1, has schema 2 \(written by stochgrad-bench 9.1\)"):
+    with pytest.raises(Newer, match=r"line 1, has schema 3 \(written by stochgrad-bench 9.1\)"):
         plan.read(tmp_path)
+
+
+HOW = {
+    "steps": 2, "seeds": 1, "optimizer": "adam", "rate": 0.1, "measure_every": None, "replicates": 0,
+    "dtype": "float32", "device": "cpu", "keep_weights": False,
+}  # fmt: skip
+
+
+def test_a_line_of_training_is_refused_by_versions_that_would_measure_it(tmp_path):
+    lines = [line_of(A, [RUN]), line_of(A, [OTHER], training=HOW), line_of(A, [OTHER], training=HOW | {"rate": 1})]
+    assert [line["schema"] for line in lines] == [1, 2, 2]
+    for _ in range(2):
+        plan.extend(tmp_path, lines)
+        assert plan.read(tmp_path) == lines, "the settings of the training tell commands apart"
+    (tmp_path / plan.FILE).write_text(json.dumps(line_of(A, [OTHER], training=HOW | {"steps": 0})))
+    with pytest.raises(Damaged, match=r"line 1, is damaged at training.steps"):
+        plan.read(tmp_path)
+
+
+def test_training_is_counted_apart_and_of_a_spec_its_last_line_alone(tmp_path):
+    asked = [f"{number:016x}" for number in range(121)]
+    with store.Store(tmp_path) as writer:
+        for run in (*asked[:72], asked[120]):
+            writer.append(record(run))
+    line = line_of(A, asked[:120], training=HOW)
+    assert [str(each) for each in standings([line], [of(run, "training") for run in asked[:73]])] == [
+        "73 of 120 runs are here, 47 to go"
+    ]
+    plan.extend(tmp_path, [line_of(B, [OTHER]), line, line_of(B, asked[119:]), line_of(A)])
+    assert [str(each) for each in verify(tmp_path).standings] == [
+        "1 of 2 cells are here, 1 to go",
+        "72 of 120 runs are here, 48 to go",
+    ]
 
 
 SHARED = {"cell": "c", "dtype": "float32", "device": "cpu", "seed": 0, "common_noise": True}
