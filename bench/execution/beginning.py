@@ -21,11 +21,11 @@ FORKS_FOR = "STOCHGRAD_FORKS_FOR"
 
 
 def begin(connection: Connection, printed: Connection, variables: dict[str, str], preload: Named) -> None:
-    """Make this process a worker, and let it work until the pipe closes.
+    """Make this process a worker, which answers questions until its pipe closes.
 
     Args:
-        connection: brings questions, and takes answers.
-        printed: takes what this process prints.
+        connection: the pipe that brings questions, and takes answers.
+        printed: the pipe that takes what this process prints.
         variables: the environment variables of the parent.
         preload: the classes to load first, by selector and kind.
     """
@@ -49,13 +49,16 @@ def begin(connection: Connection, printed: Connection, variables: dict[str, str]
 
 
 def end_with_parent() -> None:
-    """Let this process be killed when the thread that has started it ends. Elsewhere than on Linux, do nothing."""
+    """On Linux, let the kernel kill this process when the thread that has started it ends. Elsewhere, do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_with_command() -> None:
-    """Let this process, from which workers are forked, be killed when its command ends, or now if it has ended."""
+    """Let this process, from which workers are forked, be killed when its command ends.
+
+    If the command has ended already, the process is killed at once.
+    """
     end_with_parent()
     if os.environ.get(FORKS_FOR) != str(os.getppid()):  # it ended before this process could ask for the signal
         os.kill(os.getpid(), signal.SIGKILL)
@@ -64,7 +67,8 @@ def end_with_command() -> None:
 def die_with_parent() -> None:
     """Let this process be killed as soon as its parent has ended.
 
-    On Linux the kernel does it, even if this process hangs in C code. Elsewhere a thread waits for the end.
+    On Linux the kernel kills the process, even if it hangs in C code. Elsewhere a thread waits for the end of the
+    parent.
     """
     if sys.platform == "linux":
         server = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]

@@ -22,11 +22,11 @@ from estimators import command_line_name
 def examine(
     objectives: Sequence[Objective], folder: Path, pool: Pool, checks: tuple[Check, ...] = QUICK, *, fresh: bool = False
 ) -> list[Record]:
-    """Check those of the ``objectives`` that a user wrote, and return a new record of each that was checked.
+    """Check the objectives that a user wrote, and return a new record for each that was checked.
 
-    An objective is not checked if it is in the catalogue, or if the folder has a record that it has passed these checks
-    with its present code. A record with the present code also gives ``row_elements``, the number of elements in the
-    largest tensor of one estimate, so that a study measures this number only once.
+    Two kinds of objectives are not checked: those of the catalogue, and those whose present code has passed these
+    checks before, as a record in the folder shows. Records also hold ``row_elements``, the number of elements in the
+    largest tensor of one estimate. A study therefore measures this number only once.
 
     Args:
         objectives: the objectives; ``row_elements`` of each is set from its record.

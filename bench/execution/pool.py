@@ -56,7 +56,7 @@ class Pool:
         count: number of processes to begin with.
         preload: the classes that each process loads first, by selector and kind, such as ``mine.py::Mine`` and
             "estimator".
-        cell_timeout: seconds without progress after which a process is ended, and its cell is lost; None for half an
+        cell_timeout: seconds without progress after which a process is ended, and its cell has failed; None for half an
             hour.
     """
 
@@ -91,7 +91,8 @@ class Pool:
     def guards(self, cell: Cell) -> bool:
         """Return whether a cell (an estimator on an objective) must be measured in a worker.
 
-        It must if it runs a user's code, or if a ``cell_timeout`` was given: only another process can be ended.
+        A worker is needed if the cell runs a user's code, or if a ``cell_timeout`` was given, because only a process of
+        its own can be ended.
         """
         return cell.is_own or self.cell_timeout is not None
 
@@ -195,7 +196,7 @@ class Pool:
         """Compute the partial sums of one cell with all workers, and yield them in the order of the cell's blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks. A worker that waits for the sums itself is not used.
+        blocks. If a worker has asked for these sums and waits for them, it does not take part.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.
@@ -245,7 +246,8 @@ def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Ite
     Args:
         spans: ranges of draws that must not be split, because the gradients of a span are reduced together.
         sizes: number of replicates in each draw.
-        workers: number of workers. There are many ranges per worker, so that none idles long at the end.
+        workers: number of workers. Every worker gets many short ranges, so that none waits long for the others at the
+            end.
     """
     share, start, rows = sum(sizes) / (CHUNKS * workers), spans[0].start, 0
     for span in spans:

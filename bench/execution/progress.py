@@ -8,7 +8,7 @@ from bench.records.lines import Record
 
 
 class Progress:
-    """A receiver of the events while a study runs. This one ignores all; a subclass overrides the methods it needs."""
+    """A receiver of events while a study runs. This class ignores them; a subclass overrides the methods it needs."""
 
     def start(self, total: int, done: int) -> None:
         """Receive the number of tasks, ``total``, and how many of them are on record already, ``done``."""
@@ -16,7 +16,7 @@ class Progress:
     def stand(self, standing: str, records: Sequence[Record]) -> None:
         """Receive how much of the study is done, in words, such as ``73 of 120 cells are here, 47 to go``.
 
-        ``records`` are the records that an earlier run has left and that count; it is empty at the end of a run.
+        ``records`` are the valid records that an earlier run has left. At the end of a run, the list is empty.
         """
 
     def cell(self, label: str) -> None:
@@ -26,9 +26,9 @@ class Progress:
         """Receive how many replicates (estimates) of the current cell are done, and how many there are in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive how far a pilot has come: which precision it has reached, which is wanted, and the replicates so far.
+        """Receive how far a pilot has come: the precision reached, the precision wanted, and the replicates so far.
 
-        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names the
+        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs. ``label`` names the
         cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05 for
         ±5 %.
         """

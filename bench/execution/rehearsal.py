@@ -18,14 +18,14 @@ Broken = dict[tuple[str, Kind], UsageError]
 
 
 def selectors(spec: Spec) -> Named:
-    """Return the selectors of a spec, each with its kind."""
+    """Return the selectors of a spec, each with its kind: "estimator" or "objective"."""
     found: list[tuple[Selector, Kind]] = [(each, "estimator") for each in spec.estimators]
     return [*found, *((each, "objective") for each in spec.objectives)]
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The work of a rehearsal: to load the classes that selectors name, and to read what they declare."""
+    """Work for a worker: to load the classes that selectors name, and to read what these classes declare."""
 
     selectors: Named
 
@@ -70,7 +70,7 @@ class _Turn(Progress):
 def rehearse(pool: Pool, named: Named) -> Broken:
     """Load the users' classes among ``named`` in a worker, and return what is wrong with the selectors.
 
-    From then on, every worker of the pool loads the classes that are sound. A file that ends or hangs its worker must
+    From then on, every worker of the pool loads the sound classes first. If a file ends or hangs its worker, it must
     not be loaded in this process.
     """
     allowed = plugins.ALLOWED.get()  # if not, to load them here is refused, with the reason
@@ -89,7 +89,7 @@ def rehearse(pool: Pool, named: Named) -> Broken:
 
 
 def require_sound(pool: Pool, spec: Spec) -> None:
-    """Load the users' classes of a spec in a worker.
+    """Load the users' classes of a spec in a worker of the pool, and raise an error if one cannot be loaded.
 
     Raises:
         UsageError: a class cannot be loaded. The message reports all that are broken.

@@ -31,11 +31,11 @@ LEAST_SECONDS = 0.03
 
 
 class Ran(NamedTuple):
-    """The records after a run, without the sums that no table needs: those of the specs' cells, and all of the folder.
+    """The records after a run, without the sums that no table needs.
 
     Args:
-        records: the records of all cells of the specs, and of their objectives.
-        held: all records of the folder.
+        records: the records of all cells (estimators on objectives) of the specs, and of the specs' objectives.
+        held: all records of the study folder.
     """
 
     records: list[Record]
@@ -52,7 +52,17 @@ def run(
 ) -> list[Record]:
     """Measure the cells of a spec that a study folder lacks, and return the records of all cells of the spec.
 
-    See ``run_study``, which also returns the other records of the folder.
+    A cell is an estimator on an objective.
+
+    Args:
+        spec: estimators, objectives and settings; or several specs.
+        folder: the study folder, created if it does not exist.
+        progress: receives the events of the run.
+        workers: number of processes that measure; None for as many as the processors and the work allow; or a Dask
+            cluster.
+        rerun: which cells are measured again although the folder holds their records.
+
+    ``run_study`` says which errors are raised. It also returns the other records of the folder.
     """
     return run_study(spec, folder, progress, workers, rerun=rerun).records
 
@@ -69,23 +79,23 @@ def run_study(
 ) -> Ran:
     """Measure the cells of a spec that a study folder lacks, and return the records.
 
-    Each record is on disk when its cell ends: an interrupted run loses only the cells under way. By default, cells that
-    failed, or whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own)
-    first finds the number of replicates for every cell; a pilot on record is not repeated. Timing comes last, when
-    nothing else runs.
+    A cell is an estimator on an objective. Each record is on disk when its cell ends: an interrupted run loses only the
+    cells under way. By default, cells that failed, or whose code has changed, are measured again. If the spec asks for
+    a precision, every cell is first measured in a pilot, a short run that finds the number of replicates. A pilot on
+    record is not repeated. Timing comes last, when nothing else runs.
 
     Args:
-        spec: estimators, objectives and settings; or several such specs, the cells of which are measured. A spec's
-            device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".
+        spec: estimators, objectives and settings; or several specs. The device of a spec is "cpu" or "cuda", as
+            ``Spec.on_device`` returns it.
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
-            allow; or a Dask cluster. None of these changes a result. Timing always uses one process of this machine.
+            allow; or a Dask cluster. The results do not depend on it. Timing always uses one process of this machine.
         rerun: which cells are measured again although the folder holds their records.
-        cell_timeout: seconds without progress after which a worker process is ended, and its cell has failed; all cells
-            then go to workers. If None, only cells with a user's code do, with a limit of half an hour.
-        before_timing: called with the records as soon as only timing is left to do; not called if no cell is to be
-            timed.
+        cell_timeout: seconds without progress after which a worker process is ended, and its cell has failed. If it is
+            given, all cells are measured in workers. If it is None, only cells with a user's code are, with a limit of
+            half an hour.
+        before_timing: called with the records when only timing is left to do; not called if no cell is to be timed.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.

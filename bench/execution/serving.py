@@ -31,7 +31,10 @@ BEAT = 0.5
 
 
 class Drawable(Protocol):
-    """A cell whose draws can be summed in several processes: an engine, or what stands for it in another process."""
+    """A cell (an estimator on an objective) whose draws can be summed in several processes.
+
+    ``Engine`` is one such class. ``Request`` is another, for a process that has no engine.
+    """
 
     @property
     def cell(self) -> Cell:
@@ -47,29 +50,38 @@ class Drawable(Protocol):
 
     @property
     def spans(self) -> list[range]:
-        """Ranges of draws that must not be split."""
+        """Ranges of draws (batches of replicates) that must not be split, because they are summed in one pass."""
 
     def state_bytes(self) -> bytes | None:
-        """Return the estimator's state, as bytes."""
+        """Return the estimator's state (what it has learned) as bytes; None if it has no state."""
 
 
 class Spreader(Protocol):
     """Processes over which the draws of a cell can be spread."""
 
     def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
-        """Compute the partial sums of one cell, and yield them in the order of the cell's blocks."""
+        """Compute the partial sums of one cell, and yield them in the order of the cell's blocks.
+
+        Args:
+            engine: the cell, an estimator on an objective.
+            centre: a point near the mean gradient, subtracted from every gradient before it is summed.
+            exact: the exact gradient, or None if it is unknown.
+        """
 
 
 class Work(Protocol):
     """Picklable work that one worker can do."""
 
     def record(self, progress: Progress | None = None, pool: Any = None) -> Any:
-        """Do the work and return its result, usually a record. ``pool`` is a ``Spreader``, or None."""
+        """Do the work and return its result, usually a record.
+
+        ``progress`` receives the events of the work. ``pool`` is a ``Spreader`` for large work, or None.
+        """
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work for a worker, and whether other processes may help with its draws."""
+    """Work for a worker. ``spreads`` tells whether other processes may help with its draws (batches of replicates)."""
 
     work: Work
     spreads: bool = False
@@ -77,7 +89,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Draws:
-    """All that a worker needs to compute partial sums of a cell's draws, and the draws to begin with."""
+    """What a worker needs to compute partial sums of a cell, an estimator on an objective.
+
+    Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured.
+        state: the estimator's learned state; None if there is none.
+        centre: a point near the mean gradient, subtracted from every gradient.
+        exact: the exact gradient, or None if it is unknown.
+        indices: the draws (batches of replicates) to compute first.
+    """
 
     cell: Cell
     settings: Settings
@@ -88,11 +109,14 @@ class Draws:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """The engine that computes the gradients of the cell. It is made in the worker, when it is first asked for."""
+        """The engine that computes the gradients of the cell; it is made at the first access, in the worker."""
         return Engine(self.cell, self.settings, self.state)
 
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
-        """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
+        """Return the sums of some draws (batches). If the work fails, return an exception that can be pickled.
+
+        The parent process raises this exception. ``indices`` are the numbers of the draws.
+        """
         try:
             with set_apart():
                 return list(self.engine.partials(indices, self.centre, self.exact))
@@ -104,9 +128,19 @@ class Draws:
 
 @dataclass(frozen=True)
 class Request:
-    """A worker's request to spread the draws of its cell over other processes.
+    """A worker's request to spread the draws (batches of replicates) of its cell over other processes.
 
-    To them it stands for the engine, which only the worker has: to make an engine runs the user's code.
+    The worker has an engine. The process that receives the request has none, because making one would run the user's
+    code. It uses the request in place of the engine.
+
+    Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured.
+        state: the estimator's learned state; None if there is none.
+        sizes: the number of replicates in each draw.
+        spans: ranges of draws that must not be split.
+        centre: a point near the mean gradient, subtracted from every gradient.
+        exact: the exact gradient, or None if it is unknown.
     """
 
     cell: Cell
@@ -118,7 +152,7 @@ class Request:
     exact: Vector | None
 
     def state_bytes(self) -> bytes | None:
-        """Return the estimator's state, as bytes."""
+        """Return the estimator's state (what it has learned) as bytes; None if it has no state."""
         return self.state
 
 
@@ -176,7 +210,10 @@ class _Relay:
 
 
 def serve(connection: Connection, preload: Named) -> None:
-    """Answer questions until the pipe closes. This is all that a worker does."""
+    """Answer questions from the pipe ``connection`` until it closes. This is all that a worker does.
+
+    ``preload`` has the classes to load first, by selector and kind.
+    """
     torch.set_num_threads(1)
     np.random.seed()  # a forked process would repeat the noise of the others
     for selector, kind in preload:

@@ -42,8 +42,9 @@ class StudyWriter:
         workers: number of processes, each with one thread; None for as many as the processors and the work allow; or a
             Dask cluster.
         rerun: which work is done again although the folder holds its records.
-        cell_timeout: seconds without progress after which a worker process is ended, and its task has failed; all tasks
-            then go to workers. If None, only tasks with a user's code do, with a limit of half an hour.
+        cell_timeout: seconds without progress after which a worker process is ended, and its task has failed. If it is
+            given, all tasks run in workers. If it is None, only tasks with a user's code do, with a limit of half an
+            hour.
 
     Raises:
         Damaged: the folder's records cannot be read.
@@ -80,15 +81,14 @@ class StudyWriter:
         self._stack.close()
 
     def line(self, task: Task) -> Record:
-        """Return the record of a task, without the sums that no table needs; the folder must hold one."""
+        """Return the record of a task, without the sums that no table needs. The folder must hold such a record."""
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
-        """Return the tasks whose record is missing or does not count.
+        """Return the tasks that are still to be done: their record is missing or not valid.
 
-        By default, a record that reports a failure, or was made by code that has changed since, does not count.
-        If several tasks have one record, such as measurements at two copies of one file of weights, only the first of
-        them is returned.
+        By default, a record is not valid if it reports a failure, or if the code has changed since. If several tasks
+        have one record, such as measurements at two copies of one file of weights, only the first task is returned.
         """
         found = dict[tuple[str, LineKind], SomeTask]()
         for task in tasks:
@@ -97,9 +97,9 @@ class StudyWriter:
         return [task for task, line in each if line is None or not task.is_settled_by(line, self.rerun)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report to ``progress`` the number of tasks; ``lacking`` are those that are still to be done.
+        """Report the number of all ``tasks`` to ``progress``, and how many of them are done already.
 
-        If a Dask cluster does them, it is started and checked.
+        ``lacking`` are the tasks that are still to be done. If a Dask cluster is to do them, it is started and checked.
         """
         self.progress.start(len(tasks), len(tasks) - len(lacking))
         if isinstance(self.workers, Dask) and not all(isinstance(task, TimingTask) for task in lacking):
@@ -107,9 +107,10 @@ class StudyWriter:
 
     @contextmanager
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
-        """Report to ``progress`` how many of the given runs are on record, before and after a ``with`` block.
+        """Report to ``progress``, before and after the ``with`` block, how many of the given runs are on record.
 
-        Nothing is reported in the plain case: no run is on record before the block, and every run after it.
+        A report before the block is left out if no run is on record yet. In that case, a report after the block is left
+        out if all runs are on record then.
 
         Args:
             tasks: one task for each run: a measurement, a pilot or a training run.
@@ -131,7 +132,7 @@ class StudyWriter:
                 self.progress.stand(str(last), [])
 
     def keep(self, line: Record) -> None:
-        """Write a record to the folder, with the present time under "written" unless the record has a time there."""
+        """Write a record to the folder. If it has no time under "written", it gets the present time there."""
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
         kept = store.slim(self.store.append(line))
         self.lines[line["run"], line["kind"]] = self.held[line["run"], line["kind"]] = kept
@@ -139,7 +140,10 @@ class StudyWriter:
             unfinished.remove(self.folder, line["run"])
 
     def skip(self, task: Task, skip: Skip) -> None:
-        """Write a record that says why a task is not executed, unless the folder holds a valid record of the task."""
+        """Write a record with the reason, ``skip``, why a task is not executed.
+
+        Nothing is written if the folder holds a valid record of the task.
+        """
         if self.lacking([task]):
             line = task.failed(skip.reason) if skip.failed else skipped(task.head(), skip.reason)
             self.keep(line)
@@ -149,8 +153,9 @@ class StudyWriter:
     def execute(self, tasks: Sequence[Task], *, one_by_one: bool = False) -> None:
         """Execute every task, write its record to the folder, and report the record to ``progress``.
 
-        If ``one_by_one`` is True, nothing else runs beside a task. Tasks run in this process if one process is enough,
-        unless they run a user's code, which may end or hang its process.
+        If ``one_by_one`` is True, nothing else runs beside a task. A task that runs a user's code is executed in a
+        worker, because this code may end or hang its process. Other tasks are executed in this process if one process
+        is enough.
         """
         processes = 1 if one_by_one else self._processes(tasks)
         for line in self._records(tasks, processes, None if one_by_one else self.cluster):
@@ -200,7 +205,7 @@ class StudyWriter:
     def records(self, runs: Collection[str] | None = None) -> list[Record]:
         """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.
 
-        They are as the folder has them, without the sums that no table needs.
+        The sums that no table needs are left out.
 
         Raises:
             Damaged: the folder lacks records that were written to it: it was removed or replaced.

@@ -60,10 +60,10 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work, without a unit. Above 1, it pays to start worker processes.
+        """Amount of work, without a unit. If the tasks together are above 1, starting worker processes pays.
 
-        It is the number of replicates, times n, times the elements in the largest tensor of one sample, divided by
-        2^27.
+        The amount is the number of replicates, times n, times the elements in the largest tensor of one sample, divided
+        by 2^27.
         """
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
@@ -78,10 +78,10 @@ class Task(ABC):
         return head(self.cell, self.settings, self.kind)
 
     def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
-        """Return whether a record settles the task.
+        """Return whether a record settles the task, so that the work need not be done again.
 
-        By default, a record settles the task if the recorded work did not fail and the task's code has not changed
-        since. ``rerun`` says which of these two conditions are required.
+        By default there are two conditions: the recorded work did not fail, and the task's code has not changed since.
+        ``rerun`` says which of these conditions count.
         """
         if Rerun.STALE in rerun and line["code"] != code_digest(self.cell.estimator, self.cell.objective):
             return False
@@ -112,8 +112,7 @@ class MomentsTask(Task):
     A moments record holds the mean, the variance and the bias of the estimator.
 
     Args:
-        reference: a long run's mean gradient, used as the exact gradient of an objective that has none; None if there
-            is no such run.
+        reference: the mean gradient of a long run, in place of an unknown exact gradient; None if there is no such run.
         pilot: record of the pilot, a separate run that found the number of replicates; None if there was no pilot.
         folder: the study folder, in which a long measurement keeps its sums until it ends; None to keep no sums.
     """
@@ -148,10 +147,10 @@ class MomentsTask(Task):
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a copy of a moments record, ``line``, with the precision that was wanted, and whether it was reached.
+        """Return a copy of a moments record with two more facts: the wanted precision, and whether it was reached.
 
-        The pilot, the run that found the number of replicates, knows the wanted precision. Without a pilot, the record
-        is returned unchanged.
+        The wanted precision comes from the pilot, the run that found the number of replicates. If there was no pilot,
+        the record ``line`` is returned unchanged.
         """
         return line if self.pilot is None else with_precision(line, self.pilot)
 
@@ -187,9 +186,9 @@ class PilotTask(Task):
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """A long measurement of an objective without an exact gradient; its mean gradient is used in place of that.
+    """A long measurement on an objective without an exact gradient, which becomes a reference record.
 
-    The measurement becomes a reference record.
+    The mean gradient of the measurement takes the place of the exact gradient.
     """
 
     kind = LineKind.REFERENCE

@@ -63,7 +63,10 @@ class Crashed(Lost):
 
 
 def prepare() -> None:
-    """Begin to prepare for workers, and return at once: on Linux, a process imports torch, and workers fork from it."""
+    """Prepare for worker processes in the background, and return at once.
+
+    On Linux, a process begins to import torch. Workers are later forked from this process.
+    """
     if FORKED:
         mortal = ["bench.execution.mortal"] if threading.current_thread() is threading.main_thread() else []
         multiprocessing.set_forkserver_preload([*mortal, "bench.execution.serving", "bench.execution.run"])
@@ -122,14 +125,14 @@ def _uninterrupted() -> Iterator[None]:
 class Worker:
     """A worker process, and the pipes to it.
 
-    What the process prints goes to stderr of this program, also what C code prints.
+    All output of the process goes to stderr of this program, also the output of C code.
 
     Args:
         preload: the classes that the process loads first, by selector and kind, such as ``mine.py::Mine`` and
             "estimator".
         patience: seconds without progress after which the process is killed.
-        fresh: whether the process is new, also on Linux, and not forked from one that has imported torch already.
-        environment: more environment variables of the process; if it is fresh, it has them before it imports torch.
+        fresh: whether to start a new process. If not, on Linux, the process is forked from one that has imported torch.
+        environment: more environment variables of the process. A fresh process has them before it imports torch.
 
     Raises:
         NoWorker: the process cannot be started.
@@ -171,9 +174,9 @@ class Worker:
             printed.close()
 
     def ask(self, task: object, progress: Progress | None = None) -> None:
-        """Send a task to the process, and return at once; ``answer`` later gives the answer.
+        """Send a task to the process, and return at once. A later call of ``answer`` returns the result.
 
-        If the process has died, ``answer`` will raise ``Lost``. ``progress`` receives the events of the work.
+        ``progress`` receives the events of the work. If the process has died, only ``answer`` raises an error.
 
         Raises:
             Lost: the task cannot be sent to another process.
@@ -189,12 +192,12 @@ class Worker:
         self.send(message)
 
     def send(self, message: bytes) -> None:
-        """Send pickled bytes to the process; nothing is raised if the process has died."""
+        """Send pickled bytes to the process. If the process has died, nothing is raised."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(message)
 
     def again(self, message: bytes) -> None:
-        """Send pickled bytes that the process waits for in the middle of its work, and wait for its answer anew."""
+        """Send pickled bytes that the process has asked for during its work. Then wait for its answer again."""
         self._asked, self._heard = self._asked + 1, time.monotonic()
         self.send(message)
 
@@ -223,7 +226,7 @@ class Worker:
 
     @property
     def handles(self) -> list[Any]:
-        """What to wait for: the process has sent or printed something, or has ended, if one of these is ready."""
+        """Handles to wait for. When one is ready, the process has sent or printed something, or has ended."""
         return [self.connection, self.process.sentinel, *([self._errors] if self._errors else [])]
 
     @property
@@ -231,7 +234,7 @@ class Worker:
         return self._heard + self.patience - time.monotonic()
 
     def listen(self) -> None:
-        """Take in what the process has sent and printed so far; do not wait."""
+        """Read what the process has sent and printed so far, without waiting."""
         while self._errors and self._errors.poll():
             self._read_errors(self._errors)
         try:
@@ -294,7 +297,7 @@ class Worker:
         return Crashed(how, words)
 
     def kill(self) -> None:
-        """End the process and the processes that it has started; do not wait."""
+        """Kill the process and all processes that it has started, without waiting for their end."""
         if self.process.exitcode is None and self.process.pid is not None:
             with contextlib.suppress(OSError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -311,7 +314,7 @@ class Worker:
 
 
 def answering(busy: Collection[Worker]) -> list[Worker]:
-    """Wait until workers have answered, have died or made no progress for too long, and return them."""
+    """Wait until at least one of the ``busy`` workers has answered, died or hung; return all such workers."""
     while True:
         for worker in busy:
             worker.listen()
@@ -321,10 +324,10 @@ def answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def last_words(said: str) -> str:
-    """Return the end of what a worker printed to stderr as one line: its last lines, and where it was.
+    """Return the end of what a worker printed to stderr as one line: its last lines, and the place in the code.
 
-    The place comes from the traceback that Python prints when it crashes, or when it is asked where it is. It is the
-    innermost line of the user's own code or, if there is none, the innermost line.
+    The place is known if Python printed a traceback when the process crashed or hung. It is the innermost line of the
+    user's own code. If the traceback has no such line, it is the innermost line of all.
     """
     found = DUMP.search(said)
     before, dump = (said, "") if found is None else (said[: found.start()], said[found.start() :])

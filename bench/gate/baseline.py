@@ -54,8 +54,9 @@ class _Plain(BaseModel):
 class Entry(_Plain):
     """One cell (an estimator on an objective) of a baseline: its selectors, its declared facts and its statistics.
 
-    A baseline is the gate's file of accepted statistics. g* is the exact gradient, and w the squared distance of a
-    gradient from the mean gradient; the mean of w is the variance. A field is None if its value is unknown.
+    A baseline is the gate's file of accepted statistics. Let g* be the exact gradient, Σ the covariance of one
+    gradient, and w the squared distance of one gradient from the mean gradient. The variance is the mean of w. A field
+    is None if its value is unknown.
 
     Args:
         estimator: selector of one estimator, such as ``rloo:n=4``, with paths of users' files relative to the
@@ -70,11 +71,11 @@ class Entry(_Plain):
         status: how far the variance can be trusted.
         variance: the variance, with its 95 % limits ``variance_low`` and ``variance_high``.
         cv2: variance/mean² of w; ``skewness`` and ``kurtosis`` are also those of w.
-        rho: tr Σ²/(tr Σ)², with Σ the covariance of one gradient.
-        khat: tail index of w; None if the largest w have too few distinct values for one.
+        rho: tr Σ²/(tr Σ)².
+        khat: tail index of w; None if the largest w have too few distinct values to estimate it.
         float_floor: a variance below this may be rounding alone.
-        truncated_at: c0, the 99 % quantile of w. If the tail is heavy, w is half the squared distance of two gradients
-            here and in the next two fields (``bench.gate.pairs``).
+        truncated_at: c0, the 99 % quantile of w. If the tail is heavy, half the squared distance of two gradients takes
+            the place of w, here and in the next two fields (``bench.gate.pairs``).
         truncated_mean: mean of min(w, c0).
         truncated_cv2: cv² of min(w, c0); doubled if the tail is heavy.
         bias_norm: distance of the mean gradient from g* or, if g* is unknown, from a measured gradient in its place.
@@ -86,8 +87,8 @@ class Entry(_Plain):
         f_evals: evaluations of f per estimate.
         grad_evals: evaluations of df/dx per estimate.
         exact_norm: norm of g*.
-        scale: component of the mean gradient along g*, over the norm of g*: 1.03 if it is 3 % too long; with the 95 %
-            limits ``scale_low`` and ``scale_high``.
+        scale: component of the mean gradient along g*, divided by the norm of g*: 1.03 if it is 3 % too long. Its 95 %
+            limits are ``scale_low`` and ``scale_high``.
     """
 
     estimator: Spelled
@@ -162,11 +163,13 @@ class Entry(_Plain):
     def smallest_bias(self, *, screening: int, confirming: int, cells: int) -> float | None:
         """Return the smallest relative error along the exact gradient that a check finds with probability 0.9.
 
-        A mean gradient of 1.03 times the exact gradient has the relative error 0.03.
+        A mean gradient of 1.03 times the exact gradient has the relative error 0.03. The result is None if the bias is
+        not tested, or if the entry has no scale with limits.
 
-        ``screening`` and ``confirming`` are the replicates of the two stages of a check; ``cells`` is the number of
-        entries in the whole baseline file. The result is None if the bias is not tested, or if the entry has no scale
-        with limits.
+        Args:
+            screening: replicates of the first stage of a check.
+            confirming: replicates of the second stage.
+            cells: number of entries in the whole baseline file.
         """
         if (
             not (self.unbiased and self.sees_bias and self.exact_norm)
@@ -192,7 +195,7 @@ class Entry(_Plain):
 
     @property
     def said(self) -> str:
-        """The variance as text, such as ``2.31``; if the tail is heavy, its lower limit alone, such as ``≥ 1.7``."""
+        """The variance as text, such as ``2.31``; if the tail is heavy, its lower limit, such as ``≥ 1.7``."""
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
@@ -220,12 +223,11 @@ def _stored(given: Any) -> Settings:
 
 
 class Baseline(_Plain):
-    """A baseline, the gate's file of accepted statistics: settings, environment of the measurement, and cells.
+    """The gate's file of accepted statistics: settings, the environment of the measurement, and one entry per cell.
 
-    The cells (an estimator on an objective each) are sorted by objective and estimator.
-
-    ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured. ``given``
-    tells whether the gradients were made elsewhere; if so, an entry has names in place of selectors.
+    A cell is an estimator on an objective. Entries are sorted by objective and estimator. ``setting.replicates`` is the
+    requested number of replicates; each entry has the number that was measured. ``given`` tells whether the gradients
+    were made elsewhere. If so, an entry has names in place of selectors.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
@@ -243,8 +245,8 @@ class Baseline(_Plain):
     def text(self) -> str:
         """Return the baseline (the accepted statistics) in the format of its file: JSON with one line per cell.
 
-        A baseline that was read from a file of an older version lacks newer fields, such as ``f_evals``; the text lacks
-        them, too.
+        A file of an older version lacks newer fields, such as ``f_evals``. A baseline that was read from such a file is
+        written without them, too.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
@@ -256,11 +258,11 @@ class Baseline(_Plain):
 
 
 def assemble(setting: Settings, entries: Iterable[Entry], *, given: bool = False) -> Baseline:
-    """Return the baseline that consists of ``entries``, the accepted statistics of one cell each.
+    """Return a baseline, the file of accepted statistics, that consists of ``entries``, one for each cell.
 
     The entries are sorted by objective and estimator. ``setting`` has the settings with which they were measured. The
-    baseline also gets the present environment and the commit of the user's code. ``given`` tells whether
-    the gradients were made elsewhere.
+    baseline also gets the present environment and the commit of the user's code. ``given`` tells whether the gradients
+    were made elsewhere.
     """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))

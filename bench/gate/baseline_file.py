@@ -44,7 +44,9 @@ def names(root: Path = Path()) -> list[str]:
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Return the baseline called ``name``, or in the file of that path, in the repository at ``root``.
+    """Return a baseline, the file of accepted statistics, by its name or its path.
+
+    ``name`` is a path if it ends in ``.json``. ``root`` is the folder of the repository.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.
@@ -100,7 +102,7 @@ def write(found: Baseline, path: Path) -> None:
 def as_seen_here(baseline: Baseline, folder: Path) -> Baseline:
     """Return a copy of a baseline for display: the paths of users' files are relative to the working folder.
 
-    In the baseline itself, the file of accepted statistics, the paths are relative to ``folder``, where the file lies.
+    A baseline is a file of accepted statistics. The paths in it are relative to ``folder``, where the file lies.
     """
 
     def seen(entry: Entry) -> Entry:

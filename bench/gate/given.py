@@ -56,13 +56,12 @@ def baseline_of(lines: Sequence[Record]) -> Baseline:
 
 
 def fitting(baseline: Baseline, study: Path) -> list[Record]:
-    """Return the records of the given gradients in a study folder, after checking that they fit a baseline.
+    """Return the records of the given gradients in a study folder, after a check that they fit a baseline.
 
-    There is at least one record. A baseline is the file of accepted statistics.
+    The result has at least one record. A baseline is the file of accepted statistics.
 
     Raises:
-        UsageError: the baseline is one of estimators; or the study has no given gradients, or gradients in a dtype
-            other than the baseline's.
+        UsageError: the baseline is one of estimators, or the study has no gradients in the baseline's dtype.
         Damaged: the records cannot be read.
     """
     if not baseline.given:
@@ -78,13 +77,16 @@ def fitting(baseline: Baseline, study: Path) -> list[Record]:
 def check(baseline: Baseline, study: Path, options: Options, wanted: str | None = None) -> Report:
     """Compare the given gradients in a study folder with a baseline of given gradients, and return the report.
 
-    A baseline is the file of accepted statistics. ``options`` has the margin, and says which findings fail the check.
-    ``wanted`` is the label of a cell, such as ``grouped on policy``, or the beginning of its id; the report is then on
-    this cell alone. None stands for all cells.
+    Args:
+        baseline: the file of accepted statistics.
+        study: the study folder.
+        options: the margin, and which findings fail the check.
+        wanted: the label of a cell, such as ``grouped on policy``, or the beginning of its id. The report is then on
+            this cell alone. None for all cells.
 
     Raises:
-        UsageError: the baseline is one of estimators; the study has no given gradients, or gradients in a dtype other
-            than the baseline's; or there is no cell ``wanted``.
+        UsageError: the baseline is one of estimators; the study has no gradients in the baseline's dtype; or there is
+            no cell ``wanted``.
         Damaged: the records cannot be read.
     """
     lines = {line["cell"]: line for line in fitting(baseline, study)}

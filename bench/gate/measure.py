@@ -35,15 +35,18 @@ def measure_cell(
 ) -> Record:
     """Measure a cell (an estimator on an objective), and return its moments record.
 
-    ``progress`` gets the number of replicates done and the total.
+    A truncated variance is the mean of min(w, cut), where w is the squared norm of a centred gradient.
 
-    If ``truncate_at`` is given, the record also has the truncated variance, for which squared norms of centred
-    gradients above ``truncate_at`` count as ``truncate_at``. If the tail in the baseline (the accepted statistics) is
-    ``heavy``, half the squared distances of pairs of gradients are truncated instead; the cut is then their 99 %
-    quantile if ``truncate_at`` is None.
-
-    A measurement that takes longer than half a minute keeps its sums in the folder ``keep``, and goes on from them
-    after an interruption.
+    Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured.
+        progress: called with the number of replicates done and the total.
+        truncate_at: the cut. If it is None, the record has no truncated variance, unless the tail is ``heavy``: the cut
+            is then the 99 % quantile.
+        heavy: whether the tail in the baseline (the accepted statistics) is heavy. If it is, w is half the squared
+            distance of two gradients.
+        keep: a folder for the sums of a measurement that takes longer than half a minute. After an interruption, the
+            measurement continues from them.
     """
 
     def work() -> Record:
@@ -62,12 +65,18 @@ def measure_for_baseline(
 ) -> Record:
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
-    A baseline is a file of accepted statistics. The record also has the variance truncated at the 99 % quantile of the
-    squared norms of the centred gradients; if a first run only yields this quantile, a second run measures the cell
-    again. The number of replicates is that of the settings. If ``adaptive``, it is at least 1e5, and at least 4e5 if
-    the variance of the squared norms is above 10 times their squared mean. ``progress`` gets the number of replicates
-    done and the total. A run that takes longer than half a minute keeps its sums in the folder ``keep``, and goes on
-    from them after an interruption.
+    A baseline is a file of accepted statistics. The record also has the truncated variance: squared norms of centred
+    gradients above their 99 % quantile count as this quantile. If the quantile is only known after the run, the cell is
+    measured a second time.
+
+    Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured.
+        progress: called with the number of replicates done and the total.
+        adaptive: whether to take at least 1e5 replicates, and at least 4e5 if the variance of the squared norms is
+            above 10 times their squared mean.
+        keep: a folder for the sums of a run that takes longer than half a minute. After an interruption, the run
+            continues from them.
     """
     line = measure_cell(cell, settings, progress, keep=keep)
     if line["outcome"] != Outcome.MEASURED:
@@ -95,8 +104,7 @@ class FirstDraws:
     """What the first 8 draws (batches of replicates) of a cell show. A cell is an estimator on an objective.
 
     Args:
-        fingerprint: digest of the settings and of the gradients in these draws. Runs with equal fingerprints have the
-            same samples.
+        fingerprint: digest of the settings and of the gradients in these draws. Equal fingerprints mean equal samples.
         are_all: whether the whole run of the cell consists of these draws.
         evaluations: evaluations of f and of df/dx per estimate.
     """
@@ -118,7 +126,10 @@ def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
 
 
 def evaluations_vary(cell: Cell, settings: Settings) -> bool:
-    """Return whether the number of evaluations of f or of df/dx differs between 100 calls of a cell's estimator."""
+    """Return whether the number of evaluations of f or of df/dx varies from call to call.
+
+    Up to 100 calls of the cell's estimator are counted.
+    """
     with single_thread(), set_apart():
         engine = Engine(cell, settings)
         adapt_state(engine)

@@ -38,7 +38,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Draft:
-    """A baseline that is not written yet, and the cells that could not be measured.
+    """A baseline that is not written yet, and in ``lost`` the cells that could not be measured.
 
     A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
     """
@@ -48,9 +48,9 @@ class Draft:
 
 
 def work_folder(path: Path) -> Path:
-    """Return the folder beside a baseline that holds its cells (estimators on objectives) while it is measured.
+    """Return the folder that keeps the records of cells while a baseline is measured. It lies beside the baseline.
 
-    A baseline is the gate's file of accepted statistics; ``path`` is the file.
+    A cell is an estimator on an objective, a baseline the gate's file of accepted statistics; ``path`` is this file.
     """
     return path.with_suffix(".unfinished")
 
@@ -87,9 +87,9 @@ def measure(
 ) -> Draft:
     """Measure cells (estimators on objectives), and return the draft of a new baseline, which is not written.
 
-    A baseline is the gate's file of accepted statistics. Each cell that has been measured is kept in ``work_folder``
-    until the baseline is written, and is not measured again after an interruption, unless the settings, its code or the
-    versions of packages have changed.
+    A baseline is the gate's file of accepted statistics. Until it is written, ``work_folder`` keeps the record of each
+    measured cell. After an interruption, a cell with such a record is not measured again, unless the settings, its code
+    or the versions of packages have changed.
 
     Args:
         picked: the cells.
@@ -156,11 +156,18 @@ def promote(
 ) -> Draft:
     """Measure the cells of a selection again, and return the draft of the renewed baseline, which is not written.
 
-    A baseline is a file of accepted statistics, a cell an estimator on an objective. Cells that are new in the
-    selection are added. Selected cells that no longer exist are dropped. Cells that could not be measured, and cells
-    outside the selection, stay as they are. The new measurements include times if ``speed`` is True, or if the old
-    baseline has times of any of these cells. ``path`` is the file of the baseline. As in ``measure``, cells that have
-    been measured are kept until it is written, and are used after an interruption unless ``fresh`` is True.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective. New cells of the selection are
+    added, and selected cells that no longer exist are dropped. Cells outside the selection stay as they are; so do
+    cells that could not be measured.
+
+    Args:
+        old: the baseline to renew.
+        selection: the cells to measure.
+        path: the file of the baseline.
+        progress: receives the events.
+        pool: has the worker process that measures the cells with a user's code.
+        speed: whether to time the cells; they are also timed if the old baseline has times of any of them.
+        fresh: whether to ignore the cells that an interrupted command has kept.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.
@@ -177,14 +184,13 @@ def promote(
 
 
 def promote_given(old: Baseline, study: Path) -> Draft:
-    """Return the draft of a baseline whose entries are replaced by those of the given gradients of a study.
+    """Return the draft of a baseline of given gradients, with the entries that a study has measured replaced.
 
-    Entries of gradients that the study does not have stay.
-
-    A baseline is the file of accepted statistics.
+    Entries that the study does not have stay. A baseline is the file of accepted statistics; given gradients were made
+    elsewhere.
 
     Raises:
-        UsageError: the study has no given gradients, or has them in another dtype.
+        UsageError: the study has no gradients in the baseline's dtype.
         Damaged: the records cannot be read.
     """
     new = given.baseline_of(given.fitting(old, study))
@@ -197,8 +203,8 @@ def read_study(study: Path, folder: Path) -> Draft:
     """Return the draft of a baseline made from the records of a study: for each cell, the run with the most replicates.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Paths of users' files are stored
-    relative to ``folder``, the baseline's folder. The settings are those of the study's last command; cells of earlier
-    commands count if they were measured with the same settings, whatever the number of replicates.
+    relative to ``folder``, the baseline's folder. The settings are those of the study's last command. Cells of earlier
+    commands count if only their number of replicates is different.
 
     A study of gradients that were made elsewhere has no spec; its baseline holds the last gradients of each name.
 

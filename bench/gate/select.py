@@ -51,9 +51,10 @@ class Picked:
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline, its label, and the reason why its cell (an estimator on an objective) cannot be made.
+    """An entry of the baseline whose cell cannot be made, with its label and the reason.
 
-    The cell no longer exists or, if ``is_broken``, the user's code that makes the cell raises an exception.
+    A cell is an estimator on an objective. The cell no longer exists or, if ``is_broken`` is True, the user's code
+    raises an exception.
     """
 
     entry: Entry
@@ -98,7 +99,7 @@ class Selection:
 
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
-    """Return the cells of these selectors: every estimator with every objective that the estimator fits.
+    """Return the cells that selectors make: every estimator on every objective that the estimator fits.
 
     A selector is a name with values for its parameters, such as ``rloo:n=2,4``.
 
@@ -111,10 +112,15 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def named(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> list[tuple[Selector, Kind]]:
-    """Return the selectors of a baseline, and the given ones, each once with its kind.
+    """Return all selectors of a baseline and of a command line, each once, with its kind: estimator or objective.
 
-    The baseline is the file of accepted statistics; paths of users' files in it are relative to ``folder``, and those
-    of ``estimators`` and ``objectives`` to the working folder.
+    A selector is a text such as ``rloo:n=4``.
+
+    Args:
+        baseline: the file of accepted statistics.
+        folder: the folder of the baseline; paths of users' files in the baseline are relative to it.
+        estimators: selectors of the command line; paths in them are relative to the working folder.
+        objectives: selectors of the command line; paths in them are relative to the working folder.
     """
     found: dict[tuple[str, Kind], tuple[Selector, Kind]] = {}
     pairs = [pair for entry in baseline.cells for pair in zip(selectors(entry, folder), KINDS, strict=True)]
@@ -134,11 +140,15 @@ def select(
 ) -> Selection:
     """Return the cells (estimators on objectives) to compare with a baseline.
 
-    The baseline is the file of accepted statistics; paths of users' files in it are relative to ``folder``.
+    Without ``estimators`` and ``objectives``, the check covers the whole baseline. Cells that these selectors exclude
+    do not count as missing. Cells that they name and the baseline lacks are new.
 
-    ``estimators`` and ``objectives`` are selectors, such as ``rloo:n=4``, that narrow the check. If both are empty, the
-    check covers the whole baseline. Cells that the selectors exclude do not count as missing. Cells that the selectors
-    name and the baseline lacks are new. ``broken`` says what is wrong with selectors that must not be loaded here.
+    Args:
+        baseline: the file of accepted statistics.
+        folder: the folder of the baseline; paths of users' files in the baseline are relative to it.
+        estimators: selectors, such as ``rloo:n=4``, of the estimators to check.
+        objectives: selectors of the objectives to check.
+        broken: what is wrong with selectors that must not be loaded here.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
@@ -171,9 +181,9 @@ def select(
 
 
 def shown(estimator: Selector, objective: Selector) -> str:
-    """Return the label of a cell, with paths of users' files relative to the working folder.
+    """Return the label of a cell, an estimator on an objective: ``rloo:n=4 on gaussian-quadratic``.
 
-    A cell is an estimator on an objective; such a label is ``rloo:n=4 on gaussian-quadratic``.
+    Paths of users' files in the label are relative to the working folder.
     """
     return printable(f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}")
 

@@ -55,9 +55,8 @@ def log_costs(picked: Sequence[Picked], settings: Settings, cell_timeout: float 
     """Time cells in one fresh process, and return log(cost) by cell id. Cells that fail are left out.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
-    one evaluation of f.
-
-    If the process dies, or makes no progress for ``cell_timeout`` seconds (None for half an hour), the result is empty.
+    one evaluation of f. The result is empty if the process dies, or makes no progress for ``cell_timeout`` seconds.
+    None stands for half an hour.
     """
     preload: list[tuple[Selector, Kind]] = [(p.estimator, "estimator") for p in picked]
     preload += [(p.objective, "objective") for p in picked]
@@ -77,7 +76,8 @@ def baseline_costs(
     """Time cells in nine fresh processes, and return nine values of log(cost) for each cell, by cell id.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
-    one evaluation of f. Cells that fail are left out.
+    one evaluation of f. Cells that fail are left out. ``cell_timeout`` is the number of seconds without progress after
+    which a process is ended; None for half an hour.
     """
     runs = [log_costs(picked, settings, cell_timeout) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
@@ -86,12 +86,17 @@ def baseline_costs(
 def judge(
     cells: Sequence[tuple[Entry, Picked]], settings: Settings, cell_timeout: float | None = None
 ) -> dict[str, tuple[str, str]]:
-    """Time cells, and return by cell id whether the cell is slower than in the baseline, and the reason.
+    """Time cells, and return for each, by cell id, a verdict on its speed and the reason.
 
-    The values are pairs of texts; the first is ``unchanged``, ``slower`` or ``not gateable``. A cell is an estimator on
-    an objective, and the baseline is the file of accepted statistics. The cost of a cell is the time of the estimator,
-    divided by the time of one sample and one evaluation of f. A cell is slower if its cost is more than 25 % above the
-    baseline's median cost in each of four fresh processes.
+    The verdict is the text ``unchanged``, ``slower`` or ``not gateable``. A cell is slower if its cost is more than 25
+    % above the baseline's median cost in each of four fresh processes. The cost is the time of the estimator, divided
+    by the time of one sample and one evaluation of f.
+
+    Args:
+        cells: the cells (estimators on objectives), each with its entry in the baseline, the file of accepted
+            statistics.
+        settings: how the cells are measured.
+        cell_timeout: seconds without progress after which a process is ended; None for half an hour.
     """
     found = {entry.cell: ("not gateable", obstacle(entry)) for entry, _ in cells if obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
@@ -113,7 +118,7 @@ def judge(
 
 
 def obstacle(entry: Entry) -> str:
-    """Return the reason why a cell's speed cannot be compared with the baseline's; empty if the speed can be compared.
+    """Return the reason why a cell's speed cannot be compared with the baseline; empty if it can be compared.
 
     The baseline is the file of accepted statistics, and ``entry`` is the cell's entry in it. There are two reasons: the
     entry has no times, or its times differ too much between processes.

@@ -32,24 +32,25 @@ Speed = Literal["off", "advisory", "fail"]
 class Options:
     """The options of a check, which compares cells with a baseline, the file of accepted statistics.
 
-    For each cell, the gradients of a few replicates are computed with the baseline's seed. They are compared, by a
-    digest, with the gradients of the same replicates in the run that made the baseline. If they are equal, the cell
-    passes, and is not measured further. If they differ, the cell is measured in a first stage, and again in a second
-    stage if the first stage finds something suspicious.
+    A check of one cell (an estimator on an objective) has up to three steps. First, its gradients for a few replicates
+    are computed with the baseline's seed. If they equal the gradients behind the baseline, by a digest, the cell passes
+    and is not measured further. If they do not, a first stage measures the cell. If the first stage finds something
+    suspicious, a second stage measures the cell again.
 
     Args:
         replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage
-            has four times as many.
-        seed: seed of the first stage; None for the seed of the baseline. With any seed but the baseline's, no gradients
-            are compared, and every cell is measured.
+            has four times the replicates of the first.
+        seed: seed of the first stage; None for the seed of the baseline. If the seed is not the baseline's, no
+            gradients are compared, and every cell is measured.
         margin: relative growth of the variance that passes, 0.1 for 10 %. None for 5 %, or 10 % for a cell whose
             squared gradient norms vary a lot.
-        device: "cpu" or "cuda"; None for the device of the baseline. On any device but the baseline's, no gradients are
-            compared, and every cell is measured.
+        device: "cpu" or "cuda"; None for the device of the baseline. If the device is not the baseline's, no gradients
+            are compared, and every cell is measured.
         strict: whether cells that could not be judged fail the build.
         remeasure: whether to measure also the cells whose gradients are equal, and compare their statistics with those
             in the baseline.
-        study: the study folder whose given gradients are checked, if the cells are not measured.
+        study: a study folder of gradients that were made elsewhere, to check in place of measuring cells; None to
+            measure.
         speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for them.
 
     Raises:
@@ -79,8 +80,8 @@ class Report:
 
     Args:
         findings: one per cell, an estimator on an objective.
-        cells: number of cells in the baseline, the file of accepted statistics; the correction of the p-values counts
-            them all.
+        cells: number of cells in the baseline, the file of accepted statistics. p-values are corrected for this number
+            of tests.
         commit: commit of the user's code or, if there is none, the version of this package. The seed of the second
             stage is derived from ``commit`` and the cell.
         options: the options of the check.
@@ -98,7 +99,7 @@ class Report:
 
     @property
     def untimed(self) -> bool:
-        """Whether the check was to fail for a slower cell (``--speed=fail``), but no cell's speed could be compared."""
+        """Whether slower cells were to fail the check (``--speed=fail``), but no cell's speed could be compared."""
         judged = any(finding.speed in ("slower", "unchanged") for finding in self.findings)
         return self.options.speed == "fail" and not judged
 
@@ -133,9 +134,12 @@ def check(
 ) -> Report:
     """Measure the cells of a selection, and return a report on their differences from the accepted statistics.
 
-    A cell is an estimator on an objective; the ``baseline`` holds the accepted statistics. ``options`` say how many
-    replicates are taken and what fails; ``progress`` receives the events. Cells that run a user's code are measured in
-    a worker of the ``pool``; if it is None, all are measured in this process.
+    Args:
+        baseline: the accepted statistics.
+        selection: the cells, estimators on objectives.
+        options: how many replicates are taken, and what fails the check.
+        progress: receives the events.
+        pool: has the workers in which cells with a user's code are measured; None to measure all cells in this process.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.

@@ -57,7 +57,7 @@ def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
         overrides: values that replace the values in every spec, by key.
 
     Raises:
-        UsageError: the folder has no spec, or a spec cannot be read.
+        UsageError: the folder has no spec of a measurement, or a spec cannot be read.
         Damaged: the plan cannot be read.
     """
     every = plan.read(folder)
@@ -72,8 +72,7 @@ def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
 def trainings(folder: Path, **overrides: Any) -> list[tuple[Spec, dict[str, Any]]]:
     """Return what a study folder is to train: for each command, its spec and the table of its settings.
 
-    The estimators and objectives of the spec are those to train, and its device that of the training. The oldest
-    command comes first.
+    The oldest command comes first. A spec has the estimators, the objectives and the device of the training.
 
     Args:
         folder: the study folder.

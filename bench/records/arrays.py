@@ -22,10 +22,10 @@ Array = np.ndarray[Any, Any]
 
 
 def with_files(value: Any, folder: Path) -> Any:
-    """Return a value in which each long vector is replaced by the name of a file, and write these files.
+    """Return a copy of ``value`` with each long vector replaced by the name of a file; write these files.
 
-    A vector is long if it has more than 1024 numbers. The files are in ``folder``, the study folder. ``value`` is a
-    record, or a part of one.
+    ``value`` is a record, or a part of one. A vector is long if it has more than 1024 numbers. The files are in
+    ``folder``, the study folder.
     """
     if isinstance(value, dict):
         return {k: with_files(v, folder) for k, v in value.items()}
@@ -36,12 +36,12 @@ def with_files(value: Any, folder: Path) -> Any:
 
 
 def with_vectors(value: Any, folder: Path) -> Any:
-    """Return a value in which each name of a file is replaced by the vector that the file holds.
+    """Return a copy of ``value`` with each name of a file replaced by the vector in the file.
 
-    The files are in ``folder``, the study folder. ``value`` is a record, or a part of one.
+    ``value`` is a record, or a part of one. The files are in ``folder``, the study folder.
 
     Raises:
-        Damaged: a file is missing, is not the one that was written, or holds no vector.
+        Damaged: a file is missing, holds no vector, or has another content than was written.
     """
     if isinstance(value, dict):
         if value.keys() == {"array"}:
@@ -54,7 +54,7 @@ def load(name: Any, folder: Path) -> Array:
     """Return the vector in a file of the study folder; ``name`` is the file's path in the folder.
 
     Raises:
-        Damaged: the name is not that of such a file, or the file is missing, changed or broken.
+        Damaged: the name is not that of a file of vectors, or the file is missing, changed or broken.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise Damaged(f"{folder / FOLDER} holds no file called {str(name)[:100]!r}: names are hashes. {RESTORE}")

@@ -39,9 +39,12 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def code_digest(*instances: object) -> str:
     """Return a digest, 16 hexadecimal digits, of all the code that a measurement with these instances depends on.
 
-    The instances are an estimator, an objective or both. The digest changes if the code of their classes or what it
-    uses has changed, and if this project has changed how the seeds of draws (batches of replicates) are derived. If a
-    field of a user's instance names a file, as ``table="values.csv"`` does, the content of the file counts too.
+    The instances are an estimator, an objective or both. The digest changes in three cases:
+
+    - the code of the classes, or code that they use, has changed;
+    - a user's instance has a field that names a file, as in ``table="values.csv"``, and the content of the file has
+      changed;
+    - this project has changed how it derives the seeds of draws (batches of replicates).
     """
     files = [content for each in instances if not _is_ours(type(each).__module__) for content in _field_files(each)]
     classes = [_class_digest(type(each)) for each in instances]  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ def gpus() -> list[str]:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return where a measurement was made: versions of packages, machine and commit, by name.
+    """Return facts about this machine and its software: versions of packages, processor, commit and others, by name.
 
     The names are keys such as "torch", "cpu" and "commit". A fact that cannot be found is None.
     """
@@ -54,7 +54,7 @@ def version(distribution: str) -> str | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None without a repository."""
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None if there is none."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None

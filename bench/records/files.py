@@ -21,8 +21,9 @@ class Unreadable(OSError):
 def write(path: Path, content: str | bytes) -> None:
     """Write bytes or UTF-8 text to a file, completely or not at all: a reader finds the old content or the new one.
 
-    The folder of ``path`` is created if missing. A link at ``path`` is replaced, and the file it points to stays. The
-    temporary file beside ``path`` has a random name and must be new, so that nobody can place a link there.
+    The folder of ``path`` is created if missing. If ``path`` is a link, the link is replaced, and the file it points to
+    stays. The content is first written to a new file of a random name beside ``path``, so that nobody can place a link
+    there.
 
     Raises:
         OSError: the file cannot be written, or ``path`` is a device, a pipe or a folder, which a file must not replace.
@@ -52,8 +53,8 @@ def write(path: Path, content: str | bytes) -> None:
 def output(path: Path, content: str | bytes) -> None:
     """Write bytes or UTF-8 text to a path that the user has named for output.
 
-    A file is replaced completely or not at all. A device such as /dev/stdout, a pipe, or the file that a link points to
-    is written to.
+    A regular file is replaced, completely or not at all. Other paths are written to: a device such as /dev/stdout, a
+    pipe, or the file that a link points to.
 
     Raises:
         OSError: the content cannot be written.
@@ -70,7 +71,7 @@ def read(path: Path, *, follow: bool = True) -> bytes:
 
     Args:
         path: the file.
-        follow: whether to read the file that ``path`` points to if ``path`` is a link; if not, a link is unreadable.
+        follow: whether a link at ``path`` is followed to its file. If not, a link cannot be read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -87,7 +88,7 @@ def read(path: Path, *, follow: bool = True) -> bytes:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a regular file, each with the line feed at its end; one line at a time is in memory.
+    """Yield the lines of a regular file, each with the line feed at its end. Only one line is in memory at a time.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -103,7 +104,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """Open a regular file, and return its descriptor. A pipe raises the error at once, without waiting for a writer.
+    """Open a regular file, and return its descriptor. For a pipe, an error is raised without waiting for a writer.
 
     ``flags`` are those of ``os.open``.
 
@@ -123,7 +124,7 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all bytes to a descriptor, in as many calls of the system as it takes."""
+    """Write all bytes of ``content`` to a file descriptor; repeat the system call if it writes only a part."""
     rest = memoryview(content)
     while rest:
         count = os.write(descriptor, rest)
@@ -133,14 +134,14 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder with its parents, if it is missing, and wait until it is on disk."""
+    """Create a folder and its parents if they are missing. Return when they are on disk."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names of the files in a folder are on disk; return at once if its file system cannot tell."""
+    """Wait until the names of all files in a folder are on disk. Some file systems cannot tell: then return at once."""
     try:
         with naming(folder):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

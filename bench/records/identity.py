@@ -24,7 +24,7 @@ def digest(value: object) -> str:
 def fields_of(instance: Any) -> dict[str, Any]:
     """Return the fields of an estimator or objective by name, in the order of their definition: ``{"n": 4}``.
 
-    They are the arguments with which the dataclass is created.
+    The fields are the arguments with which the dataclass is created.
     """
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
 
@@ -32,7 +32,7 @@ def fields_of(instance: Any) -> dict[str, Any]:
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    ``former`` has defaults for some of the fields, which count in place of the defaults of the class.
+    ``former`` has other defaults for some of the fields. They count in place of the defaults of the class.
     """
     given = fields_of(instance)
     defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}
@@ -42,9 +42,9 @@ def changed_fields(instance: Any, former: Mapping[str, object] | None = None) ->
 def identity(instance: Any) -> dict[str, Any]:
     """Return the identity of an estimator or an objective: its class name and the fields that differ from the defaults.
 
-    The identity of an instance decides its noise, and never changes: if a default was changed after records had been
-    made, the class keeps the old default in ``former_defaults``, and a field is compared with that one. If a field
-    names a file, a digest of the file's content replaces the name.
+    The identity decides the noise of an instance, so it never changes. If a default of a class changes after records
+    were made, the class keeps the old default in ``former_defaults``. Fields are then compared with the old default. If
+    a field names a file, a digest of the file's content replaces the name.
     """
     changed = changed_fields(instance, getattr(instance, "former_defaults", {}))
     return {"class": type(instance).__name__, **changed, **getattr(instance, "contents", {})}

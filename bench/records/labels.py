@@ -28,16 +28,16 @@ def spelled(name: str, params: Mapping[str, object]) -> str:
 def changed_keys(label: str) -> set[str]:
     """Return the names of the parameters in a label, such as ``{"n", "dim"}`` for ``x:n=4,dim=2``.
 
-    In the label that a record holds, these are the fields that differ from their defaults.
+    The label of a record has exactly the fields that differ from their defaults.
     """
     return {token.partition("=")[0] for token in label.partition(":")[2].split(",") if "=" in token}
 
 
 def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return copies of records with longer labels, which show n and every field that varies among these records.
+    """Return copies of records with longer labels: ``rloo:n=2`` in place of ``rloo``.
 
-    A record itself holds the shortest label, in which fields that have their defaults are left out: ``rloo``, which
-    becomes ``rloo:n=2``.
+    The label in a record is the shortest one, without fields that have their defaults. The longer label also has n, and
+    every field that is not equal in all of these records.
     """
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}

@@ -31,7 +31,7 @@ class LineKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How the work behind a record ended."""
+    """A word for how the work behind a record ended, such as "measured" or "failed"."""
 
     MEASURED = "measured"
     """The work succeeded: the record holds its results."""
@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
 
 class Rerun(StrEnum):
-    """Which of the records in a study folder do not count, so that their work is done again."""
+    """A word for the records of a study folder that are not valid, so that their work is done again."""
 
     FAILED = "failed"
     """Records of work that failed."""
@@ -81,7 +81,7 @@ def dumps(record: Record) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value that JSON can hold: arrays become lists, enum members text, and infinities and NaN None.
+    """Return a value converted to what JSON can hold: arrays become lists, enum members text, infinities and NaN None.
 
     Lists and dictionaries are converted at any depth.
     """

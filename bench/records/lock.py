@@ -21,9 +21,9 @@ class Busy(Exception):
 def locked(descriptor: int, folder: Path) -> Iterator[None]:
     """Hold the lock of a study folder inside the block.
 
-    The lock of the operating system ends with the process that holds it. Some network file systems have no locks: there
-    a new file in the folder stands for the lock. A killed process leaves this file behind, and the message of ``Busy``
-    says who made it.
+    The lock is one of the operating system, and ends with the process that holds it. On network file systems without
+    locks, a new file in the folder is the lock. A killed process leaves this file behind; the message of ``Busy`` says
+    which process made it.
 
     Args:
         descriptor: file descriptor of the open ``records.jsonl`` of the folder.
@@ -31,7 +31,7 @@ def locked(descriptor: int, folder: Path) -> Iterator[None]:
 
     Raises:
         Busy: another process holds the lock.
-        OSError: the file that stands for the lock cannot be written.
+        OSError: the file that serves as the lock cannot be written.
     """
     path = folder / FILE
     try:

@@ -19,11 +19,11 @@ Key = tuple[str, str]
 
 @dataclass
 class Merged:
-    """What a merge has done.
+    """What a merge of study folders has done.
 
     Args:
-        records: number of records of all folders together, the target included. Of several records of one run (a
-            measurement) and one kind, such as "moments" or "timing", one is counted.
+        records: number of records in all folders, the target included. Each measurement counts once for each kind of
+            its records, such as "moments" or "timing".
         added: number of records that were added to the target.
         conflicts: one sentence for each measurement of which two folders hold different results.
     """
@@ -36,16 +36,16 @@ class Merged:
 def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] | None = None) -> Merged:
     """Add the records of several study folders to the target, which is created if it does not exist.
 
-    If a measurement failed in one folder and not in another, the record that did not fail is kept. Two records that
-    differ only in clocks and machine count as equal, and the first is kept. A second merge of the same folders changes
+    If a measurement failed in one folder and not in another, the record that did not fail is kept. Two records are
+    equal if they differ only in times and machine; the first is then kept. A second merge of the folders changes
     nothing.
 
     Args:
         sources: the study folders.
         target: the study folder that receives the records.
-        keep: which record to keep if two folders hold different results of one measurement: "first" for that of the
-            target or else the first source, "last" for that of the last source. If it is None, such a conflict stops
-            the merge, and nothing is written.
+        keep: which record to keep if two folders hold different results of one measurement. "first": the target's
+            record, or else that of the first source. "last": the record of the last source. None: the merge stops, and
+            nothing is written.
 
     Raises:
         Damaged: a folder cannot be read.
@@ -67,9 +67,9 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
 
 
 def together(folders: Sequence[Path]) -> list[Record]:
-    """Return the records of several study folders without the sums that no report needs, each measurement once.
+    """Return the records of several study folders, each measurement once, without the sums that no report needs.
 
-    If several folders hold one measurement, the first folder whose result did not fail counts.
+    If several folders hold one measurement, the first folder in which it did not fail counts.
 
     Raises:
         Damaged: a folder cannot be read.

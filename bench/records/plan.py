@@ -37,7 +37,7 @@ REPAIR = "Restore the file, or move that line aside with `bench verify --repair`
 
 @with_config(shapes.Config)
 class SpecTable(TypedDict):
-    """A spec as a table of JSON, with selectors as texts; all other keys of a spec are let through."""
+    """A spec as a table of JSON. Selectors are texts; other keys than those below are not checked."""
 
     estimators: list[str]
     objectives: list[str]
@@ -47,7 +47,7 @@ class SpecTable(TypedDict):
 class TrainingTable(TypedDict):
     """The settings of a command that trains, and whether it keeps the final weights of each run.
 
-    ``bench.training.settings.Training`` explains and checks the settings; all other keys are let through.
+    ``bench.training.settings.Training`` explains and checks the settings. Other keys than those below are not checked.
     """
 
     steps: shapes.Count
@@ -63,11 +63,11 @@ class TrainingTable(TypedDict):
 
 @with_config(shapes.Config)
 class Line(TypedDict):
-    """A line of the plan: one command.
+    """One line of a plan, the file that lists the commands given for a study folder. A line is one command.
 
-    ``runs`` are the ids of the runs that the command asks for: of measurements, of pilots if a precision is wanted, or
-    of training runs. It is empty for a spec of which no run is known, such as that of an older version. ``by_hand``
-    says whether the spec is that of a ``spec.toml`` that a person has written. Only a line of training has
+    ``runs`` are the ids of the runs that the command asks for. A run is a measurement, a pilot if a precision is
+    wanted, or a training run. The list is empty if no run is known, as for the spec of an older version. ``by_hand``
+    says whether a person has written the ``spec.toml`` that holds this spec. Only the line of a command that trains has
     ``training``.
     """
 
@@ -102,15 +102,15 @@ def line_of(
 
 
 def trains(line: Mapping[str, Any]) -> bool:
-    """Return whether a line of the plan is of training, and not of measurements."""
+    """Return whether a line of the plan is of a command that trains, not of one that measures."""
     return "training" in line
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a folder's plan, in their order; none if the folder has no plan.
 
-    Of several lines with one spec and one kind of work, only the last one is returned: the code, and so the ids of the
-    runs, can have changed. A last line that a crash has cut short is left out.
+    Several lines may have one spec and one kind of work, because the code, and so the ids of the runs, can have
+    changed. Only the last of them is returned. A last line that a crash has cut short is left out.
 
     Raises:
         Damaged: a line is broken, or has a newer schema.
@@ -121,14 +121,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def latest(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines of a plan without those that a later one with the same spec and kind of work replaces."""
+    """Return the lines of a plan that count: of several lines with one spec and one kind of work, the last."""
     return list({_key(line): line for line in lines}.values())
 
 
 def raw_lines(folder: Path) -> list[tuple[int, bytes]]:
     """Return the number and the bytes of each line of a folder's plan, without line feeds; the first number is 1.
 
-    A last line that has no line feed and is not JSON was cut short by a crash, and is left out.
+    If the last line has no line feed and is not JSON, a crash has cut it short, and it is left out.
 
     Raises:
         Unreadable: the file cannot be read.
@@ -145,12 +145,12 @@ def raw_lines(folder: Path) -> list[tuple[int, bytes]]:
 
 
 def parsed(text: bytes, folder: Path, number: int) -> dict[str, Any] | None:
-    """Return what a line of the plan holds; None if the line is empty.
+    """Return the content of a line of the plan, as a dictionary; None if the line is empty.
 
-    ``folder`` and ``number``, the number of the line, are for the error.
+    ``folder`` and ``number``, the number of the line, are for the error message.
 
     Raises:
-        Damaged: the text is not a line of a plan, or one of a newer schema.
+        Damaged: the text is not a line of a plan, or has a newer schema.
     """
     place = f"{folder / FILE}, line {number},"
     if not text.strip():
@@ -179,10 +179,10 @@ def _adapter() -> TypeAdapter[Line]:
 
 
 def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines to a folder's plan, completely or not at all, except those that it holds already.
+    """Add lines to a folder's plan, completely or not at all. Lines that the plan holds already are not added.
 
-    A line is held already if the last line with its spec and its kind of work names the same runs. The bytes of all
-    earlier lines stay.
+    The plan holds a line if the last line with its spec and its kind of work names the same runs. Earlier lines keep
+    their bytes.
 
     Raises:
         Damaged: the plan cannot be read.
@@ -243,7 +243,7 @@ class Standing:
 
 
 def planned(lines: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """Return the ids of the runs that the ``lines`` of a plan ask for, each with whether it is to be timed too."""
+    """Return the ids of the runs that the ``lines`` of a plan ask for, each with True if the run is to be timed."""
     timed = dict[str, bool]()
     for line in lines:
         for run in line["runs"]:
@@ -252,11 +252,11 @@ def planned(lines: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def standings(lines: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[Standing]:
-    """Return how much of a study is done: of its measurements, and of its training runs, if it has both.
+    """Return how much of a study is done: one entry for its measurements, one for its training runs, if it has them.
 
     Args:
         lines: the lines of the study's plan.
-        records: the records that count; of each, ``COUNTED`` is enough.
+        records: the valid records of the study; the keys in ``COUNTED`` are enough.
     """
     kinds = {"cells": list[Mapping[str, Any]](), "runs": list[Mapping[str, Any]]()}
     for line in lines:
@@ -268,10 +268,10 @@ def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "c
     """Return how much of a study is done.
 
     Args:
-        runs: the ids of the runs that were asked for, each with whether it is to be timed too. The id of a pilot stands
-            for the measurement to which it leads.
-        records: the records that count.
-        noun: plural of what is counted, such as "cells".
+        runs: the ids of the runs that were asked for; the value of each is True if it is to be timed. The id of a pilot
+            also counts for the measurement that follows the pilot.
+        records: the valid records of the study.
+        noun: plural of what is counted: "cells" or "runs".
     """
     ends, times, reached, pilots = dict[str, Outcome](), set[str](), dict[tuple[Any, ...], str](), list[Record]()
     for record in records:

@@ -11,23 +11,23 @@ def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective if its
-            estimators share their noise, otherwise the identities of an estimator and its objective.
+        subject: what the noise belongs to, as a value that JSON can hold. It is the identity of an objective if its
+            estimators share their noise. If not, it has the identities of an estimator and its objective.
         draw: the number of the draw, from 0.
     """
     return numbered_seed(noise_stream(root, stage, subject), draw)
 
 
 def noise_stream(root: int, stage: str, subject: object) -> int:
-    """Return 64 bits from which ``numbered_seed`` makes the seed of every draw (batch of replicates) of a stage.
+    """Return 64 bits from which ``numbered_seed`` makes the seeds of all draws (batches of replicates) of a stage.
 
-    These 64 bits take longer to compute than the rest of a seed, so they are computed only once for all draws.
+    The bits are computed once for all draws, because they take longer to compute than the rest of a seed.
 
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective if its
-            estimators share their noise, otherwise the identities of an estimator and its objective.
+        subject: what the noise belongs to, as a value that JSON can hold. It is the identity of an objective if its
+            estimators share their noise. If not, it has the identities of an estimator and its objective.
     """
     return int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
 
@@ -36,9 +36,9 @@ def numbered_seed(stream: int, draw: int) -> int:
     """Return the 63-bit seed of the draw with the number ``draw``, from the 64 bits of its ``noise_stream``.
 
     A draw is a batch of replicates. torch's CPU generator uses only the low 32 bits of a seed. If these bits were a
-    hash, two draws could have equal bits by chance. Instead the bits count the draws, from an offset given by the
-    stream, and a one-to-one mixing (the finalizer of MurmurHash3) spreads the counts. No two draws of one stream have
-    equal low bits.
+    hash, two draws could have equal bits by chance. Instead, the low bits count the draws, starting at a number that
+    depends on the stream. A one-to-one mixing (the finalizer of MurmurHash3) then spreads the counts. So no two draws
+    of one stream have equal low bits.
     """
     low = (stream + draw) % 2**32
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

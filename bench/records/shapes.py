@@ -110,7 +110,7 @@ class Group(TypedDict):
 
 @with_config(Config)
 class Summary(TypedDict):
-    """The statistics of a cell. ``bench.stats.summary.Summary`` says what they mean."""
+    """The statistics of a cell, an estimator on an objective. ``bench.stats.summary.Summary`` explains every key."""
 
     replicates: Count
     size: Count
@@ -192,7 +192,7 @@ class Moments(TypedDict):
 
 @with_config(Config)
 class Sums(TypedDict):
-    """The sums from which a cell's statistics are computed. ``bench.stats.sums.Sums`` says what they mean."""
+    """The sums from which a cell's statistics are computed. ``bench.stats.sums.Sums`` explains every key."""
 
     groups: NotRequired[dict[str, Whole]]
     replicates: NotRequired[Count]
@@ -267,7 +267,7 @@ class MeasuredTiming(Head):
 
 @with_config(Config)
 class MeasuredReference(Head):
-    """The keys of a reference record: a mean gradient that is used if the objective has no exact gradient."""
+    """The keys of a reference record: a measured mean gradient, for an objective without an exact gradient."""
 
     mean: Vector
     standard_error: Amount
@@ -355,10 +355,10 @@ class Misshapen(Exception):
 def check(record: Record) -> None:
     """Check that a record has the keys of its kind, with values of the right types.
 
-    The record is as its line in the study folder has it, with the names of files in place of long vectors.
+    In place of its long vectors, the record must have the names of their files, as in the study folder.
 
     Raises:
-        Misshapen: a key is missing, or its value is not what this kind of record needs.
+        Misshapen: a key is missing, or its value does not fit this kind of record.
     """
     kind, outcome = record["kind"], record.get("outcome")
     if not isinstance(kind, str) or kind not in DONE:
@@ -375,12 +375,12 @@ def check(record: Record) -> None:
 
 
 def check_lengths(record: Record) -> None:
-    """Check that those vectors and lists of a record that belong together are equally long.
+    """Check that the vectors and lists of a record have the right lengths.
 
-    The record has passed ``check``, and its long vectors have been read from their files.
+    The record must have passed ``check``, and its long vectors must have been read from their files.
 
     Raises:
-        Misshapen: two lengths differ, or a list cannot be right, such as steps that do not increase.
+        Misshapen: two lengths differ that must be equal, or a list cannot be right, such as steps that do not increase.
     """
     if record["kind"] == LineKind.MOMENTS and record["outcome"] == Outcome.MEASURED:
         for key in ("mean", "exact"):

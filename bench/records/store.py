@@ -71,7 +71,7 @@ class Store:
         return last[last.rfind(b"\n") + 1 :]
 
     def append(self, record: Record) -> Record:
-        """Write one record and wait until it is on disk; return it as ``read`` does.
+        """Write one record, and wait until it is on disk; return the record in the form in which ``read`` returns it.
 
         Raises:
             OSError: the record cannot be written; the folder is as it was before.
@@ -104,7 +104,7 @@ class Store:
         """Check that the records that were appended are still at the end of the file on disk.
 
         Raises:
-            Damaged: they are not, because somebody has removed or replaced the file.
+            Damaged: somebody has removed or replaced the file.
         """
         try:
             with os.fdopen(files.open_regular(self.path, os.O_RDONLY), "rb") as file:
@@ -127,7 +127,7 @@ class Store:
 
 
 def keeps(path: Path) -> bool:
-    """Return whether a path is that of a file in which a study keeps its records, its plan, its spec or its arrays."""
+    """Return whether a path names a file in which a study keeps something: records, plan, spec or arrays."""
     place = path.resolve()
     if (place.parent / LINES).exists():
         return place.suffix in (".jsonl", ".toml", ".lock")
@@ -137,14 +137,14 @@ def keeps(path: Path) -> bool:
 def read(folder: Path, *, lean: bool = False) -> list[Record]:
     """Return the records of a study folder, in the order in which their runs and kinds first appeared.
 
-    A run (a measurement) can have a record of each kind, such as "moments" and "timing"; of several of one kind, the
-    last one is returned. A line that a crash has cut short is skipped. Any other line that is not a record counts as
-    damage. The result is empty if the folder has no records.
+    A run (a measurement) has at most one valid record of each kind, such as "moments" and "timing": the last one of
+    that kind. A line that a crash has cut short is skipped. Any other line that is not a record counts as damage. The
+    result is empty if the folder has no records.
 
     Args:
         folder: the study folder.
-        lean: whether to leave out the sums that no table and no comparison needs, once they are checked. They are most
-            of a record: 20,000 records take 200 MB without them and 660 MB with them.
+        lean: whether to leave out the sums that no table and no comparison needs. They are most of a record: 20,000
+            records take 200 MB without them and 660 MB with them.
 
     Raises:
         Damaged: a record is broken, or has a newer schema.
@@ -201,10 +201,10 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     Args:
         line: the bytes of the line, without its end.
         folder: the study folder, which holds the long vectors.
-        number: number of the line, for the error; None for the last one.
+        number: number of the line, for the error message; None for the last line.
 
     Raises:
-        Damaged: the line is not a record, or one of a newer schema.
+        Damaged: the line is not a record, or has a newer schema.
     """
     if not (line.startswith(b"{") and line.endswith(b"}")):  # editors add a mark, power cuts zeros
         line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")
@@ -238,12 +238,12 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
 def decoded(line: bytes) -> Any:
     """Return the value of a line of JSON.
 
-    Most lines are read by the parser of pydantic, four times as fast as that of Python. It refuses more: bytes that are
-    not UTF-8, half of a surrogate pair, deep nesting. What it refuses is read by Python.
+    Most lines are read by pydantic's parser, which is four times as fast as Python's. It refuses some valid lines:
+    bytes that are not UTF-8, half of a surrogate pair, deep nesting. Python's parser reads these.
 
     Raises:
         ValueError: the line is not JSON.
-        RecursionError: its nesting is too deep.
+        RecursionError: the nesting of the JSON is too deep.
     """
     try:
         return from_json(line, allow_inf_nan=False)
@@ -252,7 +252,7 @@ def decoded(line: bytes) -> Any:
 
 
 def torn(line: bytes) -> bool:
-    """Return whether a line is the beginning of a record without its end, as a crash leaves it."""
+    """Return whether a line is the beginning of a record whose end is missing, as after a crash."""
     begins = START.startswith(line[: len(START)])
     return begins and line.count(START) <= 1 and line.count(b"{") != line.count(b"}")
 

@@ -38,9 +38,9 @@ def printable(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Return a value of JSON in which every text, at any depth and keys included, is one line of printable characters.
+    """Return a value of JSON in which every text, also a key, is one line of printable characters.
 
-    Text of others passes here once, where it is read: tables, figures and terminals then need not look at it again.
+    All text from outside is cleaned once, when it is read. Tables, figures and terminals need not clean it again.
     """
     match value:
         case str():
@@ -55,7 +55,7 @@ def cleaned(value: Any) -> Any:
 def message(text: str) -> str:
     """Return the message of an exception as one printable line of at most 500 characters.
 
-    The C++ frames that torch appends are left out. A longer line is cut off and ends in ``…``.
+    The C++ frames that torch appends are left out. A message that is too long is cut off, and ends in ``…``.
     """
     line = printable(CPP_FRAMES.sub("", text))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
@@ -64,7 +64,7 @@ def message(text: str) -> str:
 def described(error: BaseException) -> str:
     """Return an exception as one printable line: ``ValueError: n is at least 1 (mine.py, line 12)``.
 
-    The line number is that of the innermost line of the user's own code or, if there is none, of the line that raised
+    The line number is the innermost one in the user's own code. If no such code was running, it is the line that raised
     the exception. If the exception would end the program, as ``SystemExit`` does, the text says so.
     """
     name, said = type(error).__name__, message(_text(error))
@@ -89,20 +89,26 @@ def _place(error: BaseException) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return names as text: ``a, b, c and 2 more``. At most ``most`` of them are named; the rest are counted."""
+    """Return names as text: ``a, b, c and 2 more``. At most ``most`` names are written out; the rest are counted."""
     first = ", ".join(names[:most])
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def on_terminals(text: str) -> str:
-    """Return a text of several lines without escape sequences, and with spaces for what a terminal obeys or hides."""
+    """Return a text of several lines that is safe to print: without escape sequences and control characters.
+
+    A space replaces every character that a terminal obeys or hides.
+    """
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else " " for c in ESCAPE_SEQUENCES.sub("", text))
 
 
 def in_json(document: str) -> str:
-    """Return a JSON document with escapes for the characters that a terminal obeys or hides. Its value stays equal."""
+    """Return a JSON document that is safe to print: characters that a terminal obeys or hides are escaped.
+
+    The value of the document does not change.
+    """
     if document.replace("\n", "").isprintable():
         return document
     return "".join(
@@ -111,13 +117,16 @@ def in_json(document: str) -> str:
 
 
 def in_csv(value: Any) -> Any:
-    """Return a value for a cell of CSV; an apostrophe before a text keeps spreadsheets from taking it for a formula."""
+    """Return a value for a cell of a CSV file.
+
+    A text that a spreadsheet could take for a formula gets an apostrophe in front.
+    """
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
 @functools.lru_cache
 def in_markdown(text: str) -> str:
-    """Return a text escaped so that Markdown shows it as it is, also in a table, and ``@name`` notifies nobody."""
+    """Return a text escaped for Markdown, also inside a table: it is shown as it is, and ``@name`` notifies nobody."""
     parts, end = [], 0
     for mention in MENTION.finditer(text):
         parts += [MARKUP.sub(r"\\\g<0>", text[end : mention.start()]), f"`{mention[0]}`"]

@@ -20,7 +20,7 @@ FOLDER = "unfinished"
 
 
 def path_of(folder: Path, run: str) -> Path:
-    """Return the file in a study folder for the sums of a run; ``run`` is the id of the run (a measurement)."""
+    """Return the path of the file, in a study folder, that keeps the sums of an unfinished run with the id ``run``."""
     return folder / FOLDER / f"{run}.sums"
 
 
@@ -29,7 +29,7 @@ def save(path: Path, key: str, sums: dict[str, Any]) -> None:
 
     Args:
         path: the file.
-        key: what the measurement depends on, as a digest.
+        key: a digest of all that the measurement depends on.
         sums: nested dictionaries of numbers, texts, None and float64 arrays.
 
     Raises:
@@ -51,9 +51,10 @@ def save(path: Path, key: str, sums: dict[str, Any]) -> None:
 
 
 def load(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the sums in a file; None if there is no file, if it is not whole, or if it was written with another key.
+    """Return the sums in a file; None if there is no usable file.
 
-    ``key`` is what the measurement depends on, as a digest.
+    A file is not usable if it is cut short, or was written with another ``key``. The key is a digest of all that the
+    measurement depends on.
     """
     try:
         given, _, content = files.read(path, follow=False).partition(b"\n")
@@ -88,7 +89,10 @@ def _table(head: bytes) -> dict[str, Any]:
 
 
 def remove(folder: Path, run: str) -> None:
-    """Remove the file for the sums of a run from a study folder, if there is one; ``run`` is the id of the run."""
+    """Remove the file that keeps the sums of an unfinished run from a study folder, if there is one.
+
+    ``run`` is the id of the run (a measurement).
+    """
     with contextlib.suppress(OSError):
         path_of(folder, run).unlink()
         (folder / FOLDER).rmdir()  # unless other measurements are under way

@@ -25,7 +25,7 @@ class Fault:
     Args:
         what: one sentence that names the place and says what is wrong.
         line: the number of the line; None for a whole file.
-        file: the file, relative to the folder; None for a line of the records.
+        file: the file, relative to the folder; None for the file of records.
     """
 
     what: str
@@ -38,8 +38,8 @@ class Findings:
     """What a check of a study folder has found.
 
     Args:
-        records: number of records that count: the last one of each run and kind.
-        lines: number of lines that hold a record, also one that a later line replaces.
+        records: number of valid records: the last one of each run and kind.
+        lines: number of lines that hold a record, also those that a later line replaces.
         files: number of files of long vectors that records name.
         standings: how much of the study's plan is done: of its cells, and of its training runs.
         damage: what is broken, so that a measurement is lost.
@@ -128,8 +128,8 @@ def _joined(lines: Iterable[bytes]) -> bytes:
 def repair(folder: Path) -> tuple[Findings, Path | None]:
     """Move everything that is broken or left over in a study folder into a new folder inside it; nothing is deleted.
 
-    The records that are whole keep their bytes and their order. Return what was found, and the new folder; None in its
-    place if nothing had to be moved.
+    The result is what was found, and the new folder; None in its place if nothing had to be moved. Whole records keep
+    their bytes and their order.
 
     Raises:
         Busy: another process is writing to the folder.

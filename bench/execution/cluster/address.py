@@ -14,7 +14,9 @@ class Gone(NoWorker):
 
 @dataclass(frozen=True)
 class Dask:
-    """A Dask cluster: the address of its scheduler, the file that a scheduler has written, or neither for a local one.
+    """The Dask cluster to use: a scheduler that runs already, or a local cluster if no scheduler is given.
+
+    A scheduler is given by its address, or by the file that it has written.
 
     Args:
         scheduler: an address, such as ``tcp://10.0.0.1:8786``.

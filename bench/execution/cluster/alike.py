@@ -23,7 +23,7 @@ Facts = dict[str, str]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to know of the coordinator before it measures.
+    """What a worker needs to know of the coordinator (the process of the command) before it measures.
 
     Args:
         facts: versions that have to be equal on the worker (``facts_here``).
@@ -46,7 +46,7 @@ class Setup:
 
 @functools.cache
 def facts_here() -> Facts:
-    """Return the versions that decide the bits of a measurement in this process, by name. This imports no torch."""
+    """Return the versions on which the bits of a measurement depend, by name, without importing torch."""
     packages = ("torch", "numpy", "scipy", "dask", "distributed")
     return {
         "Python": platform.python_version(),
@@ -58,9 +58,9 @@ def facts_here() -> Facts:
 
 
 def arithmetic_here() -> Facts:
-    """Return what else decides the bits of a measurement in this process, by name.
+    """Return facts on which the bits of a measurement depend and which are known only with torch, by name.
 
-    The digest of a short computation is there because libraries choose their code by the model of the processor, which
+    One of them is the digest of a short computation. Libraries choose their code by the model of the processor, which
     torch's CPU capability does not name.
     """
     import torch
@@ -69,7 +69,7 @@ def arithmetic_here() -> Facts:
 
 
 def differing(here: Facts, wanted: Facts) -> list[str]:
-    """Return which facts are not as wanted, each as a part of a sentence."""
+    """Return the facts in ``here`` that are not as in ``wanted``, each as a part of a sentence."""
     return [f"{name} is {here.get(name)}, not {fact}" for name, fact in wanted.items() if here.get(name) != fact]
 
 
@@ -99,7 +99,7 @@ def _arithmetic() -> str:
 
 
 def digest_of_file(path: str) -> str:
-    """Return the SHA-256 of a file, or "none" if there is no such file that can be read."""
+    """Return the SHA-256 of a file; "none" if the file does not exist or cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -108,7 +108,10 @@ def digest_of_file(path: str) -> str:
 
 
 def file_differences(files: Facts) -> list[str]:
-    """Return which files are not here or differ, each as a part of a sentence. ``files`` has digests by path."""
+    """Return which files are missing on this machine or have another content, each as a part of a sentence.
+
+    ``files`` has the digests that the files should have, by path.
+    """
     held = {path: digest_of_file(path) for path in files}
     return [
         f"{path} {'is missing' if held[path] == 'none' else 'has another content'}"
@@ -119,7 +122,7 @@ def file_differences(files: Facts) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Compares the measuring process of a worker with the coordinator.
+    """A question to the measuring process of a worker: which differences it has from the coordinator.
 
     Args:
         facts: what has to be equal (``arithmetic_here``).
@@ -157,7 +160,7 @@ def data_folder() -> str | None:
 
 
 def set_data_folder(folder: str | None) -> None:
-    """Have this process and its children find images in a folder; None for no folder."""
+    """Name the folder in which this process and its children look for images; None for no folder."""
     if folder is None:
         os.environ.pop(VARIABLE, None)
     else:
@@ -165,7 +168,10 @@ def set_data_folder(folder: str | None) -> None:
 
 
 def sentence(found: Mapping[str, Sequence[str]]) -> str:
-    """Return the sentences that refuse workers, of which each has differences, by its address."""
+    """Return the sentences for the user that refuse workers which differ from this machine.
+
+    ``found`` has the differences of each such worker, by its address.
+    """
     each = [f"On {address}, {_joined(differences)}." for address, differences in found.items()]
     rest = f" And {len(each) - SHOWN} more workers differ." if len(each) > SHOWN else ""
     hints = [

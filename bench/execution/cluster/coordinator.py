@@ -60,6 +60,11 @@ EACH = 1.0
 def connect(address: Dask, spec: Spec, cell_timeout: float | None = None) -> "Cluster":
     """Connect to a cluster, or start a local one, and check that its workers are like this process.
 
+    Args:
+        address: the cluster.
+        spec: has the classes that the workers load.
+        cell_timeout: seconds without progress after which a cell is given up; None for half an hour.
+
     Raises:
         UsageError: the cluster cannot be reached, has no workers, or has workers that differ.
     """
@@ -86,7 +91,7 @@ def connect(address: Dask, spec: Spec, cell_timeout: float | None = None) -> "Cl
 
 
 def silence() -> None:
-    """Keep the log of Dask off the terminal: what matters is said in one sentence."""
+    """Keep Dask's log off the terminal: the commands report in their own words."""
     known = [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado", "asyncio"))]
     for name in ("distributed", "tornado", "asyncio", *known):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -94,9 +99,9 @@ def silence() -> None:
 
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[str]:
-    """Run a cluster of processes of this machine, which listens on the loopback alone, and yield its address.
+    """Run a cluster of ``workers`` processes on this machine inside the block, and yield its address.
 
-    ``workers`` is the number of processes.
+    The cluster listens on the loopback address only.
     """
     silence()
     settings = {"distributed.deploy.lost-worker-timeout": LATE}
@@ -143,7 +148,10 @@ def _client(scheduler: str, address: Dask) -> Any:
 
 
 def setup_of(spec: Spec, cell_timeout: float | None = None) -> Setup:
-    """Return what the workers have to know of this process before they measure a study."""
+    """Return what the workers have to know of this process before they measure a study.
+
+    ``cell_timeout`` is the number of seconds without progress after which a cell is given up; None for half an hour.
+    """
     named = selectors(spec)
     each = [x for group in spec.instances() for x in group if not _is_ours(x) or getattr(x, "contents", {})]
     own = [(label(x), x, code_of(x)) for x in each]
@@ -200,7 +208,7 @@ class Cluster:
             raise UsageError(sentence(told))
 
     def records(self, tasks: Sequence[Work]) -> Iterator[Record]:
-        """Yield the record of every task as it ends. Work that cannot be done yields a record of the failure.
+        """Yield the record of every task as the task ends. If the work cannot be done, the record says why.
 
         Raises:
             Gone: the cluster cannot go on.

@@ -86,9 +86,9 @@ _lock = threading.Lock()
 
 
 def check(setup: bytes, dask_worker: DaskWorker) -> list[str]:
-    """Return what differs in this worker from the coordinator, each as a part of a sentence; nothing if it is alike.
+    """Return how this worker differs from the coordinator, each difference as a part of a sentence.
 
-    ``setup`` is the pickled ``Setup`` of the coordinator. Dask gives ``dask_worker`` by its name.
+    ``setup`` is the pickled ``Setup`` of the coordinator. Dask itself passes ``dask_worker``.
     """
     try:
         _hosted(setup, dask_worker)
@@ -98,10 +98,10 @@ def check(setup: bytes, dask_worker: DaskWorker) -> list[str]:
 
 
 def record(setup: bytes, work: bytes) -> bytes:
-    """Do work in the measuring process of this worker, and return its pickled record.
+    """Do work in the measuring process of this worker, and return the pickled record.
 
-    If the work failed, the pickled object is an exception instead. ``setup`` is the pickled ``Setup`` of the
-    coordinator, and ``work`` the pickled question to the measuring process.
+    If the work raises an exception, the exception is pickled in place of the record. ``setup`` is the pickled ``Setup``
+    of the coordinator, and ``work`` the pickled question to the measuring process.
 
     Raises:
         Unlike: this worker differs from the coordinator.
@@ -113,7 +113,7 @@ def record(setup: bytes, work: bytes) -> bytes:
 def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
     """Compute draws of a large cell in the measuring process of this worker, and return their pickled sums.
 
-    If this failed, the pickled object is an exception instead.
+    If the work raises an exception, the exception is pickled in place of the sums.
 
     Args:
         setup: the pickled ``Setup`` of the coordinator.
@@ -133,12 +133,12 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
 
 
 def dask_setup(_worker: DaskWorker) -> None:
-    """Leave interrupts to the coordinator. Dask calls this where a worker of a local cluster starts."""
+    """Make a worker of a local cluster ignore interrupts, which the coordinator handles. Dask calls this function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def end() -> None:
-    """End the measuring process of this worker, whatever it does."""
+    """End the measuring process of this worker, even in the middle of its work."""
     global _host
     host, _host = _host, None
     if host is not None:
