@@ -77,8 +77,8 @@ class Case:
         cell: id of the cell.
         label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
         entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell.
-        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default of the cell, 0.05 or
-            0.1.
+        margin: largest relative growth of the variance that passes, 0.1 for 10 %; None for the default of the cell,
+            0.05 or 0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
         reason: the reason for ``fate``.
         first: the measurement of the first stage; None if that stage did not measure the cell.
