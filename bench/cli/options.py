@@ -163,7 +163,7 @@ def prepare_workers(
     """
     several = isinstance(workers, int) and workers > 1
     if several or cell_timeout is not None or any(selector.is_own for selector in named):
-        from bench.execution.worker import prepare
+        from bench.execution.forking import prepare
 
         prepare()
 

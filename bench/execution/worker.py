@@ -8,21 +8,17 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import re
 import signal
 import sys
-import sysconfig
-import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
-from multiprocessing import forkserver
+from collections.abc import Collection, Mapping
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from bench.execution.beginning import FORKS_FOR, begin
+from bench.execution.beginning import begin
+from bench.execution.forking import FORKED, GLANCE, fork_server, has_ended, prepare, starting
+from bench.execution.last_words import DUMP, PLACE, last_words
 from bench.execution.progress import Event, NoWorker, Progress, Silent
 from bench.planning.selectors import Named
 from bench.records.lines import Lost
@@ -30,23 +26,10 @@ from bench.records.text import printable
 
 PATIENCE = 1800.0
 """Default of ``--cell-timeout``: seconds without progress after which a worker is killed."""
-GLANCE = 1.0
-"""Seconds after which a waiting parent looks whether its workers still live and are in time."""
 GRACE = 5.0
 """Seconds for a process to end, or to say where it is, before it is killed."""
 LAST = 2**14
 """Most characters of a worker's stderr that are kept, to quote its last lines."""
-QUOTED = 3
-"""Most lines that a reason quotes."""
-FORKED = sys.platform == "linux"
-"""Whether workers are forked from a process that has imported torch once for all of them."""
-PLACE = re.compile(r'^ *File "(.+)", line (\d+) in ', re.MULTILINE)
-DUMP = re.compile(
-    r"^(?:Fatal Python error: .*|(?:Stack|(?:Current t|T)hread 0x\w+) \(most recent call first\):)$", re.MULTILINE
-)
-"""The lines of a traceback that Python prints when it crashes or when it is asked where it is, and its first line."""
-
-
 UNKNOWN = 255
 """Python's exit code of a worker whose end the process that forks workers has not reported."""
 ALL_LOST = "ended with all others, because the process that starts them was killed"
@@ -60,66 +43,6 @@ class Crashed(Lost):
         self.how = f"{how}{f': {words}' if words else ''}"
         alone = "" if how == ALL_LOST else " No other cell is affected."
         super().__init__(f"The worker process {how}.{alone}{f' It said: {words}' if words else ''}")
-
-
-def prepare() -> None:
-    """Prepare for worker processes in the background, and return at once.
-
-    On Linux, a process begins to import torch. Workers are later forked from this process.
-    """
-    if FORKED:
-        mortal = ["bench.execution.mortal"] if threading.current_thread() is threading.main_thread() else []
-        multiprocessing.set_forkserver_preload([*mortal, "bench.execution.serving", "bench.execution.run"])
-        # It shall find the modules that this process finds, and none that lie in the working folder by chance.
-        found = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", FORKS_FOR: str(os.getpid())}
-        with _uninterrupted(), _variables(found), _without_main():
-            forkserver.ensure_running()
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep processes that start inside the block from importing the file of the program: a script would run again."""
-    program, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-
-
-def _server() -> int | None:
-    """Return the id of the process that forks workers; None if there is none."""
-    return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined,no-any-return]
-
-
-def _has_ended(server: int) -> bool:
-    """Return whether the process that forks workers has ended, or does so in a moment: Linux ends its children first.
-
-    ``server`` is its id. Another such process may have taken its place already.
-    """
-    end = time.monotonic() + GLANCE
-    while server == _server():
-        try:
-            if os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return True
-        except ChildProcessError:
-            return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Have child processes ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set signals, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Worker:
@@ -163,9 +86,9 @@ class Worker:
         try:
             if not fresh:
                 prepare()
-            with _uninterrupted(), _variables(variables), _without_main():
+            with starting(variables):
                 self.process.start()
-            self._server = None if fresh else _server()
+            self._server = None if fresh else fork_server()
         except (OSError, EOFError) as error:
             why = printable(getattr(error, "strerror", None) or type(error).__name__)
             raise NoWorker(f"No worker process can be started: {why}. Use fewer, as by --workers 1.") from None
@@ -286,7 +209,7 @@ class Worker:
             code = self.process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
             how = "closed its pipe" if code is None else how
-            how = ALL_LOST if code == UNKNOWN and self._server and _has_ended(self._server) else how
+            how = ALL_LOST if code == UNKNOWN and self._server and has_ended(self._server) else how
             how += ", as happens when memory runs out" if code == -signal.SIGKILL else ""
         self.listen()
         self.kill()
@@ -321,42 +244,3 @@ def answering(busy: Collection[Worker]) -> list[Worker]:
         if due := [worker for worker in busy if worker.is_due]:
             return due
         wait([handle for worker in busy for handle in worker.handles], GLANCE)
-
-
-def last_words(said: str) -> str:
-    """Return the end of what a worker printed to stderr as one line: its last lines, and the place in the code.
-
-    The place is known if Python printed a traceback when the process crashed or hung. It is the innermost line of the
-    user's own code. If the traceback has no such line, it is the innermost line of all.
-    """
-    found = DUMP.search(said)
-    before, dump = (said, "") if found is None else (said[: found.start()], said[found.start() :])
-    lines = [printable(line) for line in before.splitlines()]
-    words = [line for line in lines if line][-QUOTED:]
-    if dump.startswith("Fatal"):
-        words.append(printable(dump.partition("\n")[0]))
-    places = PLACE.findall(dump)
-    own = [place for place in places if not _is_library(place[0])]
-    if places:
-        file, line = (own or places)[0]
-        words.append(f"({printable(Path(file).name)}, line {line})")
-    return " ".join(words)
-
-
-def _is_library(file: str) -> bool:
-    """Return whether a file belongs to Python, to an installed package or to this program."""
-    ours = Path(__file__).parents[2]
-    places = (sysconfig.get_path("stdlib"), ours / "bench", ours / "estimators")
-    return "site-packages" in file or file.startswith("<") or any(Path(file).is_relative_to(place) for place in places)
-
-
-@contextlib.contextmanager
-def _variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set the environment variables inside the block."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.execution.beginning import FORKS_FOR
-from bench.execution.worker import FORKED
+from bench.execution.forking import FORKED
 from tests.cli.baselines import write_own
 
 WORKER = """
@@ -42,9 +42,9 @@ except KeyboardInterrupt:
 PREPARE = """
 from multiprocessing import forkserver
 import time
-from bench.execution import worker
+from bench.execution import forking
 
-worker.prepare()
+forking.prepare()
 print(forkserver._forkserver._forkserver_pid, flush=True)
 time.sleep(600)
 """

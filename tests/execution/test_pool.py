@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from bench import objectives
+from bench.execution.forking import FORKED
 from bench.execution.pool import Pool, chunks_of
 from bench.execution.progress import NoWorker, Silent
 from bench.execution.serving import Job
 from bench.execution.tasks import MomentsTask
-from bench.execution.worker import FORKED, Worker, last_words
+from bench.execution.worker import Worker
 from bench.measurement.engine import Engine
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
@@ -124,17 +125,6 @@ def test_every_report_of_progress_gives_a_worker_more_time():
     steps = "[(progress.look('', 0, 0, 0), __import__('time').sleep(0.4)) for _ in range(6)] and 'done'"
     with Pool(1, cell_timeout=1.5) as pool:
         assert pool.record(Asks(steps), Silent()) == "done"
-
-
-def test_last_words_are_the_last_lines_and_the_users_own_line():
-    crash = (
-        "one\ntwo\nthree\nfour\n\nFatal Python error: Aborted\n\nCurrent thread 0x00007f (most recent call first):\n"
-        '  File "/usr/site-packages/torch/_ops.py", line 9 in call\n  File "/home/me/mine.py", line 7 in f\n'
-        '  File "/home/me/mine.py", line 3 in g\n\nExtension modules: numpy, torch (total: 2)\n'
-    )
-    assert last_words(crash) == "two three four Fatal Python error: Aborted (mine.py, line 7)"
-    assert last_words("all\x1b[31m is\x1b[0m well\n") == "all is well"
-    assert last_words("") == ""
 
 
 def test_what_a_worker_prints_from_c_goes_to_stderr(capfd):
