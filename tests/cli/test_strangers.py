@@ -13,7 +13,7 @@ from rich.text import Text
 from bench.cli.terminal import console
 from bench.records import store
 from bench.report import figures, study
-from bench.report.figures.panels import LOOK
+from bench.report.figures.theme import LOOK
 from tests.docs.pages import ROOT
 from tests.report import records
 

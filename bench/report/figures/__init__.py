@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind
 from bench.records.text import described
-from bench.report.figures.panels import styled
+from bench.report.figures.theme import styled
 
 if TYPE_CHECKING:
     import pandas as pd

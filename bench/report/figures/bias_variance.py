@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.figures import notes, panels
+from bench.report.figures import log_axes, marks, notes, panels
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -49,35 +49,35 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, scale = look[row.estimator_name], 1 / row.exact_norm**2
-            x, x_low, x_high = (scale * v for v in panels.limits(row))
+            x, x_low, x_high = (scale * v for v in marks.limits(row))
             found = row.bias_low > 0 or x == 0
             y = scale * (max(row.bias_squared, row.bias_low**2) if row.bias_low > 0 else row.bias_norm**2)
             if found:
-                panels.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
+                marks.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
             else:
-                panels.unfound(ax, x, scale * row.bias_bound**2, style)
+                marks.unfound(ax, x, scale * row.bias_bound**2, style)
                 if math.isnan(x_high):
-                    panels.arrow(ax, x, 0, style.colour, (17, 0), edge="y")
+                    marks.arrow(ax, x, 0, style.colour, (17, 0), edge="y")
             if row.bias_low > 0:
-                panels.whisker(ax, (x, scale * row.bias_low**2), (x, scale * row.bias_bound**2), style.colour)
+                marks.whisker(ax, (x, scale * row.bias_low**2), (x, scale * row.bias_bound**2), style.colour)
             if x == 0 and row.heavy:
-                panels.arrow(ax, x, y, style.colour, (17, 0), edge="x")
+                marks.arrow(ax, x, y, style.colour, (17, 0), edge="x")
             if found and x_low > 0:
-                panels.whisker(ax, (x, y), (x_low, y), style.colour)
+                marks.whisker(ax, (x, y), (x_low, y), style.colour)
                 if math.isnan(x_high):
-                    panels.arrow(ax, x, y, style.colour, (17, 0))
+                    marks.arrow(ax, x, y, style.colour, (17, 0))
                 else:
-                    panels.whisker(ax, (x, y), (x_high, y), style.colour)
+                    marks.whisker(ax, (x, y), (x_high, y), style.colour)
                 arrows = ((17, 0),) if math.isnan(x_high) else ()
                 texts.setdefault(ax, []).append(notes.Point(x, y, row.parameters, style.colour, arrows))
             elif x_low > 0:
                 ticks.setdefault(ax, []).append((x, (row.parameters, style.colour)))
-        panels.logarithmic(ax)
+        log_axes.logarithmic(ax)
         _equal_errors(ax)
         edge = ax.get_ylim()[0]
         texts.setdefault(ax, []).extend(notes.Point(x, edge, *text) for x, text in ticks.get(ax, ()))
     panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
-    panels.legend(figure, table, *SIGNS[: 3 if (table["variance_low"] == 0).any() else 2])
+    marks.legend(figure, table, *SIGNS[: 3 if (table["variance_low"] == 0).any() else 2])
     panels.settle(figure)
     notes.annotate(figure, texts)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.report.figures import notes, panels
+from bench.report.figures import log_axes, marks, notes, panels
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -41,17 +41,17 @@ def direction(table: pd.DataFrame) -> Figure | None:
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, at = look[row.estimator_name], (row.scale, row.angle)
-            panels.mark(ax, *at, row, style)
+            marks.mark(ax, *at, row, style)
             if not math.isnan(row.scale_low):
-                panels.whisker(ax, (row.scale_low, row.angle), (row.scale_high, row.angle), style.colour)
+                marks.whisker(ax, (row.scale_low, row.angle), (row.scale_high, row.angle), style.colour)
             if not math.isnan(row.angle_high):
-                colour = style.colour if row.angle_low > 0 else panels.UNFOUND
-                panels.whisker(ax, (row.scale, row.angle_low), (row.scale, row.angle_high), colour)
+                colour = style.colour if row.angle_low > 0 else marks.UNFOUND
+                marks.whisker(ax, (row.scale, row.angle_low), (row.scale, row.angle_high), colour)
                 bars.setdefault(ax, []).append((row.scale, row.angle_high))
             texts.setdefault(ax, []).append(notes.Point(*at, row.parameters, style.colour))
         _limits(ax)
     panels.label(axes, "scale", "angle, degrees")
-    panels.legend(figure, table, *SIGNS)
+    marks.legend(figure, table, *SIGNS)
     panels.settle(figure)
     notes.annotate(figure, texts, {ax: _around(own) for ax, own in bars.items()})
     return figure
@@ -75,7 +75,7 @@ def _limits(ax: Axes) -> None:
         room = MARGIN * (high - low)
         ax.set_xscale("log")
         ax.set_xlim(10 ** (low - room), 10 ** (high + room))
-        panels.ticks(ax.xaxis, panels.decades(low - room, high + room))
+        log_axes.ticks(ax.xaxis, log_axes.decades(low - room, high + room))
     else:
         room = MARGIN * max(high - low, 0.05)
         ax.set_xlim(low - room, high + room)

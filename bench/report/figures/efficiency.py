@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.figures import panels
+from bench.report.figures import log_axes, marks, panels, theme
 from bench.report.layout import broken
 from bench.report.style import variants
 from bench.stats.over_objectives import over_objectives
@@ -65,8 +65,8 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
     shown = np.array([log_work.index.get_loc(label) for label in kept])
     found = over_objectives(log_work.to_numpy(), errors.to_numpy(), factors, shown, DRAWS)
     left_out = f" The first {MOST} of {len(rank)} by the sum of their efficiencies." if len(rank) > MOST else ""
-    wide = panels.page() > 8
-    width = min(panels.page(), 11.5)
+    wide = theme.page() > 8
+    width = min(theme.page(), 11.5)
     height = 1.4 + 0.27 * len(kept)
     figure = Figure(figsize=(width, max(height, 3.0) if wide else 2.6 + 1.8 * height), layout="constrained")
     if wide:
@@ -78,11 +78,11 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
         style = look[label]
         line = {"color": style.colour, "dashes": style.dashes or (None, None)}
         every = (13 * i % 40, 40)
-        marker = panels.look(style) | {"markersize": 5}
+        marker = marks.marker(style) | {"markersize": 5}
         profile.plot(factors, found.profile[0, i], markevery=every, drawstyle="steps-post", **line | marker)
         for ax, values in ((mean, found.efficiency[:, i]), (better, found.improvement[:, i])):
-            ax.plot(values[0], i, linestyle="none", **panels.look(style))
-            panels.whisker(ax, (values[1], i), (values[2], i), style.colour)
+            ax.plot(values[0], i, linestyle="none", **marks.marker(style))
+            marks.whisker(ax, (values[1], i), (values[2], i), style.colour)
     counts = rank["size"]
     labels = [broken(f"{label} ({counts[label]} of {objectives})", int(5 * width)) for label in kept]
     _rows(mean, labels)
@@ -92,9 +92,9 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
     better.set_xlabel("probability of lower variance × cost")
     profile.set_xscale("log")
     profile.set(xlim=(1, FARTHEST), ylim=(-0.02, 1.02), ylabel="share of all objectives")
-    panels.ticks(profile.xaxis, [1, 2, 5, 10, 20, 50, 100])
+    log_axes.ticks(profile.xaxis, [1, 2, 5, 10, 20, 50, 100])
     profile.set_xlabel("variance × cost / the lowest, at most")
-    profile.grid(color=panels.GRID, linewidth=0.5)
+    profile.grid(color=theme.GRID, linewidth=0.5)
     panels.entitle(figure, TITLE.format(objectives) + left_out)
     return figure
 
@@ -109,5 +109,5 @@ def _rows(ax: Axes, labels: list[str], count: int = 0) -> None:
     ax.set_yticks(range(len(labels) or count), labels or [""] * count)
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(-0.03, 1.03), ylim=((len(labels) or count) - 0.5, -0.5))
-    ax.grid(axis="x", color=panels.GRID, linewidth=0.5)
+    ax.grid(axis="x", color=theme.GRID, linewidth=0.5)
     ax.spines["left"].set_visible(False)

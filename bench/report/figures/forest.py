@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.report.figures import panels
+from bench.report.figures import log_axes, marks, panels
 from bench.report.layout import broken
 from bench.report.style import Style
 
@@ -69,18 +69,18 @@ def forest(
     for y, row in zip(places, rows, strict=True):
         side = (">", HIGHER) if row.value > 1 else ("<", LOWER)
         marker, colour = side if row.differs else ("o", OPEN)
-        ax.plot(row.value, y, linestyle="none", **panels.look(Style(colour, marker, ()), hollow=not row.differs))
-        panels.whisker(ax, (row.low, y), (row.value, y), colour)
+        ax.plot(row.value, y, linestyle="none", **marks.marker(Style(colour, marker, ()), hollow=not row.differs))
+        marks.whisker(ax, (row.low, y), (row.value, y), colour)
         if row.high is None or math.isinf(row.high):
-            panels.arrow(ax, row.value, y, colour, (17, 0))
+            marks.arrow(ax, row.value, y, colour, (17, 0))
         else:
-            panels.whisker(ax, (row.value, y), (row.high, y), colour)
+            marks.whisker(ax, (row.value, y), (row.high, y), colour)
     ends = [1.0, 1 + (margin or 0.0), 1 / (1 + (margin or 0.0)), *ax.dataLim.intervalx]
     low, high = math.log10(min(ends)), math.log10(max(ends))
     spare = max(0.08 * (high - low), 0.02)
     ax.set_xscale("log")
     ax.set_xlim(10 ** (low - spare), 10 ** (high + spare))
-    panels.ticks(ax.xaxis, _values(low - spare, high + spare))
+    log_axes.ticks(ax.xaxis, _values(low - spare, high + spare))
     ax.axvline(1.0, color="#222222", linewidth=0.9, zorder=1)
     if margin is not None:
         ax.axvspan(1 / (1 + margin), 1 + margin, color="#e9e9e9", linewidth=0, zorder=0)
@@ -97,6 +97,6 @@ def forest(
 def _values(low: float, high: float) -> list[float]:
     """Return round values between 10^low and 10^high, also if these are close to each other."""
     if high - low >= 1:
-        return panels.decades(low, high)
+        return log_axes.decades(low, high)
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if (10**high - 10**low) / s <= 6 or s == 2.0)
     return [round(k * step, 2) for k in range(math.ceil(10**low / step), math.floor(10**high / step) + 1)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records.lines import Outcome
-from bench.report.figures import panels
+from bench.report.figures import panels, theme
 from bench.report.frame import each
 from bench.report.layout import broken
 from bench.report.style import order
@@ -82,7 +82,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
                         ha="center",
                         va="center",
                         color=ink,
-                        fontsize=7.5 if panels.page() == panels.PAGE else 5,
+                        fontsize=7.5 if theme.page() == theme.PAGE else 5,
                     )
                 if not cell.fair:
                     _corner(ax, i, j, filled=cell.biased)
@@ -94,11 +94,11 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
         ax.set_xticks(np.arange(len(part)) + 0.5, [_label(c if bases[c][1] else f"{c} †") for c in part])
         ax.set_yticks(np.arange(len(held)) + 0.5, map(_label, held))
         ax.spines[:].set_visible(False)
-        ax.tick_params(length=0, labelsize=8.5 if panels.page() == panels.PAGE else 5.6)
+        ax.tick_params(length=0, labelsize=8.5 if theme.page() == theme.PAGE else 5.6)
         for label in ax.get_xticklabels():
             label.set(rotation=38, ha="right", rotation_mode="anchor")
     name = "times the variance of the best"
-    if panels.page() < panels.PAGE:
+    if theme.page() < theme.PAGE:
         bar = figure.colorbar(mesh, ax=axes, location="bottom", extend="both", aspect=30, label=name)
     else:
         bar = figure.colorbar(mesh, ax=axes, extend="both", shrink=0.9, aspect=25, label=name)
@@ -112,26 +112,26 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
 
 def _across(rows: list[str], columns: int) -> int:
     """Return the number of columns of a part of the map: all, or in print as many as fit beside the rows' labels."""
-    if panels.page() == panels.PAGE:
+    if theme.page() == theme.PAGE:
         return columns
-    room = panels.page() - 0.043 * max(len(line) for row in rows for line in _label(row).split("\n")) - 0.2
+    room = theme.page() - 0.043 * max(len(line) for row in rows for line in _label(row).split("\n")) - 0.2
     most = max(1, int(room / LEAST))
     return -(-columns // -(-columns // most))
 
 
 def _label(text: str) -> str:
     """Return the label of a row or a column, broken into lines of at most 24 letters in print."""
-    return text if panels.page() == panels.PAGE else broken(text, 24)
+    return text if theme.page() == theme.PAGE else broken(text, 24)
 
 
 def _grid(columns: list[int], rows: list[int]) -> tuple[Figure, list[Axes]]:
     """Return a figure with a part for each number of columns and of rows, and the parts' axes."""
     from matplotlib.figure import Figure
 
-    if panels.page() == panels.PAGE:
+    if theme.page() == theme.PAGE:
         size = (4.6 + 0.72 * columns[0], 3.0 + 0.26 * rows[0])
     else:
-        size = (panels.page(), sum(0.2 * count + 0.8 for count in rows) + 1.3)
+        size = (theme.page(), sum(0.2 * count + 0.8 for count in rows) + 1.3)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(columns), 1, squeeze=False, height_ratios=rows)
     return figure, list(axes[:, 0])
@@ -198,7 +198,7 @@ def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.0, zorder=2))
-    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=panels.points(9), zorder=3)
+    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=theme.points(9), zorder=3)
 
 
 def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
@@ -226,4 +226,4 @@ def _legend(figure: Figure) -> None:
 
     common: dict[str, Any] = {"linestyle": "none", "markersize": 9}
     handles = [Line2D([], [], label=label, **common | sign) for label, sign in SIGNS.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3 if panels.page() > 4 else 2)
+    figure.legend(handles=handles, loc="outside lower left", ncols=3 if theme.page() > 4 else 2)

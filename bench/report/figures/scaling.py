@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.report.figures import panels
+from bench.report.figures import log_axes, marks, panels, theme
 from bench.report.frame import each
 from bench.report.style import Style, order, variants
 from bench.report.swept import parameter, swept
@@ -167,11 +167,11 @@ def _scaling(table: pd.DataFrame, quantity: str, title: str, labels: tuple[str, 
     problems, note = panels.chosen(table.assign(problem=table["panel"]))
     most = int(table.groupby("panel")["series"].nunique().max())
     longest = int(table["series"].str.len().max()) + len("  −1.00 ± 0.01")
-    inside = most <= INSIDE and longest <= INSIDE_LETTERS and panels.page() == panels.PAGE
-    below = panels.page() < panels.PAGE
+    inside = most <= INSIDE and longest <= INSIDE_LETTERS and theme.page() == theme.PAGE
+    below = theme.page() < theme.PAGE
     width = 3.4 if inside or below else 2.2 + 0.06 * (16 + longest)  # room for the legend beside each panel
     height = 2.6 if inside else 2.6 + 0.16 * most if below else max(2.6, 0.19 * most + 0.3)
-    across = max(1, int(panels.page() / (0.5 + 0.055 * longest) if below else 15 / width))
+    across = max(1, int(theme.page() / (0.5 + 0.055 * longest) if below else 15 / width))
     figure, axes = panels.panels(problems, title + note, width=width, height=height, across=across)
     for problem, ax in axes.items():
         group = table[table["panel"] == problem]
@@ -184,14 +184,14 @@ def _scaling(table: pd.DataFrame, quantity: str, title: str, labels: tuple[str, 
             place = (lacking.index(series) - (len(lacking) - 1) / 2) if series in lacking else 0.0
             _line(ax, part, quantity, series, style, min(3.0, 30 / max(len(lacking), 1)) * place)
         straight = not (group["x"] > 0).all()
-        panels.logarithmic(ax, straight=straight)
+        log_axes.logarithmic(ax, straight=straight)
         values = sorted(set(group["x"]))
         if straight:
             spare = 0.05 * (values[-1] - values[0])
             ax.set_xlim(values[0] - spare, values[-1] + spare)
         else:
             ax.set_xlim(values[0] / 1.25, values[-1] * 1.25)
-        panels.ticks(ax.xaxis, values[:: math.ceil(len(values) / 8)])
+        log_axes.ticks(ax.xaxis, values[:: math.ceil(len(values) / 8)])
         if inside:  # clear of the lines
             bottom, top = ax.get_ylim()
             ax.set_ylim(bottom, top * (top / bottom) ** (0.12 * len(look)))
@@ -213,16 +213,16 @@ def _line(ax: Axes, part: pd.DataFrame, quantity: str, label: str, style: Style,
     """
     if quantity == "bias":
         for row in each(part[~part["biased"]]):
-            panels.unfound(ax, row.x, row.high, style, shift)
+            marks.unfound(ax, row.x, row.high, style, shift)
         fitted = part[part["biased"] & (part["value"] > 0)]
         for row in each(fitted):
-            panels.mark(ax, row.x, row.value, row, style)
-            panels.whisker(ax, (row.x, max(row.low, row.value * 1e-3)), (row.x, row.high), style.colour)
+            marks.mark(ax, row.x, row.value, row, style)
+            marks.whisker(ax, (row.x, max(row.low, row.value * 1e-3)), (row.x, row.high), style.colour)
         low = fitted["low"].clip(lower=fitted["value"] * 1e-3)
         se_log = list(np.log(fitted["high"] / low) / (2 * 1.96))
     else:
         for row in each(part.assign(variance=part["value"], variance_low=part["low"], variance_high=part["high"])):
-            panels.interval(ax, row.x, row, style)
+            marks.interval(ax, row.x, row, style)
         fitted = part[part["value"] > 0]
         se_log = list(fitted["se_log"])
     exponent = ""
@@ -236,5 +236,5 @@ def _line(ax: Axes, part: pd.DataFrame, quantity: str, label: str, style: Style,
         label=f"{label}{exponent}",
         dashes=style.dashes or (None, None),
         zorder=1,
-        **panels.look(style, hollow=not part["fair"].all(), n=n),
+        **marks.marker(style, hollow=not part["fair"].all(), n=n),
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.report.curves import Array, Curves, Problem, picture
-from bench.report.figures.panels import GRID, decades, entitle, ticks
+from bench.report.figures.log_axes import decades, ticks
+from bench.report.figures.panels import entitle
+from bench.report.figures.theme import GRID
 from bench.report.style import Style, variants
 from bench.stats.seeds import across_seeds
 

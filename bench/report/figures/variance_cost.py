@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures import notes, panels
+from bench.report.figures import log_axes, marks, notes, panels, theme
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -61,21 +61,21 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     for problem, ax in axes.items():
         group = table[table["problem"] == problem]
         rows = each(group)
-        for row, x in zip(rows, panels.apart([(row.price, panels.limits(row)[0]) for row in rows]), strict=True):
+        for row, x in zip(rows, marks.apart([(row.price, marks.limits(row)[0]) for row in rows]), strict=True):
             style = look[row.estimator_name]
-            panels.interval(ax, x, row, style)
-            value = panels.limits(row)[0]
+            marks.interval(ax, x, row, style)
+            value = marks.limits(row)[0]
             if value > 0:
-                panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
+                marks.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
                 texts.setdefault(ax, []).append(notes.Point(x, value, row.parameters, style.colour))
-        panels.logarithmic(ax)
+        log_axes.logarithmic(ax)
         fronts[ax] = draw_front(ax, group[group["fair"] & ~group["heavy"]])
         _equal_products(ax)
     units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
     one = next(iter(units.values())) if len(set(units.values())) == 1 else None
     panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
     needed = (True, True, table["variance_high"].isna().any(), (table["variance_low"] == 0).any())
-    panels.legend(figure, table, *itertools.compress(SIGNS, needed))
+    marks.legend(figure, table, *itertools.compress(SIGNS, needed))
     panels.settle(figure)
     notes.annotate(figure, texts, fronts)
     return figure
@@ -106,4 +106,4 @@ def _equal_products(ax: Axes) -> None:
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     first, last = math.floor(math.log10(left * bottom)), math.ceil(math.log10(right * top))
     for decade in range(first, last + 1, max(1, (last - first) // 8)):
-        ax.plot([left, right], [10.0**decade / left, 10.0**decade / right], color=panels.GRID, linewidth=0.7, zorder=0)
+        ax.plot([left, right], [10.0**decade / left, 10.0**decade / right], color=theme.GRID, linewidth=0.7, zorder=0)

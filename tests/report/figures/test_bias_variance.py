@@ -1,6 +1,6 @@
 import pytest
 
-from bench.report.figures import panels
+from bench.report.figures import marks
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
 
@@ -10,7 +10,7 @@ def test_a_bias_that_was_not_found_has_no_marker():
     ax = figure("bias-variance", records).axes[0]
     assert not [text for text in ax.texts if text.arrow_patch is not None]
     bound = records[0]["summary"]["bias_bound"] ** 2
-    (bar,) = [line for line in ax.lines if line.get_color() == panels.UNFOUND]
+    (bar,) = [line for line in ax.lines if line.get_color() == marks.UNFOUND]
     assert bar.get_xydata().tolist() == [[1.0, pytest.approx(0, abs=1e-30)], [1.0, pytest.approx(bound)]]
     tick = next(line for line in ax.lines if max(line.get_ydata()) == 0.04)
     assert list(tick.get_xdata()) == [1.0, 1.0]

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.report.figures import panels
+from bench.report.figures import marks
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
 
@@ -23,8 +23,8 @@ def test_scale_and_angle_have_their_intervals_and_a_turn_that_was_not_found_is_g
     (ax,) = drawn.axes
     drawn_bars = {(start, end): colour for start, end, colour in bars(ax)}
     assert ((0.7, 6.0), (0.9, 6.0)) in drawn_bars
-    assert drawn_bars[(0.8, 4.0), (0.8, 9.0)] not in (panels.UNFOUND, "#888888")
-    assert drawn_bars[(0.8, 0.0), (0.8, 0.5)] == panels.UNFOUND
+    assert drawn_bars[(0.8, 4.0), (0.8, 9.0)] not in (marks.UNFOUND, "#888888")
+    assert drawn_bars[(0.8, 0.0), (0.8, 0.5)] == marks.UNFOUND
     markers = [line.get_xydata()[0] for line in ax.lines if line.get_marker() not in ("None", None)]
     assert sorted(map(tuple, markers)) == [(0.8, 0.0), (0.8, 6.0)], "the unbiased estimator has none"
     assert ax.get_xlim()[0] < 0.7

@@ -1,7 +1,7 @@
 import pytest
 
 from bench.report.figures import draw
-from bench.report.figures.panels import apart, decades, thinned
+from bench.report.figures.panels import thinned
 from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
@@ -15,14 +15,6 @@ def test_many_objectives_are_cut_by_a_rule_in_the_title(monkeypatch):
     assert "The 2 of 4 objectives" in drawn.get_suptitle().replace("\n", " ")
 
 
-def test_ticks_are_round_and_few():
-    for low, high in [(-3.2, -1.9), (0.0, 1.3), (-7.0, 9.0), (2.1, 5.9)]:
-        values = decades(low, high)
-        assert 1 <= len(values) <= 7
-        assert all(10**low <= v * 1.0000001 and v <= 10**high * 1.0000001 for v in values)
-        assert all(f"{v:.0e}"[0] in "125" for v in values)
-
-
 def test_of_many_estimators_the_best_are_drawn(monkeypatch):
     monkeypatch.setattr("bench.report.figures.panels.MOST_RUNS", 2)
     table = prepared([moments(name, "o", v) for name, v in (("a", 4.0), ("b", 1.0), ("c", 2.0), ("d", 3.0))])
@@ -32,14 +24,6 @@ def test_of_many_estimators_the_best_are_drawn(monkeypatch):
     assert thinned(kept)[1] == ""
     drawn = figure("variance-cost", [moments(name, "o", v) for name, v in (("a", 4.0), ("b", 1.0), ("c", 2.0))])
     assert "the 2 estimators with the lowest" in " ".join(drawn.get_suptitle().split())
-
-
-def test_markers_that_would_cover_each_other_stand_side_by_side():
-    assert apart([(1.0, 1.0), (10.0, 1.0), (10.0, 1000.0)]) == pytest.approx([1.0, 10.0, 10.0])
-    first, second, third, edge = apart([(2.0, 5.0), (2.0, 5.0), (2.0, 5.1), (2.0, 0.0)])
-    assert first == pytest.approx(2.0)
-    assert first < second < third
-    assert edge == 2.0
 
 
 @pytest.mark.parametrize("width", [3.25, 6.75])

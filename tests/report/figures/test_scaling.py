@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from bench.report.figures import draw, names, panels
+from bench.report.figures import draw, marks, names
 from bench.report.figures.scaling import slope
 from bench.report.study import prepared
 from tests.report.figures.drawing import figure, titles
@@ -142,7 +142,7 @@ def test_a_bias_that_was_not_found_is_a_tick_and_a_bar_and_no_point_of_the_line(
     records = [*swept("heat", (1.0, 2.0, 4.0)), *(moments(f"none:heat={v}", "o", 1.0) for v in (1, 2, 4))]
     records[1] = records[1] | moments("mine:heat=2.0", "o", 0.25) | {"estimator_params": {"heat": 2.0}}
     ax = figure("bias-heat", records).axes[0]
-    (bar,) = [line for line in ax.lines if line.get_color() == panels.UNFOUND]
+    (bar,) = [line for line in ax.lines if line.get_color() == marks.UNFOUND]
     assert list(bar.get_xdata()) == [2, 2]
     assert bar.get_ydata()[1] == pytest.approx(records[1]["summary"]["bias_bound"])
     (line,) = [line for line in ax.lines if line.get_label() == "mine"]
