@@ -96,6 +96,7 @@ def write(found: Baseline, path: Path) -> None:
 
     A baseline is the gate's file of accepted statistics.
     """
+    files.sweep(path.parent)
     files.write(path, found.text())
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -10,8 +11,8 @@ from pathlib import Path
 
 LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a disk that is broken or full, or of a file that may not grow."""
-PART = f".{'?' * 32}.part"
-"""Pattern of the names of temporary files, which only a killed process leaves behind."""
+PART = f".{'[0-9a-f]' * 32}.part"
+"""Pattern of the names of temporary files. Their writer holds a lock on them, and only a killed one leaves them."""
 
 
 class Unreadable(OSError):
@@ -32,33 +33,73 @@ def write(path: Path, content: str | bytes) -> None:
     make_folder(path.parent)
     if path.exists() and not path.is_symlink() and not path.is_file():
         raise OSError(errno.EINVAL, "It is not a regular file", str(path))
-    temporary = path.with_name(f".{secrets.token_hex(16)}.part")
     with naming(path):
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, 0o666)
+        with _temporary(path) as (temporary, descriptor):
+            write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            os.fsync(descriptor)
+            temporary.replace(path)
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
+    """Open a new temporary file beside a path, with a lock that lasts as long as its writer lives.
+
+    The value of the ``with`` block is the file and its descriptor. If the block raises, the file is removed.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        temporary = path.with_name(f".{secrets.token_hex(16)}.part")
+        descriptor = os.open(temporary, flags, 0o666)
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            break
+        os.close(descriptor)  # a sweep came before the lock
+    try:
+        yield temporary, descriptor
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """Yield the temporary files in a folder that killed writers have left; each is locked until the next is asked for.
+
+    Where the file system has no locks, nobody can tell whether a writer lives, and none is yielded.
+    """
+    for path in sorted(folder.glob(PART)):
+        with contextlib.suppress(OSError):
+            descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                write_all(descriptor, content.encode() if isinstance(content, str) else content)
-                os.fsync(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                yield path
             finally:
                 os.close(descriptor)
-            temporary.replace(path)
-        except BaseException:
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files that killed writers have left in some folders; those of living writers stay."""
+    for folder in folders:
+        for path in abandoned(folder):
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+                path.unlink()
 
 
 def output(path: Path, content: str | bytes) -> None:
     """Write bytes or UTF-8 text to a path that the user has named for output.
 
     A regular file is replaced, completely or not at all. Other paths are written to: a device such as /dev/stdout, a
-    pipe, or the file that a link points to.
+    pipe, or the file that a link points to. Temporary files that killed writers have left beside the path are
+    removed.
 
     Raises:
         OSError: the content cannot be written.
     """
+    sweep(path.parent)
     if path.exists() and (path.is_symlink() or not path.is_file()):
         with naming(path):
             path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -20,6 +20,8 @@ from bench.records.text import cleaned, message, printable
 LINES = "records.jsonl"
 START = b'{"schema"'
 """The beginning of every record."""
+PLACES = ("", arrays.FOLDER, unfinished.FOLDER, "figures", "tables", "weights")
+"""The folders, inside a study folder, whose files bench writes."""
 COMPARED = ("block_rows", "block_w")
 """The sums of a record that tables and comparisons need."""
 
@@ -43,9 +45,7 @@ class Store:
             stack.callback(os.close, self._descriptor)
             stack.enter_context(locked(self._descriptor, folder))
             files.sync_folder(folder)
-            for place in (arrays.FOLDER, unfinished.FOLDER):
-                for part in (folder / place).glob(files.PART):  # of a process that was killed
-                    part.unlink(missing_ok=True)
+            files.sweep(*(folder / place for place in PLACES))
             self._heal()
             self._begin, self._hash = os.fstat(self._descriptor).st_size, hashlib.sha256()
             self._stack = stack.pop_all()

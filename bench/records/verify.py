@@ -85,6 +85,9 @@ def verify(folder: Path) -> Findings:
         named.update(name.decode() for name in NAMED.findall(line))
     found.records, found.files = len(counted), len(named)
     _check_files(folder, named, found)
+    for path in (path for place in store.PLACES for path in files.abandoned(folder / place)):
+        said = f"{path} is what a killed process has left. The next `bench run` or `bench report` removes it."
+        found.leftovers.append(Fault(said, file=str(path.relative_to(folder))))
     found.standings = plan.standings(plan.latest(_whole_plan(folder, found)), [*counted.values()])
     return found
 
@@ -108,8 +111,8 @@ def _check_files(folder: Path, named: set[str], found: Findings) -> None:
     """Add the files of long vectors that are broken, or that no record names, to the findings."""
     for path in sorted((folder / arrays.FOLDER).glob("*")):
         name = str(path.relative_to(folder))
-        if name in named:
-            continue  # whole, or its record would be broken
+        if name in named or path.match(files.PART):
+            continue  # whole, or its record would be broken; or temporary
         if not arrays.NAME.fullmatch(name):
             found.leftovers.append(Fault(f"{path} is no file of a long vector.", file=name))
             continue

@@ -78,6 +78,7 @@ class Report:
         from bench.report.export import Format, exported
 
         folder.mkdir(parents=True, exist_ok=True)
+        files.sweep(folder, folder / "figures", folder / "tables")
         title, trained = folder.resolve().name, self.trained
         texts, images = dict[str, str | bytes](), list[figures.Files]()
         kinds = [kind for kind in (*figures.FORMATS, "pdf") if kind in formats]

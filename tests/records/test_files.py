@@ -1,6 +1,7 @@
 """Files are written whole, or not at all; regular files alone are read and written."""
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -57,6 +58,50 @@ def test_a_write_without_progress_ends(tmp_path, monkeypatch):
         patch.setattr(os, "write", lambda *_: 0)
         with pytest.raises(OSError, match="Input/output error"):
             files.write(tmp_path / "file.txt", "0123456789")
+
+
+def test_a_sweep_removes_what_a_killed_writer_left_and_nothing_of_a_living_one(tmp_path, monkeypatch):
+    (tmp_path / f".{'a' * 32}.part").write_text("half")
+    (tmp_path / ".mine.part").write_text("of somebody else")
+    replace, seen = os.replace, []
+
+    def watched(source, target):
+        seen.append([path.name for path in files.abandoned(tmp_path)])
+        files.sweep(tmp_path)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    files.write(tmp_path / "file.txt", "whole")
+    assert seen == [[f".{'a' * 32}.part"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.part", "file.txt"]
+
+
+def test_a_writer_whose_file_was_swept_before_it_was_locked_takes_another(tmp_path, monkeypatch):
+    lock, names = fcntl.flock, []
+
+    def late(descriptor, kind):
+        if kind == fcntl.LOCK_EX and len(names) < 2:
+            names.append(next(tmp_path.glob(files.PART)))
+            files.sweep(tmp_path)
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.write(tmp_path / "file.txt", "whole")
+    assert (len({*names}), [path.name for path in tmp_path.iterdir()]) == (2, ["file.txt"])
+
+
+def test_where_nobody_can_tell_whether_a_writer_lives_nothing_is_removed(tmp_path, monkeypatch):
+    def without_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / f".{'a' * 32}.part").write_text("half")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", without_locks)
+        files.write(tmp_path / "file.txt", "whole")
+        files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{'a' * 32}.part", "file.txt"]
+    files.output(tmp_path / "file.txt", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"], "a later command removes it"
 
 
 def test_a_link_is_replaced_and_its_target_stays(tmp_path):

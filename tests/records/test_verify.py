@@ -35,8 +35,11 @@ def damage(study):
     first.write_bytes(first.read_bytes()[:-1])
     (study / "arrays" / f"{'0' * 64}.npy").write_bytes(b"no array")
     (study / "arrays" / f".{'1' * 32}.part").write_bytes(b"half")
+    for place in (study, study / "weights"):
+        place.mkdir(exist_ok=True)
+        (place / f".{'2' * 32}.part").write_bytes(b"half")
     arrays.with_files({"orphan": np.arange(arrays.LONG + 1) / 99}, study)
-    return 5, 3
+    return 5, 5
 
 
 def test_a_whole_study_is_fine(study):
@@ -61,8 +64,11 @@ def test_every_fault_is_found_and_named(study):
         "has changed",
         "is named by no record",
         "Line 4 is a copy",
+        f"study/.{'2' * 32}.part is what a killed process has left. The next `bench run` or `bench report` removes it.",
     ):
         assert words in said
+    with store.Store(study):
+        assert not list(study.rglob("*.part")), "whoever opens the study for writing removes them"
 
 
 def test_a_repair_moves_what_is_broken_and_deletes_nothing(study):
