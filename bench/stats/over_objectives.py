@@ -69,14 +69,14 @@ def _summary(log_work: Array, factors: Array, shown: NDArray[np.intp]) -> tuple[
     there = np.isfinite(filled[shown])
     efficiency = np.where(there, np.exp(-excess), 0.0).sum(1) / np.maximum(there.sum(1), 1)
     efficiency = np.where(there.any(1), efficiency, np.nan)
-    profile = (excess[:, None, :] <= np.log(factors)[None, :, None] + 1e-12).mean(2)
+    limits = np.log(factors) + 1e-12
+    within = np.array([np.searchsorted(each, limits, side="right") for each in np.sort(excess, axis=1)])
+    profile = within / excess.shape[1]
     own = log_work[shown]
-    gap = own[None, :, :] - own[:, None, :]  # rival minus own
-    wins = np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2)
-    wins[np.arange(len(shown)), np.arange(len(shown))] = np.nan
-    known = ~np.isnan(wins)
-    pairs = known.any(2)  # every rival counts as much as another
+    known = there.astype(float) @ there.T.astype(float)  # the objectives of each pair, [methods, methods]
+    np.fill_diagonal(known, 0)
+    wins = np.count_nonzero(own[:, None] < own, axis=2) + np.count_nonzero(own[:, None] == own, axis=2) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        by_rival = np.where(known, wins, 0.0).sum(2) / known.sum(2)
-        improvement = np.where(pairs, by_rival, 0.0).sum(1) / pairs.sum(1)
+        by_rival = np.where(known > 0, wins / known, 0.0)
+        improvement = by_rival.sum(1) / (known > 0).sum(1)  # every rival counts as much as another
     return efficiency, improvement, profile
