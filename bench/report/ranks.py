@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind, Outcome
-from bench.stats import ComparedRun, log_ratio_rows, rank_intervals
+from bench.stats import ComparedRun, ranks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,16 +25,18 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     runs of an objective used common noise, runs with blocks of equal size are compared block by block. This comparison
     distinguishes variances that are much closer together.
     """
-    ranks: dict[Any, tuple[int, int] | None] = {}
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
     varied = table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)]
     groups: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for index, problem, run in zip(varied.index, varied["problem"], varied["run"], strict=True):
         groups.setdefault(problem, {})[index] = by_run[run]
-    for group in groups.values():
-        lines = list(group.values())
-        common = all(line["common_noise"] for line in lines)
-        comparisons, allowed = log_ratio_rows([ComparedRun.of(line) for line in lines], common=common)
-        ranks |= dict(zip(group, rank_intervals(comparisons, ranked=allowed), strict=True))
-    ends = [ranks.get(index) or (float("nan"), float("nan")) for index in table.index]
+    lines = [list(group.values()) for group in groups.values()]
+    common = [all(line["common_noise"] for line in group) for group in lines]
+    intervals = ranks([[ComparedRun.of(line) for line in group] for group in lines], common)
+    found = {
+        i: pair
+        for group, pairs in zip(groups.values(), intervals, strict=True)
+        for i, pair in zip(group, pairs, strict=True)
+    }
+    ends = [found.get(index) or (float("nan"), float("nan")) for index in table.index]
     return table.assign(rank_low=[float(low) for low, _ in ends], rank_high=[float(high) for _, high in ends])

@@ -21,6 +21,8 @@ FEWEST_BLOCKS = 8
 """Fewest blocks of a paired comparison."""
 NUMBERS_AT_ONCE = 2**20
 """Most numbers of blocks that are compared at once."""
+FEW_NUMBERS = 2**17
+"""Most numbers of blocks of several groups that are compared at once: more would leave the cache."""
 REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 
@@ -251,56 +253,81 @@ def work_normalised(
     return E, low, high
 
 
+def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> list[list[tuple[int, int] | None]]:
+    """Return the 95 % rank intervals of the runs of each group, by variance (`rank_intervals`).
+
+    A run is one measurement of an estimator, a block a group of its gradients; a group holds the runs on one objective.
+    `common` says of each group whether its runs used common noise. Groups of one shape, in which the k-th runs have
+    blocks of the same sizes, are compared together: one by one, thousands of small groups would take ten times as long.
+    """
+    alike: dict[Any, list[int]] = {}
+    for place, (runs, is_common) in enumerate(zip(groups, common, strict=True)):
+        shape = [(run.is_comparable, run.block_rows.tobytes()) for run in runs]
+        alike.setdefault((is_common, *shape), []).append(place)
+    found = dict[int, list[tuple[int, int] | None]]()
+    for (is_common, *shape), places in alike.items():
+        numbers = len(shape) * sum(len(rows) // 8 for _, rows in shape)
+        step = max(1, FEW_NUMBERS // max(numbers, 1))
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            comparisons, ranked = log_ratio_rows([groups[place] for place in some], common=is_common)
+            found |= zip(some, rank_intervals(comparisons, ranked=ranked), strict=True)
+    return [found[place] for place in range(len(groups))]
+
+
 def log_ratio_rows(
-    runs: Sequence[ComparedRun], *, common: bool
+    groups: Sequence[Sequence[ComparedRun]], *, common: bool
 ) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
-    """Return comparisons of all pairs of n runs, a few rows at a time, and which of the runs can be ranked.
+    """Return the comparisons of variances V within groups of n runs, some rows at a time, and who can be ranked `[n]`.
 
-    The first part of the result yields pairs of arrays `[rows, n]`, until there are n rows in all. The first array of a
-    pair has the log ratios ln(V_i/V_j) of the variances of runs i and j, the second one the two-sided p-values of V_i =
-    V_j. (All n rows at once would take memory that grows with n².) The second part is an array of bools `[n]`.
+    A run is one measurement of an estimator, a block a group of its gradients. In each group, the same runs can be
+    ranked, and the blocks of the k-th run have the same sizes. `common` says whether the runs used common noise; if
+    they did, two runs of a group whose blocks have the same sizes are compared block by block. A run whose tail is
+    heavy, or in which nothing varied, cannot be ranked: its log ratios are 0 and its p-values 1.
 
-    A run is one measurement of an estimator, a block a group of its gradients. A run cannot be ranked if its tail is
-    heavy or nothing in it varied: its log ratios are 0 and its p-values 1.
-
-    Args:
-        runs: the n runs.
-        common: whether the runs used common noise. If they did, two runs with blocks of the same sizes are compared
-            block by block.
+    The comparisons come in pairs of arrays `[groups, rows, n]`, which follow one another until there are n rows:
+    ln(V_i/V_j), and the two-sided p-values of `compare`. All n rows at once would take memory that grows with n².
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.
     """
-    ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
-    return _rows(runs, ranked, common=common), ranked
+    ranked = np.array([run.is_comparable for run in groups[0]], dtype=np.bool_)
+    return _rows(groups, ranked, common=common), ranked
 
 
-def _rows(runs: Sequence[ComparedRun], ranked: NDArray[np.bool_], *, common: bool) -> Iterator[tuple[Array, Array]]:
-    n = len(runs)
-    V, se, nu = (np.ones(n) for _ in range(3))
-    for k in map(int, np.flatnonzero(ranked)):
-        V[k], se[k], nu[k] = _known(runs[k].summary), runs[k].summary.se_log, runs[k].summary.nu
-        _check_positive(V[k], V[k])
-    open_ended = np.array([run.summary.status in OPEN for run in runs], dtype=np.bool_)
+def _rows(
+    groups: Sequence[Sequence[ComparedRun]], ranked: NDArray[np.bool_], *, common: bool
+) -> Iterator[tuple[Array, Array]]:
+    n, first = len(ranked), groups[0]
+    V, se, nu = (np.ones((len(groups), n)) for _ in range(3))
+    for g, runs in enumerate(groups):
+        for k in map(int, np.flatnonzero(ranked)):
+            V[g, k], se[g, k], nu[g, k] = _known(runs[k].summary), runs[k].summary.se_log, runs[k].summary.nu
+            _check_positive(V[g, k], V[g, k])
+    open_ended = np.array([[run.summary.status in OPEN for run in runs] for runs in groups], dtype=np.bool_)
     alike: dict[bytes, list[int]] = {}
-    for k, run in enumerate(runs if common else []):
+    for k, run in enumerate(first if common else []):
         if ranked[k] and run.block_rows.size >= FEWEST_BLOCKS:
             alike.setdefault(run.block_rows.tobytes(), []).append(k)
-    groups = [(np.array(group), np.stack([runs[k].block_w / V[k] for k in group])) for group in alike.values()]
-    step = max(1, NUMBERS_AT_ONCE // (n * max((run.block_rows.size for run in runs), default=1)))
+    paired = [
+        (np.array(those), np.array([[runs[k].block_w for k in those] for runs in groups]) / V[:, those, None])
+        for those in alike.values()
+    ]
+    step = max(1, NUMBERS_AT_ONCE // (n * max((run.block_rows.size for run in first), default=1)))
     for start in range(0, n, step):
         i = np.arange(start, min(start + step, n))
-        error, freedom = np.sqrt(se[i, None] ** 2 + se**2), np.minimum(nu[i, None], nu)
+        error, freedom = np.sqrt(se[:, i, None] ** 2 + se[:, None] ** 2), np.minimum(nu[:, i, None], nu[:, None])
         skew = np.zeros_like(error)
-        for group, relative in groups:
-            mine = (group >= start) & (group < start + step)
-            at = np.ix_(group[mine] - start, group)
-            q = relative[mine][:, None] - relative
-            error[at], freedom[at], skew[at] = _paired(runs[group[0]].block_rows, q)
-        value = np.log(V[i, None] / V)
+        for those, relative in paired:
+            mine = (those >= start) & (those < start + step)
+            at = (slice(None), *np.ix_(those[mine] - start, those))
+            q = relative[:, mine, None] - relative[:, None]
+            error[at], freedom[at], skew[at] = _paired(first[those[0]].block_rows, q)
+        value = np.log(V[:, i, None] / V[:, None])
         p = _two_sided(value, error, freedom, skew)
-        p[open_ended[i, None] & (value <= 0) | open_ended & (value >= 0) | ~(ranked[i, None] & ranked)] = 1.0
-        yield np.where(ranked[i, None] & ranked, value, 0.0), p
+        both = ranked[i, None] & ranked
+        p[open_ended[:, i, None] & (value <= 0) | open_ended[:, None] & (value >= 0) | ~both] = 1.0
+        yield np.where(both, value, 0.0), p
 
 
 def _paired(rows: Array, q: Array) -> tuple[Array, Array, Array]:
@@ -335,32 +362,30 @@ def _two_sided(value: Array, se: Array, nu: Array, A: Array) -> Array:
 
 def rank_intervals(
     comparisons: Iterable[tuple[Array, Array]], *, ranked: NDArray[np.bool_], confidence: float = 0.95
-) -> list[tuple[int, int] | None]:
-    """Return confidence intervals for the ranks of n runs by variance: (lowest, highest) rank, one pair for each run.
+) -> list[list[tuple[int, int] | None]]:
+    """Return confidence intervals for the ranks by variance of the n runs of each group: (lowest, highest) rank.
 
-    A run is one measurement of an estimator. Rank 1 is the smallest variance. The lowest rank of a run is 1 plus the
-    number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with a
-    significantly larger one. The n(n−1)/2 comparisons are corrected here (Bonferroni), so that all intervals hold
-    together.
+    A run is one measurement of an estimator. Rank 1 is the smallest variance of the group. The lowest rank of a run is
+    1 plus the number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with
+    a significantly larger one. This function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals of a
+    group hold together with probability `confidence`.
 
     Args:
-        comparisons: pairs of arrays `[rows, n]` with n rows in all: the log ratios ln(V_i/V_j) of the variances, and
-            their p-values without correction.
+        comparisons: pairs of arrays `[groups, rows, n]` with n rows in all: the log ratios ln(V_i/V_j) of the
+            variances, and their p-values without correction.
         ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of a pair, and does not count
             in the ranks of the others.
-        confidence: probability that all intervals hold.
+        confidence: probability that all intervals of a group hold.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """
     n = int(ranked.sum())
     level = (1 - confidence) / max(n * (n - 1) / 2, 1)
     counts = [
-        (int(s), int(g))
-        for ratios, p in comparisons
-        for s, g in zip(
-            (ranked & (p <= level) & (ratios > 0)).sum(axis=1),
-            (ranked & (p <= level) & (ratios < 0)).sum(axis=1),
-            strict=True,
-        )
+        [(ranked & (p <= level) & sign).sum(axis=-1) for sign in (ratios > 0, ratios < 0)] for ratios, p in comparisons
     ]
-    return [(1 + s, n - g) if r else None for (s, g), r in zip(counts, ranked, strict=True)]
+    smaller, larger = (np.concatenate(each, axis=-1) for each in zip(*counts, strict=True))
+    return [
+        [(1 + s, n - g) if r else None for s, g, r in zip(*group, ranked, strict=True)]
+        for group in zip(smaller.tolist(), larger.tolist(), strict=True)
+    ]

@@ -112,12 +112,13 @@ def test_ranks():
     ratios = values[:, None] - values[None, :]
     p = np.where(np.abs(ratios) > 1, 1e-9, 0.5)
     every = np.ones(4, dtype=bool)
-    assert rank_intervals([(ratios, p)], ranked=every) == [(1, 2), (1, 2), (3, 3), (4, 4)]
-    assert rank_intervals([(ratios[:3], p[:3]), (ratios[3:], p[3:])], ranked=every)[2:] == [(3, 3), (4, 4)]
+    assert rank_intervals([(ratios[None], p[None])], ranked=every) == [[(1, 2), (1, 2), (3, 3), (4, 4)]]
+    parts = [(ratios[None, :3], p[None, :3]), (ratios[None, 3:], p[None, 3:])]
+    assert rank_intervals(parts, ranked=every)[0][2:] == [(3, 3), (4, 4)]
     excluded = np.array([True, False, True, True])
-    assert rank_intervals([(ratios, p)], ranked=excluded) == [(1, 1), None, (2, 2), (3, 3)]
+    assert rank_intervals([(ratios[None], p[None])], ranked=excluded) == [[(1, 1), None, (2, 2), (3, 3)]]
     barely = np.where(np.abs(ratios) > 1, 0.02, 0.5)  # below 0.05, not below 0.05/6
-    assert rank_intervals([(ratios, barely)], ranked=every) == [(1, 4)] * 4
+    assert rank_intervals([(ratios[None], barely[None])], ranked=every) == [[(1, 4)] * 4]
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
@@ -125,7 +126,7 @@ def test_ranks_hold_the_order_of_the_estimates(values):
     v = np.array(values)
     ratios = v[:, None] - v[None, :]
     p = np.exp(-8 * np.abs(ratios))
-    for i, rank in enumerate(rank_intervals([(ratios, p)], ranked=np.ones(len(v), dtype=bool))):
+    for i, rank in enumerate(rank_intervals([(ratios[None], p[None])], ranked=np.ones(len(v), dtype=bool))[0]):
         assert rank is not None
         assert 1 <= rank[0] <= 1 + int((v <= v[i]).sum()) - 1
         assert rank[0] <= rank[1] <= len(v)
@@ -149,8 +150,7 @@ def test_comparisons_from_sums():
 
 
 def ranks_of(runs, *, common):
-    comparisons, ranked = comparison.log_ratio_rows(runs, common=common)
-    return rank_intervals(comparisons, ranked=ranked)
+    return comparison.ranks([runs], [common])[0]
 
 
 @pytest.mark.parametrize("common", [True, False])
@@ -161,8 +161,8 @@ def test_rows_of_comparisons_are_the_comparisons_of_each_pair(monkeypatch, commo
     runs += [compared(g[:512] + 0.1, "OK"), compared(g[:256] * 2, "OK"), runs[0]]
     runs += [replace(runs[0], block_rows=runs[0].block_rows[:7], block_w=runs[0].block_w[:7])]
     monkeypatch.setattr(comparison, "NUMBERS_AT_ONCE", 2 * len(runs) * max(run.block_rows.size for run in runs))
-    comparisons, ranked = comparison.log_ratio_rows(runs, common=common)
-    pieces = list(comparisons)
+    comparisons, ranked = comparison.log_ratio_rows([runs], common=common)
+    pieces = [(ratios[0], p[0]) for ratios, p in comparisons]
     assert [len(p) for _, p in pieces] == [2, 2, 2, 1]
     ratios, p = (np.concatenate(part) for part in zip(*pieces, strict=True))
     assert list(ranked) == [True, True, False, True, True, True, True]
@@ -231,3 +231,16 @@ def test_a_limit_that_one_seed_lacks_is_lacking_in_the_pool():
     found = comparison.pool([ratio(-1.0, 0.1, low=-math.inf), ratio(-1.0, 0.1)], [1, 1])
     assert found.low == -math.inf
     assert found.p < 1e-6
+
+
+def test_ranks_of_groups_at_once_are_those_of_each_group(monkeypatch):
+    g = noise(1024, 2)
+    runs = {scale: compared(scale * g + noise(1024, 2, 1) / 20, "OK") for scale in (1.0, 1.02, 1.1, 2.0)}
+    heavy = compared(g, "HEAVY_TAIL")
+    groups = [[runs[1.0], runs[1.1]], [runs[2.0], runs[1.0]], [runs[1.0], heavy], [runs[1.02], runs[1.0]], [runs[1.0]]]
+    groups, common = groups * 2, [True] * len(groups) + [False] * len(groups)
+    alone = [comparison.ranks([group], [each])[0] for group, each in zip(groups, common, strict=True)]
+    assert alone[:3] == [[(1, 1), (2, 2)], [(2, 2), (1, 1)], [(1, 1), None]]
+    assert comparison.ranks(groups, common) == alone
+    monkeypatch.setattr(comparison, "FEW_NUMBERS", 1)  # every group by itself
+    assert comparison.ranks(groups, common) == alone
