@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
-from bench.stats.summary import HEAVY, OPEN, Status, Summary
+from bench.stats.summary import HEAVY, OPEN, Status, Summary, VarianceSummary
 from bench.stats.variance import clip, hall, hall_inverse
 
 LARGEST_EXPONENT = log(sys.float_info.max)
@@ -35,7 +35,7 @@ class ComparedRun:
     gradient from the mean of the block. `summary` has the statistics of the whole run.
     """
 
-    summary: Summary
+    summary: Summary | VarianceSummary
     block_rows: Array
     block_w: Array
 
@@ -43,7 +43,7 @@ class ComparedRun:
     def of(cls, record: Mapping[str, Any]) -> ComparedRun:
         """Return the run that a moments record describes, from the `summary` and the `sums` in the record."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
-        return cls(Summary.from_json(record["summary"]), rows, w)
+        return cls(VarianceSummary.from_json(record["summary"]), rows, w)
 
     @property
     def is_comparable(self) -> bool:
@@ -117,7 +117,9 @@ def paired_log_ratio(
     return _log_ratio(value, se, nu, A, confidence, paired=True)
 
 
-def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
+def independent_log_ratio(
+    a: Summary | VarianceSummary, b: Summary | VarianceSummary, *, confidence: float = 0.95
+) -> LogRatio:
     """Return the logarithm of the ratio V_a/V_b of the variances of two independent runs, with its interval.
 
     `a` and `b` are the summaries of the runs, and se_a and se_b the standard errors of ln V_a and ln V_b. The standard
@@ -191,7 +193,7 @@ def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, 
     return LogRatio(value, se, nu, low, high, min(1.0, p), paired)
 
 
-def _known(summary: Summary) -> float:
+def _known(summary: Summary | VarianceSummary) -> float:
     return nan if summary.variance is None else summary.variance
 
 
@@ -320,7 +322,7 @@ def _rows(
         skew = np.zeros_like(error)
         for those, relative in paired:
             mine = (those >= start) & (those < start + step)
-            at = (slice(None), *np.ix_(those[mine] - start, those))
+            at: Any = (slice(None), *np.ix_(those[mine] - start, those))
             q = relative[:, mine, None] - relative[:, None]
             error[at], freedom[at], skew[at] = _paired(first[those[0]].block_rows, q)
         value = np.log(V[:, i, None] / V[:, None])

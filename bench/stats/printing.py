@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 
-from bench.stats.summary import Direction, Status, Summary
+from bench.stats.summary import Direction, Status, Summary, VarianceSummary
 
 NONE = "–"
 LAST_BITS = 1e-9
@@ -86,7 +86,7 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
     return _with_error(value, half, places, exponent)
 
 
-def format_variance(summary: Summary) -> str:
+def format_variance(summary: Summary | VarianceSummary) -> str:
     """Return the total variance as text with its interval, such as ``2.31 ± 0.04``.
 
     If nothing varied, the text also bounds the probability that one more gradient would be different:

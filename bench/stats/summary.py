@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Word(StrEnum):
@@ -224,6 +224,26 @@ class Summary:
         data = renamed(data)
         # A call with the field's own names is faster than one with equal texts from a file.
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+class VarianceSummary(NamedTuple):
+    """The part of a `Summary` that comparisons of variances need: to read it takes a tenth of the time.
+
+    The fields are those of `Summary`.
+    """
+
+    variance: float | None
+    variance_low: float
+    variance_high: float | None
+    se_log: float
+    nu: float
+    status: Status
+    unseen: float | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> VarianceSummary:
+        """Return this part of the data of `Summary.to_json`."""
+        return cls(**_allowed({name: data.get(name) for name in cls._fields}))
 
 
 RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
