@@ -17,8 +17,9 @@ from bench.stats.printing import format_number
 if TYPE_CHECKING:
     pass
 
-BY = {"evaluations": "variance × evaluations", "seconds": "variance × seconds"}
+BY = {unit: f"variance × {unit}" for unit in ("evaluations", "seconds", "samples")}
 AMOUNT = {"evaluations": "times as many evaluations", "seconds": "times as much time"}
+AMOUNT |= {"samples": "times as many samples"}
 SHOWN = 3
 """Largest number of names in a list of alternatives."""
 
@@ -35,9 +36,9 @@ def candidates(rows: Sequence[Any]) -> list[Candidate]:
 def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") -> dict[str, Decision]:
     """Return for each objective which estimators are the best: a ``Decision``, by the objective's label.
 
-    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for, "evaluations" or
-    "seconds". Objectives on which nothing was measured are left out. An objective measured with several dtypes, devices
-    or seeds has a decision and a label for each, such as ``gaussian-quadratic (seed 3)``.
+    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for, "evaluations",
+    "seconds" or "samples". Objectives on which nothing was measured are left out. An objective measured with several
+    dtypes, devices or seeds has a decision and a label for each, such as ``gaussian-quadratic (seed 3)``.
     """
     table = priced(frame(records))
     groups = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
@@ -56,18 +57,23 @@ def sentence(decision: Decision) -> str:
     Averaging does not remove a bias, so a biased estimator is mentioned together with the largest budget at which its
     error is certain to be below the error of the best unbiased estimator.
     """
+    return "; ".join(clauses(decision))
+
+
+def clauses(decision: Decision) -> list[str]:
+    """Return the parts of the sentence that recommends an estimator: first the recommendation, then its limits."""
     if decision.fault:
-        return _at_fault(decision.fault)
+        return [_at_fault(decision.fault)]
     if not decision.best:
-        return _without_rivals(decision)
+        return [_without_rivals(decision)]
     first = decision.best[0]
-    parts = [_recommendation(decision), *_samples(decision), *_frozen(decision)]
+    parts = [_exact(decision) + _recommendation(decision), *_samples(decision), *_frozen(decision)]
     if decision.faster:
         parts.append(f"by seconds on this machine, {decision.faster.label} is ahead")
     if decision.biased:
         budget = f"{format_number(decision.budget, 2)} estimates of {first.label}"
         parts.append(f"below a budget of {budget}, {decision.biased.label} has the lower error in spite of its bias")
-    return _exact(decision) + "; ".join(parts)
+    return parts
 
 
 def _candidate(row: Any) -> Candidate:
@@ -133,7 +139,7 @@ def _samples(decision: Decision) -> list[str]:
     worse = [f for f in decision.samples if f.low > 1]
     equal = [words.count(f.candidate.n or 1) for f in decision.samples if f.low <= 1]
     does = "does" if len(equal) == 1 else "do"
-    parts = [f"n={' and '.join(equal)} {does} as well per evaluation"] if equal else []
+    parts = [f"n={' and '.join(equal)} {does} as well per {decision.cost.removesuffix('s')}"] if equal else []
     return parts + [f"n={words.count(f.candidate.n or 1)} needs {_span(f)} times as much" for f in worse[:1]]
 
 

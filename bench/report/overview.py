@@ -7,14 +7,14 @@ from typing import Any
 
 from bench.report import words
 from bench.report.advice import SHOWN, candidates, tied_of
-from bench.stats.decision import decide
+from bench.stats.decision import Cost, decide
 from bench.stats.printing import NONE, format_number
 
 OVERVIEW = ("objective", "best unbiased", "variance", "f + ∇f", "runner-up", "eff.", "biased", "exact")
 """Columns of the table."""
 
 
-def row_of(problem: str, rows: Sequence[Any]) -> tuple[str, ...]:
+def row_of(problem: str, rows: Sequence[Any], cost: Cost = "evaluations") -> tuple[str, ...]:
     """Return one objective's row of the overview table, as a text for each column in ``OVERVIEW``.
 
     The row names the best unbiased estimators by variance times evaluations of f and its gradient, the runner-up, and
@@ -22,7 +22,7 @@ def row_of(problem: str, rows: Sequence[Any]) -> tuple[str, ...]:
     that ``bench.report.cost.priced`` returns. A star marks an estimator whose state was learned and frozen.
     """
     found = candidates(rows)
-    decision = decide(found)
+    decision = decide(found, cost)
     if decision.fault:
         return problem, "the objective is at fault", *[NONE] * 6
     ends = _biases(rows), decision.exact.label if decision.exact else NONE

@@ -116,7 +116,7 @@ class Report:
         """Return the page; that of an earlier report, in the file ``held``, if it was made of the same."""
         from bench.report.page import key, page
 
-        wanted = key(self.records, title, standing)
+        wanted = key(self.records, title, standing, self.cost)
         if held.is_file():
             with held.open(encoding="utf-8") as file:
                 if wanted in file.read(2 * len(wanted) + 100):

@@ -15,7 +15,8 @@ from typing import Literal
 
 from bench.stats.comparison import work_normalised
 
-Cost = Literal["evaluations", "seconds"]
+Cost = Literal["evaluations", "seconds", "samples"]
+"""Unit of the cost of an estimate. Its samples are the n of the estimator."""
 Interval = tuple[float, float, float]
 """A value, its lower and its upper limit; the upper limit is infinite if none is known."""
 
@@ -61,14 +62,16 @@ class Candidate:
     noisy: bool = False
 
     def price(self, cost: Cost) -> Interval:
-        """Return the cost of one estimate, in evaluations or in seconds, as (value, lower limit, upper limit).
+        """Return the cost of one estimate in the unit ``cost``, as (value, lower limit, upper limit).
 
-        If ``cost`` is "seconds", the candidate must have been timed.
+        If ``cost`` is "seconds", the candidate must have been timed. In samples, a candidate without n has an infinite
+        cost.
         """
         if cost == "seconds":
             assert self.seconds is not None
             return self.seconds
-        return self.evaluations, self.evaluations, self.evaluations
+        amount = self.evaluations if cost == "evaluations" else self.n or math.inf
+        return amount, amount, amount
 
     def work(self, cost: Cost) -> Interval:
         """Return the variance of one estimate times its cost, as (value, lower limit, upper limit).
@@ -141,7 +144,7 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
     Args:
         candidates: what was measured on the objective.
         cost: the unit of cost that is wanted. If it is "seconds", but a competing candidate was not timed on a quiet
-            machine, the decision is by evaluations.
+            machine, the decision is by evaluations; so it is if it is "samples", but an unbiased candidate has no n.
     """
     for candidate in candidates:
         if candidate.refutes:
@@ -149,7 +152,8 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
     rivals = [c for c in candidates if c.unbiased and not c.exact and c.variance is not None and c.variance[0] > 0]
     exact = [c for c in candidates if c.exact]
     timed = all(c.seconds is not None and not c.noisy for c in [*rivals, *exact])
-    unit: Cost = cost if timed else "evaluations"
+    known = {"evaluations": True, "seconds": timed, "samples": all(c.n for c in rivals)}
+    unit: Cost = cost if known[cost] else "evaluations"
     cheapest = min(exact, key=lambda c: c.price(unit)[0], default=None)
     if not rivals:
         return Decision(unit, exact=cheapest, least_error=_least_error(candidates))
@@ -186,6 +190,8 @@ def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
     the biased candidate then never has the lower error. `cost` is the unit of c and c'.
     """
     if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
+        return 0.0
+    if cost == "samples" and not biased.n:
         return 0.0
     most = biased.work(cost)[2] if biased.variance[0] > 0 else 0.0
     gap = best.work(cost)[1] - most

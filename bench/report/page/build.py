@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("vl-convert-python", "itables", "jinja2")
 """The packages that the parts of a page come from."""
+LONG = 40
+"""Letters of a word after which it may be broken."""
 _version = functools.cache(metadata.version)
 
 
-def key(records: Sequence[Mapping[str, Any]], title: str, standing: str) -> str:
-    """Return a digest of all that a page is made of: the arguments of ``page``, our code and the libraries."""
+def key(records: Sequence[Mapping[str, Any]], title: str, standing: str, cost: str) -> str:
+    """Return a digest of all that a page is made of: its contents, the unit of cost, our code and the libraries."""
     here = Path(__file__).parents[1]
-    found = hashlib.sha256(json.dumps([title, standing, *map(_version, LIBRARIES)]).encode())
+    found = hashlib.sha256(json.dumps([title, standing, cost, *map(_version, LIBRARIES)]).encode())
     for path in sorted([*here.rglob("*.py"), *(here / "page" / "template").iterdir()]):
         found.update(path.read_bytes())
     for record in records:
@@ -52,7 +54,7 @@ def page(
 
     loader = jinja2.PackageLoader("bench.report.page", "template")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data": _data, "script": _script}
+    environment.filters |= {"data": _data, "script": _script, "label": _label}
     left_out = ""
     if table is not None:
         table, left_out = fitting(table)
@@ -82,6 +84,15 @@ def _data(value: Any) -> Any:
     text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     unsafe = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
     return Markup(re.sub("[<>&\u2028\u2029]", lambda found: unsafe[found[0]], text))
+
+
+def _label(text: str) -> Any:
+    """Return a text for a page that may be broken after a colon or a comma, and in a very long word."""
+    from markupsafe import Markup, escape
+
+    parted = re.sub(r"(?<=[:,])(?=\w)", "\x1f", text)
+    parted = re.sub(rf"(\S{{{LONG}}})(?=\S)", "\\1\x1f", parted)
+    return Markup("<wbr>").join(map(escape, parted.split("\x1f")))
 
 
 def _script(source: str) -> Any:

@@ -23,7 +23,7 @@
     return read;
   };
 
-  control("unit", "evaluations", (unit) => { document.body.dataset.unit = unit; });
+  control("unit", document.body.dataset.unit ?? "evaluations", (unit) => { document.body.dataset.unit = unit; });
   const isDark = () => {
     const theme = root.dataset.theme;
     return theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
