@@ -26,11 +26,11 @@ from bench.planning.catalogue import arguments, facts, own_defaults, served
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
-from bench.report import tables
+from bench.report import printed
 from bench.report.frame import each
 from bench.report.prepared import prepared
 from bench.report.study import Report
-from bench.report.tables import CSV, UNIT_NAMES
+from bench.report.table_csv import CSV, UNIT_NAMES
 from bench.stats.printing import format_rank
 from bench.stats.summary import Summary
 from bench.stats.sums import Sums
@@ -208,8 +208,8 @@ def screen() -> str:
     """Return the first table of the reference study, eight lines of it, as ``bench run`` prints it."""
     stream = io.StringIO()
     runs = study(REFERENCE)
-    tables.show(runs[runs["problem"].isin(SCREEN)], Console(file=stream, width=116), brief=True)
-    lines = [line[tables.INDENT :].rstrip() for line in stream.getvalue().splitlines()]
+    printed.show(runs[runs["problem"].isin(SCREEN)], Console(file=stream, width=116), brief=True)
+    lines = [line[printed.INDENT :].rstrip() for line in stream.getvalue().splitlines()]
     begin = next(i for i, line in enumerate(lines) if line.startswith("objective"))
     return "\n".join(["```text", *lines[begin : lines.index("", begin)], "```"])
 

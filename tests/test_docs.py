@@ -15,7 +15,7 @@ import estimators
 from bench import conformance
 from bench.gate.findings import Verdict
 from bench.records.lines import LineKind, Outcome
-from bench.report import compare, tables
+from bench.report import by_objective, compare
 from bench.report.curves import problems
 from bench.report.training import sections
 from bench.report.words import STATUSES
@@ -112,7 +112,7 @@ def test_the_glossary_has_every_word_that_tables_and_measurements_print():
     said = re.findall(r"(rel\. bias|bias/sd|P\(other\))", inspect.getsource(printing))
     assert set(said) == {"rel. bias", "bias/sd", "P(other)"}
     remarks = ("learned and frozen at this point", "still learning", "float resolution", "not within ±5 %")
-    words = [*tables.HEADER, *training, *compare.HEADER, *filter(None, STATUSES.values()), *said, *remarks]
+    words = [*by_objective.HEADER, *training, *compare.HEADER, *filter(None, STATUSES.values()), *said, *remarks]
     words += ["same samples", "paired", "independent", "B lower", "B higher", "no difference seen"]
     plain = {re.sub(r" \(95 %\)$", "", word) for word in words} - {
         "estimator",

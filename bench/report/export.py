@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind, plain
-from bench.report import tables, training
+from bench.report import table_csv, training
 from bench.report.prepared import prepared
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def exported(records: Records, form: Format, *, checkpoints: bool = False) -> by
     """
     held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
     if form == Format.CSV:
-        return (training.data(held) if checkpoints else tables.csv(prepared(held))).encode()
+        return (training.data(held) if checkpoints else table_csv.csv(prepared(held))).encode()
     frame = rows(held, checkpoints=checkpoints)
     if form == Format.PARQUET:
         return _parquet(frame)
@@ -64,7 +64,7 @@ def rows(records: Records, *, checkpoints: bool = False) -> pd.DataFrame:
             for each measurement of an estimator on an objective.
     """
     held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
-    return training.columns(held) if checkpoints else tables.columns(prepared(held))
+    return training.columns(held) if checkpoints else table_csv.columns(prepared(held))
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

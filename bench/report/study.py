@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records import files
 from bench.records.lines import LineKind, Outcome
-from bench.report import curves, figures, tables, training
+from bench.report import by_objective, curves, figures, printed, table_csv, tables, training
 from bench.report.frame import frame
 from bench.report.prepared import prepared
 from bench.report.references import bibtex
@@ -83,9 +83,9 @@ class Report:
         texts, images = dict[str, str | bytes](), list[figures.Files]()
         kinds = [kind for kind in (*figures.FORMATS, "pdf") if kind in formats]
         if self.table is not None:
-            found = tables.sections(self.table)
+            found = by_objective.sections(self.table)
             texts["table.md"] = tables.markdown(self.table, title, found)
-            texts["table.csv"] = tables.csv(self.table)
+            texts["table.csv"] = table_csv.csv(self.table)
             texts["table.tex"] = tables.latex(found)
             texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:3] if form in formats}
             images.append(figures.images(self.table, folder / "figures", kinds, width))
@@ -135,7 +135,7 @@ class Report:
             brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
         """
         if self.table is not None:
-            tables.show(self.table, console, named=named, brief=brief)
+            printed.show(self.table, console, named=named, brief=brief)
         if self.trained:
             training.show(self.trained, console)
 
@@ -150,4 +150,4 @@ def is_one_table(records: Records) -> bool:
 
     It does if the study has three or more objectives.
     """
-    return tables.has_several(frame(records))
+    return by_objective.has_several(frame(records))

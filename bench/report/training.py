@@ -12,11 +12,13 @@ from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.records.text import in_csv, in_markdown
 from bench.report import words
+from bench.report.by_objective import filled
 from bench.report.curves import Curves, Problem, Record, problems
 from bench.report.fields import fields
 from bench.report.frame import shared_note
 from bench.report.layout import fitting
-from bench.report.tables import INDENT, filled, heading, page, show_section, tabulated
+from bench.report.printed import INDENT, show_section
+from bench.report.tables import heading, page, tabulated
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 

@@ -33,7 +33,7 @@ from bench.records.lines import Damaged, LineKind, Newer, plain
 from bench.records.merge import merge
 from bench.records.text import printable
 from bench.records.verify import verify
-from bench.report import compare, curves, study, tables, training
+from bench.report import by_objective, compare, curves, study, table_csv, tables, training
 from bench.report.export import Format, exported
 from bench.report.page.build import page
 from bench.training.settings import Training
@@ -128,8 +128,8 @@ def use_records(folder: Path, original: list, chance: random.Random) -> None:
     kinds = {record["kind"] for record in records}
     if kinds - {LineKind.TRAINING}:
         table = study.prepared(records)
-        found = tables.sections(table)
-        made = [tables.markdown(table, "study", found), tables.csv(table), tables.latex(found)]
+        found = by_objective.sections(table)
+        made = [tables.markdown(table, "study", found), table_csv.csv(table), tables.latex(found)]
         if not chance.randrange(4):
             made.append(page(table, records, "study"))
         for text in made:

@@ -94,9 +94,9 @@ def test_the_table_fits_and_says_what_it_left_out(width):
 
 
 def test_of_many_objectives_the_first_are_printed_and_the_others_counted(monkeypatch):
-    monkeypatch.setattr("bench.report.tables.TABLES_SHOWN", 1)
-    monkeypatch.setattr("bench.report.tables.ROWS_SHOWN", 2)
-    monkeypatch.setattr("bench.report.tables.FAILURES_SHOWN", 1)
+    monkeypatch.setattr("bench.report.printed.TABLES_SHOWN", 1)
+    monkeypatch.setattr("bench.report.printed.ROWS_SHOWN", 2)
+    monkeypatch.setattr("bench.report.printed.FAILURES_SHOWN", 1)
     records = [moments("a", f"o{i}", 1.0) for i in range(1234)]
     records += [line(f"b{i}", "o0", outcome="failed", reason=f"ValueError: {i}") for i in range(3)]
     text = printed(records, brief=False)

@@ -9,22 +9,14 @@ from rich.console import Console
 
 from bench.records import store
 from bench.report import Report, words
+from bench.report.by_objective import HEADER, absences, filled, sections
 from bench.report.cost import PRODUCT
 from bench.report.frame import each, frame
 from bench.report.layout import broken, fitting
 from bench.report.prepared import prepared
-from bench.report.tables import (
-    BROKEN_UP,
-    DROPPED_FIRST,
-    HEADER,
-    INDENT,
-    absences,
-    csv,
-    filled,
-    latex,
-    markdown,
-    sections,
-)
+from bench.report.printed import BROKEN_UP, DROPPED_FIRST, INDENT
+from bench.report.table_csv import csv
+from bench.report.tables import latex, markdown
 from tests.report.records import deterministic, heavy, line, many, moments, study, timing
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records.lines import LineKind
-from bench.report import curves, tables, training
+from bench.report import by_objective, curves, training
 from bench.report.exponents import Exponent, exponents
 from bench.report.page import leaders
 from bench.stats.printing import NONE
@@ -83,13 +83,13 @@ def contents(
     }
     if table is None:
         return found | {"objectives": [], "provenance": "", "header": [], "rows": [], "failed": [], "skipped": []}
-    failed, skipped = tables.absences(table)
-    sections = tables.sections(table)
+    failed, skipped = by_objective.absences(table)
+    sections = by_objective.sections(table)
     header, rows = _rows(sections)
     objectives = leaders.objectives(sections)
     several = len(sections) > 1
     return found | {
-        "provenance": tables.provenance(table),
+        "provenance": by_objective.provenance(table),
         "unit": "seconds" if (table["unit"] == "seconds").any() else "evaluations",
         "units": leaders.units(objectives),
         "objectives": objectives,
@@ -100,7 +100,7 @@ def contents(
         "exponents": [_fitted(each) for each in exponents(table)],
         "failed": failed,
         "skipped": skipped,
-        "notes": [note.partition(": ")[::2] for note in tables.NOTES],
+        "notes": [note.partition(": ")[::2] for note in by_objective.NOTES],
     }
 
 
@@ -117,14 +117,14 @@ def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return table[table["problem"].isin(kept)], words
 
 
-def _rows(sections: Sequence[tables.Section]) -> tuple[list[str], list[list[Cell]]]:
+def _rows(sections: Sequence[by_objective.Section]) -> tuple[list[str], list[list[Cell]]]:
     """Return the header and the rows of the table of all cells, without columns that are empty everywhere."""
     several = len(sections) > 1
-    header = [*["objective"] * several, *tables.HEADER]
+    header = [*["objective"] * several, *by_objective.HEADER]
     body = [
         [
             *[Cell(section.problem)] * several,
-            *(Cell(t, _order(row, c)) for c, t in zip(tables.HEADER, texts, strict=True)),
+            *(Cell(t, _order(row, c)) for c, t in zip(by_objective.HEADER, texts, strict=True)),
         ]
         for section in sections
         for row, texts in zip(section.runs, section.body, strict=True)

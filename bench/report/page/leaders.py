@@ -11,9 +11,9 @@ import numpy as np
 from bench.records.lines import Outcome
 from bench.report import training, words
 from bench.report.advice import alternatives, candidates, clauses
+from bench.report.by_objective import Section, filled
 from bench.report.overview import OVERVIEW, row_of
 from bench.report.style import Style, styles
-from bench.report.tables import Section, filled
 from bench.stats.decision import Candidate, Cost, Decision, decide
 from bench.stats.printing import format_estimate
 from bench.stats.seeds import across_seeds

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report import tables
+from bench.report import by_objective
 from bench.report.curves import problems
 from bench.report.page import leaders
 from bench.report.prepared import prepared
@@ -12,7 +12,7 @@ from tests.report.records import heavy, moments, timing
 
 def said(*records, unit="evaluations"):
     """The words on the one objective of some records: before the names, the names, the verb, and after it."""
-    (objective,) = leaders.objectives(tables.sections(prepared(records)))
+    (objective,) = leaders.objectives(by_objective.sections(prepared(records)))
     lead = objective["leads"][unit]
     return lead["before"], [member["label"] for member in lead["group"]], lead["verb"], [lead["after"], *lead["more"]]
 
@@ -51,7 +51,7 @@ def test_why_nothing_is_ranked_by_a_unit():
     assert said(*a, *b, unit="seconds")[3] == ["Not ranked by seconds: the machine was noisy"]
     without = moments("c", "o", 1.0, n=None)
     assert said(*a, without, unit="samples")[3] == ["Not ranked by samples: c has no number of samples"]
-    found = leaders.objectives(tables.sections(prepared([*a, without])))
+    found = leaders.objectives(by_objective.sections(prepared([*a, without])))
     assert [each["used"] for each in leaders.units(found).values()] == [True, False, False]
 
 
@@ -74,18 +74,18 @@ def test_the_cheapest_of_a_tie_is_the_cheapest_in_the_unit_that_was_chosen(unit,
 
 
 def test_the_number_beside_a_name_is_its_variance_times_cost():
-    (objective,) = leaders.objectives(tables.sections(prepared([moments("a", "o", 2.0, f_evals=3.0)])))
+    (objective,) = leaders.objectives(by_objective.sections(prepared([moments("a", "o", 2.0, f_evals=3.0)])))
     assert objective["leads"]["evaluations"]["group"][0]["work"] == "6.00 ± 0.18"
 
 
 def test_conditions_are_added_up_over_objectives():
     records = [heavy("a", "o1", 1.0), heavy("b", "o1", 1.0), heavy("a", "o2", 1.0), moments("a", "o3", 1.0)]
-    found = [each["checks"] for each in leaders.objectives(tables.sections(prepared(records)))]
+    found = [each["checks"] for each in leaders.objectives(by_objective.sections(prepared(records)))]
     texts = {check.about: (check.state, check.text) for check in leaders.summed(found)}
     assert texts["tails"] == ("broken", "on 2 of 3 objectives: 3 too heavy: only a lower limit of the variance")
     assert texts["cells"] == ("holds", "none failed")
     wrong = [moments(name, o, 1.0, bias=0.5) for o in ("o1", "o2") for name in ("a", "b", "c", "d")]
-    found = [each["checks"] for each in leaders.objectives(tables.sections(prepared(wrong)))]
+    found = [each["checks"] for each in leaders.objectives(by_objective.sections(prepared(wrong)))]
     texts = {check.about: check.text for check in leaders.summed(found)}
     assert texts["declarations"] == "on 2 of 2 objectives: a bias was found where none is declared: a, b, c and 1 more"
 
