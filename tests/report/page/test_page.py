@@ -77,7 +77,7 @@ def test_a_group_that_ties_is_named_with_its_cheapest():
     records = [moments("a", "o", 1.0, f_evals=4.0), moments("b", "o", 2.0, f_evals=2.0), moments("c", "o", 90.0)]
     shown = " ".join(" ".join(Document(written(records)).texts).split())
     assert "a 4.00 ± 0.12 b 4.00 ± 0.12 lead together: tied for the lowest variance × evaluations" in shown
-    assert "cheapest of them: b, 2 evaluations an estimate." in shown
+    assert "cheapest of them: b, 2 evaluations an estimate" in shown
 
 
 def test_what_is_missing_is_said_in_a_banner(text):
