@@ -44,16 +44,16 @@ def advise(
 ) -> Advice:
     """Recommend an estimator, with its n, for an objective.
 
-    The candidates are measured in rounds on fresh noise. A candidate is an estimator with fixed fields, such as
-    ``RLOO(n=4)``. Each round keeps the better half: the candidates with the lower variance times evaluations. The
-    recommended one is measured once more on noise that was not used to choose it.
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. The candidates are measured in rounds, each on
+    fresh noise. Each round keeps the better half: the candidates with the lower variance times evaluations. The winner
+    is measured once more, on noise that was not used to choose it.
 
     Args:
-        objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
-            such as one expectation at several theta, for which one estimator is recommended.
-        budget: what may be spent on measuring: evaluations of f and df/dx, seconds or both, as ``1e5-evals``, ``10s``
-            or ``1e5-evals,10s``. None for ``1e6-evals,10s``. One evaluation is at one point for one batch element. A
-            budget in evaluations alone gives the same advice on every run.
+        objective: an objective of the catalogue, an ``Expectation`` or another objective of your own. For several
+            objectives of one family, such as one expectation at several theta, one estimator is recommended.
+        budget: what may be spent on measuring: ``1e5-evals`` (evaluations of f and df/dx), ``10s`` or
+            ``1e5-evals,10s``. None for ``1e6-evals,10s``. An evaluation is at one point, for one batch element. A
+            budget without seconds gives the same advice on every run.
         estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
         per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
         train_steps: if above 0, train for this number of steps, and recommend one estimator for the start, the middle
@@ -66,7 +66,8 @@ def advise(
         report: called with a sentence that says what is being done, whenever a step begins.
 
     Returns:
-        The advice. Printed, it is the report of ``bench advise``; ``advice.best.label`` is the selector of the
+        The advice. ``print(advice)`` prints the report of ``bench advise``; ``advice.best.label`` is the selector of
+            the
         recommended estimator, and ``advice.code`` has the lines to paste into a training loop.
 
     Raises:

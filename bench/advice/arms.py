@@ -39,14 +39,14 @@ class Look:
 class Arm:
     """A candidate that is ready to be measured, again and again, at all points of a race.
 
-    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``; a point is an objective at one theta. If the
-    estimator has a state (what it learns), the state has learned at each point and is frozen.
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. A point is an objective at one theta. If the
+    estimator learns, it has learned a state at each point, and this state is frozen.
 
     Args:
         estimator: the candidate.
         points: the points at which it is measured.
         settings: seed, dtype and device; ``adapt_steps`` is the largest number of steps in which a state learns.
-        learned: an arm that differs from this one only in n, whose learned states are used here too; None to let new
+        learned: an arm that differs from this one only in n; its learned states are used here too. None to let new
             states learn.
 
     Raises:
@@ -85,8 +85,8 @@ class Arm:
     def evaluations(self) -> float:
         """Evaluations of f and of df/dx for one gradient in training, per batch element.
 
-        If the estimator has a state with parameters, the number is doubled: in training, the state learns at every
-        step, and a step of learning takes as many evaluations as an estimate.
+        The number is doubled if the estimator has a state with parameters. In training, this state learns at every
+        step, with as many evaluations as an estimate takes.
         """
         return (self.f_evals + self.grad_evals) * (2 if self.learns else 1)
 
@@ -98,13 +98,16 @@ class Arm:
 
     @property
     def price(self) -> float:
-        """Evaluations of f and of df/dx for one estimate at every point, in all; those for learning do not count."""
+        """Evaluations of f and of df/dx for one estimate at each of the points, added up over the points.
+
+        Evaluations for learning a state do not count.
+        """
         return (self.f_evals + self.grad_evals) * len(self.points)
 
     def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> int:
-        """Measure the candidate at all points, and keep the results in ``looks``, which has one entry per point.
+        """Measure the candidate at all points; return the number of replicates that were made at all points together.
 
-        Return the number of replicates that were made at all points together.
+        The results are kept in ``looks``, with one entry for each point.
 
         Args:
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
@@ -136,7 +139,7 @@ class Arm:
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
     """Return the number of replicates in each draw (batch): ``[4096, 4096]`` for 5,000 replicates.
 
-    All draws have the same size, a power of two, and hold at least ``replicates`` together. They are as large as memory
+    The draws together have at least ``replicates``. All have one size, a power of two, which is as large as memory
     allows, because each draw has a fixed cost. A deterministic estimator gets one draw of the smallest size.
     """
     if engine.cell.estimator.deterministic:

@@ -21,7 +21,7 @@ class Budget:
         evaluations: largest number of evaluations of f and of df/dx; one evaluation is at one point of q, for one batch
             element.
         seconds: largest number of seconds of wall time since ``begun``.
-        lenient: whether the first round may take longer than the seconds, as with the default budget on a busy machine.
+        lenient: whether the first round may take longer than ``seconds``.
         spent: number of evaluations spent so far.
         begun: the time from which seconds count, by ``time.perf_counter``.
     """
@@ -60,13 +60,13 @@ class Budget:
 
     @property
     def used(self) -> float:
-        """Share of the budget that is used up: of its evaluations or of its seconds, whichever is larger."""
+        """Share of the budget that is used up: the share of its evaluations or of its seconds, whichever is larger."""
         return max(self.spent / self.evaluations, self.elapsed / self.seconds)
 
     def affords(self, evaluations: float, seconds: float, share: float, keep: float = 0.0) -> float:
         """Return the number of replicates of every candidate that a share of the budget pays for; it may be below 1.
 
-        If less than the share is left of the budget, what is left pays.
+        If less than the share is left of the budget, the result is what the rest pays for.
 
         Args:
             evaluations: the evaluations that one replicate takes, summed over the candidates.

@@ -58,8 +58,8 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
 def of_catalogue(most: int) -> list[Estimator]:
     """Return the candidates of all estimators in the catalogue.
 
-    These are the instances with n = 1, 2, 4 ... up to ``most`` and with every value that ``VARIED`` has for other
-    fields, such as the temperature.
+    A candidate is an estimator with fixed fields. n is 1, 2, 4 ... up to ``most``. Other fields, such as the
+    temperature, have every value in ``VARIED``.
     """
     return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
 
@@ -67,9 +67,9 @@ def of_catalogue(most: int) -> list[Estimator]:
 def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
     """Return the candidates that selectors (names on the command line) stand for, each once.
 
-    A selector with parameters, such as ``rloo:n=4,8``, stands for the instances that it spells. A selector without
-    parameters, such as ``rloo``, stands for n = 1, 2, 4 ... up to ``most`` with every value that ``VARIED`` has for
-    other fields, such as the temperature.
+    A selector with parameters, such as ``rloo:n=4,8``, stands for the estimators that it spells. A selector without
+    parameters, such as ``rloo``, stands for many: n is 1, 2, 4 ... up to ``most``, and other fields, such as the
+    temperature, have every value in ``VARIED``.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -94,10 +94,10 @@ def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
 
 
 def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
-    """Return the candidates in the order in which they should be prepared, because time may not be enough for all.
+    """Return the candidates in the order in which to prepare them: the most important first.
 
-    First come the smallest n of every class with default fields, then the largest n, then all others. In each of these
-    groups, estimators that learn come last.
+    There may be too little time for all. First come the smallest n of every class with default fields, then the largest
+    n, then all others. In each of these groups, estimators that learn come last.
     """
     order: dict[type, list[tuple[Any, ...]]] = {}
     for estimator in estimators:
@@ -115,9 +115,9 @@ def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
 def screened(
     estimators: Iterable[Estimator], objectives: Sequence[Objective]
 ) -> tuple[list[Estimator], dict[str, str]]:
-    """Return the estimators that fit all objectives, and why the others do not: the reason by command-line name.
+    """Return the estimators that fit all objectives, and the reason why the others do not, by command-line name.
 
-    Only declared facts decide, and nothing is measured. A name has no reason if one of its instances fits.
+    Only declared facts decide, and nothing is measured. A name is left out of the reasons if one of its instances fits.
     """
     fitting, reasons = list[Estimator](), dict[str, str]()
     for estimator in estimators:

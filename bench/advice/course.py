@@ -38,17 +38,16 @@ FINALISTS = 8
 
 @dataclass(eq=False)
 class Prepared:
-    """The candidates that are ready to be measured, and why others are not.
+    """The candidates that are ready to be measured, and the reasons why others are not.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``.
 
     Args:
         arms: the candidates that are ready.
-        dear: estimators all of whose candidates take too many evaluations per gradient, by name, with the smallest
-            number that one of them takes.
-        exact: candidates without noise that take too many evaluations, by label, with their number.
-        reasons: estimators that do not fit the objective, by name, with the reason.
-        hurried: number of candidates that there was no time to prepare.
+        dear: estimators of which every candidate takes too many evaluations per gradient: the smallest number, by name.
+        exact: candidates without noise that take too many evaluations: the number of evaluations, by label.
+        reasons: estimators that do not fit the objective: the reason, by name.
+        hurried: number of candidates that were not prepared because time ran out.
     """
 
     arms: list[Arm] = field(default_factory=list)
@@ -64,7 +63,7 @@ class Outcome:
 
     Args:
         points: the points at which the candidates were measured: objectives, each at one theta.
-        prepared: the candidates, and why others did not run.
+        prepared: the candidates, and the reasons why others did not run.
         race: the race, with all measurements.
         winner: the candidate to recommend.
         rivals: the other unbiased candidates, from best to worst.
@@ -113,10 +112,10 @@ def run(
 
 
 def crown(race: Race, report: Report) -> tuple[Arm, list[Arm]]:
-    """Return the winner of a race, and its rivals from best to worst, after measuring them on fresh noise.
+    """Return the winner of a race, and its rivals from best to worst, after a last measurement on fresh noise.
 
     A rival is an unbiased candidate that is not the winner. If the fresh noise shows that the winner is biased, or that
-    a rival is clearly better, another candidate becomes the winner, and is measured on fresh noise in its turn.
+    a rival is clearly better, another candidate becomes the winner. The new winner is measured on fresh noise, too.
 
     Raises:
         NothingFits: no unbiased candidate has a variance that can be known.
@@ -154,7 +153,7 @@ def prepare(
     budget: Budget,
     per_gradient: int,
 ) -> Prepared:
-    """Make candidates ready to be measured: their states learn, and their evaluations are counted.
+    """Make candidates ready to be measured: let their states learn, and count their evaluations.
 
     If this takes a large share of the budget, the least important candidates are left out.
 
@@ -162,7 +161,7 @@ def prepare(
         estimators: the candidates.
         points: the points at which they will be measured: objectives, each at one theta.
         settings: seed, dtype and device.
-        budget: what may be spent; what this takes is added to ``budget.spent``.
+        budget: what may be spent; the evaluations spent here are added to ``budget.spent``.
         per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
 
     Raises:
@@ -236,10 +235,10 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
 
 
 def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
-    """Measure the winner and its likely rivals on fresh noise, and return all rivals from best to worst.
+    """Measure the winner and some rivals on fresh noise, and return all rivals from best to worst.
 
-    A rival is an unbiased candidate that is not the winner. It is likely if it may still be better than the winner.
-    ``number`` counts the calls: each has noise of its own.
+    A rival is an unbiased candidate that is not the winner. The rivals that may still be better than the winner are
+    measured. ``number`` is the number of the call; each number has noise of its own.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]
@@ -260,10 +259,11 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
 
 
 def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: str, report: Report) -> None:
-    """Measure those rivals again that left the race early, and may still be better than the winner.
+    """Measure rivals again that left the race early, but may still be better than the winner.
 
-    They have few replicates and wide intervals, which would leave the advice vague. A part of what is left of the
-    budget is spent. ``rivals`` are the unbiased candidates that are not the winner; ``stage`` is the name of the noise.
+    A rival is an unbiased candidate that is not the winner. Rivals that left early have few replicates and wide
+    intervals, and would leave the advice vague. A part of what is left of the budget is spent on them. ``stage`` is the
+    name of the noise.
     """
     bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
     measured = [arm for arm in rivals if arm.label not in race.failed]

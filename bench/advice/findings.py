@@ -149,10 +149,13 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
 
 
 def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
-    """Return the cheaper candidate that wins with the least noise of the rest of training, and that noise.
+    """Return the cheaper candidate that wins if other noise in training is large, and how large it must be.
 
-    A gradient with cost c and variance V, in a step that has the further variance N, has the work c (V + N). A cheaper
-    candidate, with c' and V', wins where N is above (V' c' − V c)/(c − c').
+    The result is None if no candidate does. It is the label of the candidate, the variance N of the other noise from
+    which the candidate is better, and N divided by the squared norm of the exact gradient (None if that is unknown).
+
+    A gradient with cost c and variance V, in a step with other noise of variance N, has the work c (V + N). A cheaper
+    candidate, with c' and V', is better if N is above (V' c' − V c)/(c − c').
     """
     winner, best = outcome.winner, None
     V, c = winner.looks[0].summary.variance, winner.evaluations
@@ -172,8 +175,12 @@ def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
 def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
     """Return the evaluations per gradient below which a biased candidate certainly has the lower error at a point.
 
-    A mean that takes B evaluations has the error bias² + V'c'/B, and the winner's V c/B. They cross at
-    B = (V c − V' c')/bias²; the ends of the intervals that favour the winner are used.
+    A mean of the biased candidate that takes B evaluations has the error bias² + V' c'/B. A mean of the winner has the
+    error V c/B. The two errors are equal at::
+
+        B = (V c − V' c')/bias²
+
+    Every number has an interval; the end that favours the winner is used. ``at`` is the number of the point.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

@@ -26,8 +26,8 @@ class Loop:
         f: the integrand in a step, such as ``lambda x: f(x, *batch)``; if ``bound``, the log-joint.
         before: lines at the beginning of a step, such as those that draw a minibatch.
         bound: whether the integrand is a ``Bound``.
-        particles: number of particles of the bound; None without such an axis.
-        maximise: whether training maximises the value. A bound is always maximised.
+        particles: number of particles of the bound; None if it has no axis of particles.
+        maximise: whether training maximises f. A bound is always maximised.
     """
 
     yours: str = "theta (a list of tensors), q, f, steps"
@@ -110,7 +110,10 @@ def lines_for(estimator: Estimator, loop: Loop, *, learns: bool | None) -> str:
 
 
 def spelled(estimator: Estimator) -> str:
-    """Return Python code that creates an estimator, such as ``RLOO(n=4)``: n, and the fields not at their defaults."""
+    """Return Python code that creates an estimator, such as ``RLOO(n=4)``.
+
+    The code has n, and every other field that differs from its default.
+    """
     shown = []
     for each in fields(estimator):  # type: ignore[arg-type]
         value = getattr(estimator, each.name)

@@ -33,9 +33,10 @@ class Point:
 
     @classmethod
     def of(cls, objective: Objective, settings: Settings, title: str, trained: Problem | None = None) -> "Point":
-        """Return the point of an objective at the theta of ``trained``; if that is None, at the theta it is built with.
+        """Return the point of an objective: the objective at one theta.
 
-        ``title`` is the name of the point for people, and ``settings`` have the dtype and the device.
+        theta is that of the problem ``trained``, or the initial one if ``trained`` is None. ``title`` is the name of
+        the point for people. ``settings`` have the dtype and the device.
         """
         own = _with_weights(objective.build(DTYPES[settings.dtype], settings.device), trained)
         exact = None

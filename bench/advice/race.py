@@ -43,15 +43,15 @@ Report = Callable[[str], None]
 class Race:
     """A race between candidates, with all measurements so far.
 
-    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. It is measured in rounds, each on fresh noise;
-    every round but the first drops at least half of the candidates.
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. It is measured in rounds, each on fresh noise.
+    After every round but the first, at least half of the candidates are dropped.
 
     Args:
         arms: the unbiased candidates.
         biased: the biased candidates, which are compared only with one another.
         budget: what may be spent.
-        per_gradient: number of evaluations that one gradient may take in training; it determines how much a bias weighs
-            beside a variance.
+        per_gradient: number of evaluations that one gradient may take in training. The larger it is, the more a bias
+            counts beside a variance.
         refuted: candidates that are declared unbiased, but were found to be biased.
         failed: candidates that could not be measured, by label, with the reason.
     """
@@ -70,13 +70,14 @@ class Race:
         self.confidence = level_of_limits(self.rounds + 2 * FINALS)  # each last measurement may be followed by a check
 
     def loss(self, arm: Arm) -> Loss:
-        """Return how bad a candidate is, by its last measurement: its losses at all points, combined into one."""
+        """Return how bad a candidate is, by its last measurement: one number, with limits, for all points together."""
         return combined([self.loss_at(arm, at) for at in range(len(arm.looks))], self.offsets)
 
     def loss_at(self, arm: Arm, at: int) -> Loss:
-        """Return how bad a candidate is at a point, given by its number: the logarithm of its error, with limits.
+        """Return how bad a candidate is at one point: the logarithm of its error, with limits.
 
-        The error is the mean squared error for one unit of work, an evaluation of f or df/dx.
+        The error is the mean squared error for one unit of work, an evaluation of f or df/dx. ``at`` is the number of
+        the point.
         """
         estimator = arm.estimator
         return loss_of(
@@ -117,7 +118,10 @@ class Race:
                 break
 
     def typical(self, arms: Sequence[Arm], at: int) -> float:
-        """Return the median of the candidates' finite losses at a point, given by its number; 0 if there is none."""
+        """Return the median of the candidates' finite losses at one point; 0 if no loss is finite.
+
+        ``at`` is the number of the point.
+        """
         works = [(arm.looks[at].summary.variance or 0.0) * arm.evaluations for arm in arms]
         losses = [log(work) for work in works if work > 0]
         return median(losses) if losses else 0.0
@@ -143,7 +147,7 @@ class Race:
             )
 
     def affordable(self, arms: Sequence[Arm], share: float, keep: float = 0.0) -> float:
-        """Return how many replicates of each candidate, at every point, can be paid for with a share of the budget.
+        """Return how many replicates of each candidate, at every point, a share of the budget pays for.
 
         ``share`` is a fraction of the whole budget, from 0 to 1, and ``keep`` the fraction that must not be spent.
         """
@@ -158,8 +162,8 @@ class Race:
             arms: the candidates.
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
             count: number of replicates of each candidate at each point.
-            references: for each point, a mean gradient to use if the exact gradient is unknown, or None. Empty
-                means None for every point.
+            references: for each point, a mean gradient to use if the exact gradient is unknown, or None. If empty,
+                there is none for any point.
         """
         found = []
         for arm in arms:
@@ -187,7 +191,7 @@ class Race:
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
         """Return the candidates that go on to the next round, from best to worst.
 
-        At most ``most`` candidates go on. A candidate that is certainly worse than another one never does.
+        At most ``most`` candidates go on. A candidate that is certainly worse than some other candidate does not.
         """
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)
@@ -196,8 +200,8 @@ class Race:
     def winner(self, arms: Sequence[Arm]) -> Arm | None:
         """Return the candidate to recommend; None if none has a finite loss.
 
-        This is the best candidate or, if the best has a state or a variance without an upper limit, another one that is
-        nearly as good.
+        The winner is the candidate with the lowest loss, with one exception. If that candidate has a state, or a
+        variance without an upper limit, a candidate that is nearly as good may be preferred.
         """
         ranked = [arm for arm in self.ranked(arms) if self.loss(arm).value < inf]
         return min(ranked, key=self._preference) if ranked else None

@@ -28,12 +28,13 @@ class Entry:
         variance: total variance of one estimate with its 95 % limits, at the first point.
         f_evals: evaluations of f for one estimate.
         grad_evals: evaluations of df/dx for one estimate.
-        work: evaluations that the candidate needs for a given precision, divided by those of the recommended one; with
-            95 % limits.
-        seconds: seconds that the candidate needs for a given precision, divided by those of the recommended one; with
-            95 % limits. None if it was not timed, or the seconds were too noisy.
-        learned: number of steps in which the state learned before it was frozen; 0 without a state.
-        learns: whether the state has parameters. In training, learning them takes as many evaluations as the estimates.
+        work: evaluations that the candidate needs for a given precision, divided by those of the recommended candidate;
+            with 95 % limits.
+        seconds: seconds that the candidate needs for a given precision, divided by those of the recommended candidate;
+            with 95 % limits. None if the candidate was not timed, or the seconds were too noisy.
+        learned: number of steps in which the estimator's state learned before it was frozen; 0 if it has no state.
+        learns: whether the state has parameters. In training, learning these takes as many evaluations as the
+            estimates.
         relative_bias: norm of the bias divided by the norm of the exact gradient; None for an unbiased estimator.
     """
 
@@ -50,9 +51,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Advice:
-    """A recommendation for an objective, and how certain it is. Printed, it is the report of ``bench advise``.
+    """A recommendation for an objective, and how certain it is. ``print`` prints the report of ``bench advise``.
 
-    A candidate is an estimator with fixed fields; its work is the number of evaluations that it needs for a given
+    A candidate is an estimator with fixed fields. Its work is the number of evaluations that it needs for a given
     precision.
 
     Args:
@@ -61,26 +62,29 @@ class Advice:
         per_gradient: largest number of evaluations that one gradient may take.
         best: the recommended candidate. Its numbers were measured on noise that was not used to choose it.
         candidates: number of unbiased candidates that were measured.
-        possible: labels of the candidates among which the best one is, with 95 % confidence; from best to worst.
+        possible: labels of all candidates that may be the best: with 95 % confidence, the best one is among them. From
+            best to worst.
         least: a lower limit, with 95 % confidence, of the work of any candidate divided by the work of ``best``.
-        by_n: work divided by that of ``best``, by label, for the candidates that differ from ``best`` only in n.
+        by_n: for the candidates that differ from ``best`` only in n, by label: the work divided by the work of
+            ``best``.
         runner_up: the best candidate of another class than ``best``; None if there is none.
-        smaller: for 1, 2, 4 ... below ``per_gradient``: label of the best candidate if a gradient may take only so many
-            evaluations.
-        noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large: its
-            label, the variance of the other noise from which it is better, and this variance divided by the squared
-            norm of the exact gradient (None if unknown). None if there is no such candidate.
+        smaller: for the numbers 1, 2, 4 ... below ``per_gradient``: label of the best candidate if a gradient may take
+            only this number of evaluations.
+        noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large; None
+            if there is no such candidate. Its label, the variance of the other noise from which it is better, and this
+            variance divided by the squared norm of the exact gradient (None if that is unknown).
         biased: the best biased candidate; None if there is none.
         biased_below: number of evaluations per gradient below which ``biased`` certainly has a lower mean squared error
             than ``best``; 0 if there is no such number.
-        exact: candidates without noise that take more evaluations than ``per_gradient``: evaluations by label.
+        exact: candidates without noise that take more evaluations than ``per_gradient``: the number of evaluations, by
+            label.
         refuted: labels of candidates that are declared unbiased, but were found to be biased.
         untried: names of the estimators that were not tried, by reason.
         failed: reasons why candidates could not be measured, by label.
-        points: if there are several points, for each: its title, the label of the best candidate there, and the work of
-            ``best`` divided by the work of that candidate.
-        hurried: number of candidates that the budget did not suffice to prepare.
-        named: whether the candidates were given, so that the rest of the catalogue did not compete.
+        points: three facts for each point, if there are several: its title, the label of the best candidate there, and
+            the work of ``best`` divided by the work of that candidate.
+        hurried: number of candidates that were not prepared because the budget ran out.
+        named: whether the user named the candidates. If not, they are the whole catalogue.
         noisy: whether the seconds were too noisy to compare.
         spent: number of evaluations spent.
         elapsed: number of seconds spent.

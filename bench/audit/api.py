@@ -35,20 +35,21 @@ def audit(
 ) -> Audit:
     """Compare the expected gradient of a policy-gradient loss with the gradients that it may be meant to have.
 
-    The loss is computed on nine small policies, whose sequences can all be listed. It runs in the calling process.
+    The loss is called in this process, on nine policies that are so small that all their sequences can be listed.
 
     Args:
-        loss: a function that returns one number, which is minimised. It is called with the arguments that it names:
-            any of ``rewards``, ``[prompts, group]``, and ``logp``, ``old_logp``, ``ref_logp``, ``mask`` and ``tokens``,
-            ``[prompts, group, length]``. The first three of these are the log-probabilities of the tokens under the
-            policy, the policy that wrote them, and the reference.
-        name: what the result calls it; by default the function's own name.
+        loss: a function that returns one number, which is minimised. It is called with the arguments that it names: any
+            of ``rewards``, ``[prompts, group]``, and ``logp``, ``old_logp``, ``ref_logp``, ``mask`` and ``tokens``,
+            ``[prompts, group, length]``. ``logp``, ``old_logp`` and ``ref_logp`` are log-probabilities of the tokens:
+            under the policy, under the policy that wrote them, and under the reference.
+        name: the name of the loss in the result; by default the function's own name.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.
         vocabulary: number of tokens; token 0 ends a sequence.
         length: the largest number of tokens of a sequence.
         beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
-        samples: number of batches that are sampled for each policy, if there are more than 100,000 different ones.
+        samples: number of batches that are sampled for each policy, if more than 100,000 different batches are
+            possible.
 
     Raises:
         UsageError: the loss is at fault, or a policy of this size is too large.

@@ -20,7 +20,7 @@ NOTHING = 1e-9
 class Comparison:
     """An expected gradient g of a loss, compared with the gradient g* that it may be meant to have.
 
-    The limits are those of intervals, and None if g is exact.
+    The limits are those of 95 % intervals; they are None if g is exact.
 
     Args:
         scale: the component of g along g*, divided by the length of g*.
@@ -47,7 +47,10 @@ class Comparison:
 
 
 def compare(estimate: Estimate, target: Tensor) -> Comparison:
-    """Return the comparison of an expected gradient with a target, ``[D]``; it has limits if batches were sampled."""
+    """Return the comparison of an expected gradient with a target, ``[D]``.
+
+    The comparison has limits if the expected gradient was estimated from sampled batches.
+    """
     rows, norm = estimate.rows, float(target.norm())
     if rows is not None and float(rows.var(0).sum()) > (NOTHING * norm) ** 2:
         summary = Summary.from_json(measure_given(Given("loss", rows.numpy(), target.numpy()))["summary"])

@@ -38,20 +38,20 @@ class Findings:
         prompts: number of prompts of a batch.
         vocabulary: number of tokens.
         length: the largest number of tokens of a sequence.
-        is_exact: whether the expected gradients are sums over all batches; otherwise batches were sampled.
+        is_exact: True if the expected gradients are sums over all batches, False if batches were sampled.
         batches: number of batches that were summed or sampled for each policy.
         is_vectorised: whether the loss could be computed for many batches at once.
         points: the policies.
-        targets: from the name of each target that applies, such as "reward", to one comparison for each policy.
+        targets: the comparisons with each target that applies, such as "reward": by name, one for each policy.
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
-        variance: for each policy, the variance of the gradient divided by its scale, relative to the variance of RLOO;
-            None if the scale is not positive, or a group has one sample.
-        factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each alone; None if
-            the ratio is not the same number for all batches.
-        pieces: if ``factor`` is None, comparisons of the expected gradient of a batch with the mean of the gradients of
-            its prompts, one for each policy; otherwise, or if the latter mean is 0, empty.
-        signs: what else was noticed: names of ``bench.audit.signs.SIGNS``.
+        variance: for each policy, the variance of the gradient divided by its scale, as a multiple of the variance of
+            RLOO. None if the scale is not positive, or a group has one sample.
+        factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each computed alone;
+            None if the ratio differs from batch to batch.
+        pieces: one comparison for each policy, of the expected gradient of a batch with the mean of the gradients of
+            its prompts. Empty unless ``factor`` is None, and if this mean is 0.
+        signs: what else was noticed: names in ``bench.audit.signs.SIGNS``.
     """
 
     loss: str

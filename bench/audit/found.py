@@ -12,11 +12,11 @@ from bench.audit.policies import AuditPolicy
 
 
 class Found:
-    """The expected gradients of a loss on one policy, in two parts: that of the reward, and that of the penalty.
+    """The expected gradients of a loss on one policy, in two parts: the reward's part and the penalty's part.
 
-    The reward's part is the expected gradient if the reference is the policy itself, so that a penalty for leaving the
-    reference is 0. The penalty's part is the rest. If batches are sampled, RLOO on these batches, whose expected
-    gradient is known, is a control variate.
+    The reward's part is the expected gradient if the reference is the policy itself: a penalty for leaving the
+    reference is then 0. The penalty's part is the rest. If batches are sampled, the gradient of RLOO on these batches
+    serves as a control variate, because its expectation is known.
 
     Args:
         loss: the loss.
@@ -47,7 +47,7 @@ class Found:
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 
     def of_penalty(self, name: str) -> Comparison:
-        """Compare the penalty's part with minus the gradient of a divergence, such as "reverse-kl"."""
+        """Compare the penalty's part with the gradient of minus a divergence, such as "reverse-kl"."""
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
 
     def of_both(self, beta: float) -> Comparison:
@@ -55,7 +55,7 @@ class Found:
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the reward's part, if an older policy mu writes the samples, with the gradient of ``E r``."""
+        """Compare the reward's part with the gradient of ``E r``, for samples that an older policy, mu, has written."""
         older = Batches(self.policy, self.group, self.traits, self.samples, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:
@@ -63,7 +63,7 @@ class Found:
         return compare(found, target)
 
     def in_pieces(self) -> Comparison | None:
-        """Compare the expected gradient of a batch with the mean of those of its prompts, each a batch of its own.
+        """Compare the expected gradient of a batch with the mean of the gradients of its prompts, each computed alone.
 
         The result is None if this mean is 0.
         """
@@ -86,7 +86,7 @@ class Found:
         return float(rest.mean.norm()) > SAME * float(self.whole.mean.norm())
 
     def variance(self, beta: float | None) -> float | None:
-        """Return the variance of the gradient of a batch, divided by its scale, relative to the variance of RLOO.
+        """Return the variance of the gradient of a batch, divided by its scale, as a multiple of the variance of RLOO.
 
         The result is None if the scale is not positive, or a group has one sample.
 
@@ -118,8 +118,8 @@ class Found:
 def fitted(found: Sequence[Found]) -> float | None:
     """Return the beta for which ``E r - beta * KL(pi||ref)``, times a factor, fits the gradients of a loss best.
 
-    The fit is by least squares over all policies, of which ``found`` has one entry each. The result is None if no
-    positive beta fits.
+    The fit is by least squares over all policies; ``found`` has one entry for each. The result is None if no positive
+    beta fits.
     """
 
     def slope(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def number_of_groups(kinds: int, size: int, *, ordered: bool) -> int:
-    """Return the number of different groups of ``size`` samples, each of which is one of ``kinds`` sequences.
+    """Return the number of different groups of ``size`` samples. Each sample is one of ``kinds`` sequences.
 
     Args:
         kinds: number of different sequences.
         size: number of samples in a group.
-        ordered: whether groups that hold the same sequences in another order count as different.
+        ordered: whether groups that differ only in the order of their samples count as different.
     """
     return kinds**size if ordered else math.comb(kinds + size - 1, size)
 
@@ -23,12 +23,12 @@ def number_of_groups(kinds: int, size: int, *, ordered: bool) -> int:
 def all_groups(kinds: int, size: int, *, ordered: bool) -> tuple[Tensor, Tensor]:
     """Return every group, ``[groups, size]``, and the log of the number of ways to order its samples, ``[groups]``.
 
-    A group is the whole numbers of its samples. The logs are 0 if ``ordered``.
+    A sample is given by the number of its sequence. The logs are 0 if ``ordered``.
 
     Args:
         kinds: number of different sequences, which are numbered from 0.
         size: number of samples in a group.
-        ordered: whether each order of the samples is a group of its own; otherwise the samples of a group are sorted.
+        ordered: whether each order of the samples is a group of its own. If not, the samples of a group are sorted.
     """
     if ordered:
         index = torch.tensor([*itertools.product(range(kinds), repeat=size)])

@@ -36,12 +36,12 @@ SAME = 1e-5
 
 
 class Loss:
-    """A user's function that returns a loss to be minimised, and the checks of what the function does.
+    """A user's function that returns a loss to be minimised, with checks of what the function does.
 
     Args:
         function: the function. Its arguments are some of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards``
-            and ``tokens``. Any other argument needs a default, and keeps it.
-        name: what messages call it.
+            and ``tokens``. Any other argument must have a default, and keeps it.
+        name: the name of the function in messages.
 
     Raises:
         UsageError: the function has an argument that is unknown, or has no ``logp``.
@@ -107,10 +107,10 @@ class Loss:
             self.is_vectorised = False
 
     def try_again(self) -> None:
-        """Check that the loss does now what it did at the beginning of ``try_out``.
+        """Check that the loss gives the same gradient now as at the beginning of ``try_out``.
 
         Raises:
-            UsageError: it has another gradient.
+            UsageError: the gradient has changed.
         """
         few, before = self._first
         if not _same(self._in_a_loop(few), before):
@@ -120,7 +120,7 @@ class Loss:
             )
 
     def weights(self, batches: Batch) -> Tensor:
-        """Return minus the derivatives of the loss in the log-probabilities, ``[batches, prompts, group, length]``.
+        """Return minus the derivatives of the loss with respect to ``logp``, ``[batches, prompts, group, length]``.
 
         Args:
             batches: the arguments of many batches, each ``[batches, ...]``.

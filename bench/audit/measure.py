@@ -31,8 +31,8 @@ class Traits:
     Args:
         ordered: whether the gradient depends on the order of a group's samples.
         pieces: the ratio of the gradient of a batch of several prompts to the mean of the gradients of its prompts,
-            each a batch of its own: 1 for a loss that averages over prompts. None if there is no such number, because
-            the loss mixes prompts.
+            each computed alone: 1 for a loss that averages over prompts. None if the loss mixes prompts, so that there
+            is no such number.
         signs: names of ``SIGNS`` that the loss shows.
     """
 
@@ -56,14 +56,16 @@ class Estimate:
     rows: Tensor | None = None
 
     def minus(self, other: "Estimate") -> "Estimate":
-        """Return the difference of two estimates on the same batches; its ``variance`` is NaN."""
+        """Return the difference of two estimates on the same batches. Its ``variance`` is NaN."""
         rows = None if self.rows is None or other.rows is None else self.rows - other.rows
         return Estimate(self.mean - other.mean, math.nan, rows)
 
     def steadied(self, control: "Estimate", known: Tensor) -> "Estimate":
-        """Return the estimate with less noise, by a control variate; an exact estimate is returned itself.
+        """Return the estimate with less noise, by a control variate. An exact estimate is returned unchanged.
 
-        ``rows - a (control - known)``,  a from a regression of the rows on those of the control
+        ``rows - a (control - known)``
+
+        The factor a is the slope of a regression of the rows on the rows of the control.
 
         Args:
             control: another estimate on the same batches.
@@ -85,8 +87,8 @@ class Batches:
         policy: the policy.
         group: number of samples for each prompt.
         traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
-        samples: number of batches that are sampled, if there are more than 100,000 different ones.
-        off_policy: whether the older policy mu writes the samples, and not the policy.
+        samples: number of batches that are sampled, if more than 100,000 different batches are possible.
+        off_policy: whether the older policy mu writes the samples. If not, the policy itself writes them.
     """
 
     def __init__(self, policy: AuditPolicy, group: int, traits: Traits, samples: int, *, off_policy: bool) -> None:
@@ -108,9 +110,10 @@ class Batches:
         """Return the expected gradient of a batch of all prompts.
 
         Args:
-            weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``, of
-                which the gradient is the sum of weights times scores.
-            factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each alone.
+            weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``. The
+                gradient is the sum of weights times scores.
+            factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each computed
+                alone.
             plain: whether the policy itself takes the place of the reference.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)
@@ -133,7 +136,7 @@ class Batches:
 def number_of_batches(sequences: int, prompts: int, group: int, traits: Traits) -> int:
     """Return the number of batches over which an exact expectation is summed.
 
-    A batch has all prompts if the loss mixes prompts, otherwise one.
+    If the loss mixes prompts, a batch has all prompts. If not, a batch has one prompt.
 
     Args:
         sequences: number of different sequences.
@@ -180,9 +183,14 @@ def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
 
 
 def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits:
-    """Try a loss on sampled batches: check it, and find out whether it mixes prompts, and whether order matters.
+    """Check a loss on sampled batches, and find out whether it mixes prompts and depends on the order of samples.
 
-    The order is that of the samples of a group.
+    The order is the order of the samples in a group.
+
+    Args:
+        loss: the loss.
+        policies: the policies that write the batches.
+        group: number of samples for each prompt.
 
     Raises:
         UsageError: the loss is at fault, or its gradient is always 0.

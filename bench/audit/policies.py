@@ -28,8 +28,9 @@ MOST_NUMBERS = 2**24
 class AuditPolicy:
     """A policy pi with all S sequences of at most T tokens, for each of P prompts.
 
-    The reference lies between pi and another policy, and so does the older policy mu, which writes the samples of
-    off-policy batches. Each prompt has parameters of its own; D is the number of all of them together.
+    There are two more policies: the reference, and the older policy mu, which writes the samples of off-policy batches.
+    Each of them lies between pi and an unrelated policy. Each prompt has parameters of its own; D is the number of all
+    parameters.
 
     Args:
         seed: seed of the policy.
@@ -41,7 +42,8 @@ class AuditPolicy:
         ref_logp: log-probability of each token under the reference, ``[P, S, T]``.
         old_logp: log-probability of each token under mu, ``[P, S, T]``.
         rewards: the reward of each sequence, ``[P, S]``.
-        scores: the gradient of each entry of ``logp`` in the parameters of its prompt, ``[P, S T, D / P]``.
+        scores: the gradient of each entry of ``logp`` with respect to the parameters of its prompt,
+            ``[P, S T, D / P]``.
         targets: the gradients that a loss may be meant to have, by name, ``[D]`` each.
     """
 
@@ -73,7 +75,7 @@ class AuditPolicy:
         Args:
             index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
             prompts: the indices of the prompts; all batches have the same ones.
-            off_policy: whether mu has written the sequences, and not pi.
+            off_policy: whether mu has written the sequences. If not, pi has written them.
             plain: whether pi itself takes the place of the reference.
         """
         rows = torch.tensor(list(prompts))[:, None]
@@ -90,12 +92,12 @@ class AuditPolicy:
     def gradients(self, weights: Tensor, index: Tensor, prompts: Sequence[int]) -> Tensor:
         """Return the gradients of ``sum weights * logp``, ``[batches, prompts * D / P]``.
 
-        They are the gradients in the parameters of the given prompts.
+        The gradients are with respect to the parameters of the given prompts.
 
         Args:
             weights: the weight of each token, ``[batches, prompts, group, T]``.
             index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
-            prompts: the numbers of the prompts, which every batch has.
+            prompts: the indices of the prompts; all batches have the same ones.
         """
         T = self.tokens.shape[1]
         token = (index.unsqueeze(-1) * T + torch.arange(T)).flatten(2)

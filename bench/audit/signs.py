@@ -26,12 +26,12 @@ PADDING = {"logp": -0.7, "old_logp": -1.1, "ref_logp": -1.6}
 
 
 def signs_of(loss: Loss, batches: Batch, weights: Tensor, *, ordered: bool, mixes: bool) -> tuple[str, ...]:
-    """Return the names of the signs that a loss shows, those of ``SIGNS`` but "rest".
+    """Return the names of the signs of a fault that a loss shows: names in ``SIGNS``, except "rest".
 
     Args:
         loss: the loss.
         batches: the arguments of several batches, each ``[batches, ...]``.
-        weights: what the loss gives for them, ``[batches, prompts, group, length]``.
+        weights: the loss's weights for these batches, ``[batches, prompts, group, length]``.
         ordered: whether the gradient depends on the order of a group's samples.
         mixes: whether the gradient of a prompt depends on the samples of other prompts.
     """

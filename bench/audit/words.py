@@ -28,7 +28,7 @@ SMALL = 0.005
 
 
 def sentence(audit: Findings) -> str:
-    """Return what the expected gradient of a loss is, in one sentence for each of its parts, such as the penalty."""
+    """Return what the expected gradient of a loss is, in words: one sentence for each part, such as the penalty."""
     out = []
     if "reward" in audit.targets:
         names = {name: label.format(k=audit.group) for name, label in REWARDS.items()}
@@ -90,7 +90,7 @@ def _turn(found: Comparisons) -> str:
 def scales(found: Comparisons) -> str:
     """Return the least and the largest scale as text, such as ``0.71 to 0.83 ± 0.02``.
 
-    The last number is the largest half-width of an interval. Exact scales have none.
+    The number after ± is the largest half-width of an interval. It is left out if the scales are exact.
     """
     limits = [(each.scale_low, each.scale_high) for each in found]
     halves = [(high - low) / 2 for low, high in limits if low is not None and high is not None]
@@ -129,7 +129,10 @@ def text(audit: Findings) -> str:
 
 
 def in_degrees(found: Comparisons) -> str:
-    """Return the least and the largest angle as text, such as ``4 to 9°``, and the largest upper limit, if any."""
+    """Return the least and the largest angle as text, such as ``4 to 9°``.
+
+    The text also has the largest upper limit, if there is one.
+    """
     limits = [each.angle_high for each in found if each.angle_high is not None]
     return f"{angles(found)}°" + (f", at most {format_bound(max(limits), ceil)}°" if limits else "")
 

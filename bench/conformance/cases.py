@@ -23,22 +23,21 @@ Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An expectation E_q[f] that is a finite sum, so that its value and its gradient are known: a test for estimators.
+    """A test for estimators: an expectation E_q[f] that is a finite sum, so that its value and gradient are known.
 
     Args:
         name: name of the case, for messages.
         theta: float64 tensors, ``[*batch, ...]``.
-        build: function from theta to q; it must accept further axes on the left of every tensor of theta.
+        build: function from theta to q. It must accept tensors of theta with more axes on the left.
         f: the function, ``[..., *batch, *event] -> [..., *batch]``.
         nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both differentiable in q's
             parameters; E_q[f] is the weighted sum of f over the points.
-        particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
-            otherwise None.
-        combine: F, ``[..., k] -> [...]``, if f has one value for each sample of a set, ``[..., *batch, k, *event] ->
-            [..., *batch, k]``, and E_q[F(f)] is the expectation; otherwise None.
-        steady: whether a sample always takes equally many random numbers, whatever the parameters of q. In torch's
-            rejection samplers it does not: a change in one row (independent estimate) changes the noise of the next
-            row.
+        particles: None, or K if f is the log-joint of a bound of K particles,
+            ``[..., *batch, K, *event] -> [..., *batch, K]``.
+        combine: None, or F, ``[..., k] -> [...]``, if the expectation is E_q[F(f)] over sets of k samples. f then has
+            one value for each sample, ``[..., *batch, k, *event] -> [..., *batch, k]``.
+        steady: whether a sample takes the same number of random numbers for all parameters of q. It does not in torch's
+            rejection samplers: there a change in one row (independent estimate) changes the noise of the next row.
         around: function from f and q to the integrand that estimators get, such as a ``PolicyReturn`` whose reward is
             f; None for f itself.
     """
@@ -54,23 +53,23 @@ class Case:
     around: Callable[[Integrand, Distribution], Integrand] | None = None
 
     def q(self, theta: Theta | None = None) -> Distribution:
-        """Return the distribution q at the given theta or, without one, at a copy of the case's own theta.
+        """Return the distribution q at ``theta``; if it is None, at a copy of the case's theta.
 
         The copy requires gradients.
         """
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return t, ``[..., *batch]``, in a shape that can be added to values of f.
+        """Return t, ``[..., *batch]``, in a shape in which it can be added to values of f.
 
-        If f has an axis of particles or of the samples of a set, an axis of length 1 is appended for it.
+        If f has an axis of particles, or of the samples of a set, t gets a last axis of length 1.
         """
         return t if self.particles is None and self.combine is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
         """Return the exact E_q[f] of each batch element, ``[*batch]``, and the flat gradient of their sum at theta.
 
-        ``integrand`` maps q to f.
+        ``integrand`` maps q to the function f to integrate.
         """
         theta = leaves(self.theta)
         q = self.q(theta)
@@ -88,17 +87,17 @@ def leaves(theta: Theta, *left: int) -> Theta:
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return the tensors joined along one last axis, after flattening all axes of each but its first ``axes``.
+    """Return tensors flattened and joined: ``[*shared, k]``.
 
-    The result is ``[*shared, k]``: the shapes of the tensors agree in the first ``axes`` axes.
+    Each tensor keeps its first ``axes`` axes, in which all shapes agree. Its other axes become one.
     """
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 
 
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return Gauss-Hermite nodes and weights for independent normals, exact to rounding for f in ``CASES``.
+    """Return Gauss-Hermite nodes, ``[N, *batch, *event]``, and weights, ``[N, *batch]``, for independent normals.
 
-    The nodes have the shape ``[N, *batch, *event]``, the weights ``[N, *batch]``.
+    For every f in ``CASES``, they give the expectation up to rounding.
     """
     own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
@@ -110,7 +109,7 @@ def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
 def support(q: Distribution) -> tuple[Tensor, Tensor]:
     """Return all points in the support of a Bernoulli or categorical q, and their probabilities.
 
-    The points have the shape ``[N, *batch, *event]``, the probabilities ``[N, *batch]``.
+    The points are ``[N, *batch, *event]``, the probabilities ``[N, *batch]``.
     """
     base = inner(q)
     hot = isinstance(base, OneHotCategorical)
@@ -133,7 +132,7 @@ def counts(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return all S points of a distribution that enumerates its own support, and their probabilities.
+    """Return all S points of a distribution that can list its own support, and their probabilities.
 
     Args:
         q: the distribution, such as a ``Subset``, batch shape ``[*batch]``, event shape ``[*event]``.
@@ -146,7 +145,10 @@ def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
-    """Return a reward with a penalty towards a reference policy, and with a sampler: two fixed policies beside q."""
+    """Return a reward with a penalty for leaving a reference policy, and with a sampler.
+
+    The reference and the sampler are two fixed policies that differ from q.
+    """
     like = next(iter(parameters(q).values()))
 
     def policy(shift: float) -> TokenSequence:
@@ -157,14 +159,14 @@ def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
 
 
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth function f of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
+    """Return a smooth function f of x: ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
 
-    u is x or, if x holds integers, x in one-hot form.
+    u is x, or x in one-hot form if x holds integers.
 
     Args:
         *shift: t, one number per batch element, or one number for a case without a batch.
         event: number of event axes of x.
-        classes: number of categories if x holds integers, otherwise 0.
+        classes: number of categories if x holds integers, else 0.
     """
     t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 

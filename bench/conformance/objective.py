@@ -20,7 +20,7 @@ class ObjectiveConformance:
     """The objective under test."""
 
     def test_declared_facts(self) -> None:
-        """Family, dim, has_exact and the other declared facts have values of the right type."""
+        """``family``, ``dim``, ``has_exact`` and the other declared facts have values of the right type."""
         self._run(parts.declared_facts)
 
     def test_build_returns_a_problem(self) -> None:
@@ -32,7 +32,10 @@ class ObjectiveConformance:
         self._run(parts.family_of_q)
 
     def test_trained_probabilities_are_inside(self) -> None:
-        """No probability of q is exactly 0 or 1 where theta moves it: the outcome never drawn has a derivative."""
+        """No probability of q that depends on theta is exactly 0 or 1.
+
+        Samples of such a q would never show one of the two outcomes, and this outcome has a part in the gradient.
+        """
         self._run(parts.trained_probabilities)
 
     def test_q_can_be_split_into_rows(self) -> None:
@@ -44,19 +47,19 @@ class ObjectiveConformance:
         self._run(values.values_of_f)
 
     def test_choices_do_not_look_ahead(self) -> None:
-        """The log-probability of a choice, if f is a ``Return``, depends on no later choice."""
+        """If f is a ``Return``, the log-probability of a choice depends on no later choice."""
         self._run(values.columns_of_log_probs)
 
     def test_costs_do_not_look_ahead(self) -> None:
-        """The costs of f, if f is a ``Return``, sum to f, and no cost depends on a choice after its own."""
+        """If f is a ``Return``, its costs sum to f, and no cost depends on a choice after its own."""
         self._run(values.costs_of_f)
 
     def test_sets_have_no_order(self) -> None:
-        """The integrand f, if it is a ``SetFunction``, does not depend on the order of the samples of a set."""
+        """If f is a ``SetFunction``, its value does not depend on the order of the samples in a set."""
         self._run(values.sets_of_f)
 
     def test_build_can_be_repeated(self) -> None:
-        """Two builds are equal, also in float32: all data come from a seed."""
+        """Two builds give equal problems, also in float32, because all random data come from a seed."""
         self._run(values.repeated_build)
 
     def test_f_depends_on_theta_through_q_alone(self) -> None:
@@ -64,7 +67,7 @@ class ObjectiveConformance:
         self._run(values.theta_through_q)
 
     def test_log_prob_is_the_density_of_the_samples(self) -> None:
-        """The mean of the gradient of ``log_prob`` is 0 over samples of q, as it is for their density."""
+        """The mean of the gradient of ``log_prob`` over samples of q is 0, as for the density of the samples."""
         self._run(exact.density_of_samples)
 
     def test_exact_is_one_number(self) -> None:
@@ -72,51 +75,52 @@ class ObjectiveConformance:
         self._run(exact.exact_number)
 
     def test_exact_is_the_sum_over_all_states(self) -> None:
-        """Exact value and gradient agree with the sum over all states of q, if q has few states."""
+        """If q has few states, the exact value and the exact gradient agree with the sum over all states."""
         self._run(exact.exact_against_the_sum)
 
     def test_exact_is_the_mean_over_samples(self) -> None:
-        """Exact value and gradient agree with means over samples, if the states of q cannot be summed."""
+        """If the states of q cannot be summed, the exact value and the exact gradient agree with means over samples."""
         self._run(exact.exact_against_samples)
 
     def test_size_of_a_row(self) -> None:
         """One estimate fits into memory.
 
-        ``row_elements`` is the size of the largest tensor of one estimate. If the objective declares it, the declared
-        number is not much smaller than the true one.
+        ``row_elements`` is the size of the largest tensor of one estimate. If the objective declares this number, it is
+        not much smaller than the true one.
         """
         self._run(parts.size_of_a_row)
 
     def test_reference_estimator(self) -> None:
         """The reference estimator is unbiased and fits the objective.
 
-        If the objective has no exact gradient, the mean gradient of a long run of this estimator takes its place: the
-        bias of all other estimators is measured against this mean.
+        If the objective has no exact gradient, the mean gradient of a long run of this estimator takes its place. The
+        bias of all other estimators is then measured against this mean.
         """
         self._run(parts.reference)
 
     def test_reference_where_f_jumps(self) -> None:
-        """If the reference estimator uses df/dx, its mean gradient agrees with that of score functions.
+        """If the reference estimator uses df/dx, its mean gradient agrees with the mean gradient of score functions.
 
-        The two differ if f has jumps, because df/dx does not contain them. The reference estimator's mean gradient
-        takes the place of an unknown exact gradient: the bias of all other estimators is measured against this mean.
+        If f has jumps, the two differ, because df/dx does not contain the jumps. The reference estimator's mean
+        gradient takes the place of an unknown exact gradient. The bias of all other estimators is measured against it.
         """
         self._run(exact.reference_against_scores)
 
     def test_f_has_a_gradient(self) -> None:
-        """The integrand has a gradient at x, where ``differentiable`` promises it."""
+        """If the objective declares ``differentiable``, f has a gradient at x."""
         self._run(values.gradient_of_f)
 
     def test_training_data(self) -> None:
-        """Minibatches and held-out data use the tensors in ``theta`` and ``extra`` of the problem itself, not copies.
+        """The problems on minibatches and on held-out data hold the tensors of the problem itself, not copies.
 
-        ``extra`` holds the tensors that f uses and that training trains too. All minibatches have one batch shape.
+        The tensors are those of ``theta`` and of ``extra``, which f uses and training trains too. All minibatches have
+        one batch shape.
         """
         self._run(parts.training_data)
 
     @cached_property
     def trial(self) -> ObjectiveTrial:
-        """The objective, and what the checks compute from it."""
+        """The objective, with all that its checks compute from it."""
         return ObjectiveTrial(self.objective)
 
     def _run(self, check: Check) -> None:

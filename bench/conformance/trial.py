@@ -48,11 +48,11 @@ MANY = 64
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """Result of a call of an estimator.
+    """What one call of an estimator gave.
 
     Args:
         loss: what the call returned, without its graph.
-        gradient: gradient of ``loss.sum()`` in every tensor of theta that requires gradients.
+        gradient: gradient of ``loss.sum()`` with respect to every tensor of theta that requires gradients.
     """
 
     loss: Tensor
@@ -71,9 +71,10 @@ class Trial:
     Args:
         estimator: the estimator under test.
         case: an expectation with a known value.
-        comparisons: number of trials in one check. The check's failure rate of 1e-6 is divided by it, so that all
-            trials together keep this rate.
-        learned: the frozen state of the estimator; if None, a state is made and adapted a little.
+        comparisons: number of trials in one check. A check may fail by chance with probability 1e-6; each trial gets an
+            equal part of it.
+        learned: the frozen state of the estimator (what it has learned); if None, a state is made and learns for a few
+            steps.
     """
 
     estimator: Estimator
@@ -87,9 +88,9 @@ class Trial:
 
     @cached_property
     def state(self) -> State | None:
-        """State that all calls use, frozen after a few steps of adaptation; None if the estimator has no state.
+        """The state with which all calls are made: what the estimator has learned in a few steps, frozen.
 
-        The state is what the estimator has learned.
+        It is None if the estimator has no state.
         """
         if self.learned is not None:
             return self.learned
@@ -124,11 +125,13 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return the integrand to call the estimator with: f itself, or what the estimator or the case makes of it.
+        """Return the integrand with which the estimator is called: f, or an object made from f.
 
-        It is the bound over q whose log-joint is f if the estimator needs one, or the case has particles. If the
-        estimator needs costs, it is f as a sum of costs; if the case has sets, the function of the set. If ``f`` is
-        None, it is the f of the case.
+        - If the estimator needs a bound, or the case has particles: the bound over q with the log-joint f.
+        - If the estimator needs costs: f as a sum of costs.
+        - If the case has sets: the function of the set.
+
+        If ``f`` is None, the f of the case is used.
         """
         f = self.case.f if f is None else f
         whole = Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
@@ -139,9 +142,9 @@ class Trial:
         return whole if self.case.around is None else self.case.around(whole, q)
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
-        """Return what the estimator returns for f at q, the loss, ``[*batch]``.
+        """Return the loss that the estimator returns for f at q, ``[*batch]``.
 
-        If ``f`` is None, it is the f of the case. ``noise`` is a seed, a generator, or None for torch's global
+        If ``f`` is None, the f of the case is used. ``noise`` is a seed, a generator, or None for torch's global
         generator.
         """
         generator = seeded(noise) if isinstance(noise, int) else noise
@@ -174,8 +177,8 @@ class Trial:
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
         """Return the losses, ``[R, batch elements]``, and the gradients at theta, ``[R, size]``, of R estimates.
 
-        ``integrand`` maps q to f. R is 32,768, or 7 for a deterministic estimator. ``size`` is the count of numbers in
-        theta.
+        ``integrand`` maps q to f. R is 32,768, or 7 for a deterministic estimator. ``size`` is the number of elements
+        of theta.
         """
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
@@ -215,7 +218,7 @@ class Trial:
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
         """Assert that two tensors are equal up to rounding.
 
-        ``what`` is the message if they differ; the first numbers of both follow.
+        ``what`` is the error message if they differ. The first numbers of both are added to it.
         """
         assert got.shape == expected.shape, (
             f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
@@ -228,7 +231,7 @@ class Trial:
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
         """Return whether the mean of ``samples``, ``[R, k]``, differs significantly from ``exact``, ``[k]``.
 
-        If ``unbiased`` is True, assert that it does not. ``what`` names the samples in messages.
+        If ``unbiased`` is True, assert that the mean does not differ. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
@@ -243,7 +246,7 @@ class Trial:
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that losses and gradients are finite; return the message if the estimator refuses, otherwise None.
+        """Assert that losses and gradients are finite; return None, or the message if the estimator refuses.
 
         ``what`` names the situation in messages, such as "logits of ±50".
         """
@@ -288,7 +291,7 @@ def in_costs(f: Integrand, q: Distribution) -> Return:
 
     ``c_t = f(x_1 ... x_t, 0 ... 0) - f(x_1 ... x_(t-1), 0 ... 0)``
 
-    The first cost also has f(0 ... 0). In a one-hot event, the first category takes the place of 0.
+    The constant f(0 ... 0) is added to the first cost. In a one-hot event, the first category takes the place of 0.
     """
     ends, hot = [*accumulate(widths(q))], isinstance(inner(q), OneHotCategorical)
 
@@ -313,8 +316,8 @@ def in_costs(f: Integrand, q: Distribution) -> Return:
 class Ends(TorchFunctionMode):
     """A context in which 40 % of torch's uniform numbers are 0, and 40 % are the largest number below 1.
 
-    The other 20 % stay as drawn; if there were none, a rejection sampler would never end. ``seen`` says whether any
-    uniform was drawn.
+    The other 20 % stay as drawn; without them, a rejection sampler would never end. ``seen`` says whether any uniform
+    number was drawn.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ def checked(
     batch_size: Any,
     name: Any,
 ) -> Function:
-    """Check the arguments of ``Expectation``, and return the function that it integrates: ``f`` or ``log_joint``.
+    """Check the arguments of ``Expectation``, and return the function to integrate: ``f`` or ``log_joint``.
 
     Raises:
         ValueError: an argument is of the wrong type, or both or neither of ``f`` and ``log_joint`` are given.

@@ -20,11 +20,11 @@ from bench.objectives import Theta
 class Point:
     """The tensors of theta in one dtype and on one device, and a way to call a user's function with them.
 
-    The attribute ``theta`` has the tensors by name, and ``call`` calls the function.
+    The attribute ``theta`` has the tensors by name. The method ``call`` calls the function.
 
     Args:
-        given: the tensors as the user gave them: a dict, or a module with these parameters, which is copied.
-        names: the names of the tensors in ``given`` that ``theta`` gets; None for all.
+        given: theta as the user gave it: a dict of tensors, or a module, which is copied.
+        names: the names of the tensors to put into ``theta``; None for all.
         dtype: the dtype of ``theta``.
         device: the device of ``theta``.
     """
@@ -60,8 +60,8 @@ class Point:
     def converting(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which a user's function may mix the tensors of this point with tensors of its own.
 
-        A tensor that the user made in float32, on the CPU, is converted if it meets theta in float64 or on a GPU. If
-        theta was given in this point's dtype and on its device, the context does nothing.
+        A tensor that the user made in float32, on the CPU, is converted when it meets theta in float64 or on a GPU. If
+        the user gave theta in this point's dtype and on its device, the context does nothing.
         """
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
@@ -90,10 +90,10 @@ class _Caller(nn.Module):
 
 
 class Converting(TorchFunctionMode):
-    """A context in which an operation of torch may get tensors of several floating-point dtypes and devices.
+    """A context in which one operation of torch may get tensors of several dtypes and devices.
 
-    If at least one tensor of an operation has the dtype and the device of the context, the operation's other tensors
-    are converted to this dtype and device.
+    If at least one tensor of an operation has the dtype and the device of the context, the others are converted to
+    them. Tensors of integers keep their dtype.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
@@ -138,10 +138,10 @@ def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def unify(q: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Convert the floating-point tensors of a distribution, and of those inside it, to one dtype and device.
+    """Convert the floating-point tensors of a distribution to one dtype and device, in place.
 
-    The distribution is changed in place. A distribution may hold tensors that never meet in an operation until it is
-    sampled, such as the mean and the covariance of a ``MultivariateNormal``, or weights in a mapping.
+    The tensors of distributions inside it are converted, too. Without this, tensors such as the mean and the covariance
+    of a ``MultivariateNormal`` may differ in dtype and only meet when the distribution is sampled.
     """
     for name, value in vars(q).items():
         vars(q)[name] = _unified(value, dtype, device)

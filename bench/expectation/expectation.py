@@ -58,10 +58,10 @@ class _Parts:
 
 
 class Forms(NamedTuple):
-    """The forms of an expectation's arguments.
+    """The forms in which an expectation's arguments were given.
 
-    ``theta`` is "module" or "dict", ``extra`` too, or None if it was not given. ``batch_size`` is the number of rows of
-    ``data`` in a batch; None without data.
+    ``theta`` is "module" or "dict". ``extra`` is "module" or "dict", or None if it was not given. ``batch_size`` is the
+    number of rows of ``data`` in a batch; None if there are no data.
     """
 
     theta: str
@@ -75,28 +75,28 @@ class Expectation(Objective):
 
     ``measure(RLOO(n=4), Expectation(lambda t: Bernoulli(logits=t["logits"]), f, {"logits": logits}))``
 
-    Trial calls derive the rest: the family and the size of q, whether f has a gradient, and whether f is defined
-    between the states of q. The exact gradient is the gradient of the sum over all states of q, if there are at most
-    65,536; otherwise a long run of an unbiased estimator stands in for the exact gradient. A module given as ``theta``
-    is copied, so that yours never changes. Tensors that your functions close over are converted to the
-    dtype and the device of the measurement, where they meet its tensors.
+    A few trial calls find out the rest: the family and the size of q, whether f has a gradient, and whether f is
+    defined between the states of q. If q has at most 65,536 states, the exact gradient is computed from the sum over
+    all states. If it has more, a long run of an unbiased estimator takes the place of the exact gradient. A module
+    given as ``theta`` is copied, so that yours never changes. Tensors that your functions close over are converted when
+    they meet tensors in the dtype and on the device of the measurement.
 
     Args:
-        q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as
+        q: maps theta to a distribution of batch shape ``[*batch]``. If ``data`` is given, q is called as
             ``q(theta, *rows_of_data)``.
-        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; if ``extra`` or ``data`` is given, it is
-            called as ``f(x, extra, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes these axes, f
-            is mapped over the samples. f does not get theta: the gradient through q is measured.
+        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``. If ``extra`` or ``data`` is given, f is
+            called as ``f(x, extra, *rows_of_data)``. If f cannot take several samples at once, it is mapped over the
+            samples. f does not get theta: only the gradient through q is measured.
         theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
             module. Parameters of the module that q does not use are left out.
-        log_joint: log p(x) up to a constant, in place of f. The expectation is then that of the evidence lower bound
-            ``log p(x) - log q(x)``, or of the importance-weighted bound if ``particles`` is given.
+        log_joint: log p(x) up to a constant, in place of f. The integrand is then the evidence lower bound
+            ``log p(x) - log q(x)`` or, if ``particles`` is given, the importance-weighted bound.
         particles: number K of particles, the length of q's first event axis; only with ``log_joint``.
         exact: maps theta, as q gets it, to E_q[f], averaged over the batch: a differentiable scalar.
-        extra: named tensors, or a module, that f uses and training trains too, such as a decoder. f gets a dict or a
-            copy of the module as its second argument. What f closes over stays constant in training.
-        data: a tensor or several with equally many rows, numpy arrays, or a ``TensorDataset``. A measurement uses the
-            first ``batch_size`` rows; training, random rows.
+        extra: named tensors, or a module, that f uses and that training trains too, such as a decoder. f gets a dict,
+            or a copy of the module, as its second argument. Tensors that f closes over stay constant in training.
+        data: a tensor, several tensors or numpy arrays with equally many rows, or a ``TensorDataset``. A measurement
+            uses the first ``batch_size`` rows, training uses random rows.
         batch_size: number of rows of the data in a batch; None for all rows.
         maximise: whether training maximises the expectation. A bound is always maximised.
         name: the name in tables.
@@ -172,7 +172,7 @@ class Expectation(Objective):
     def contents(self) -> dict[str, str]:
         """A digest, under the key "content", of all that makes up the expectation.
 
-        It covers the sources of the functions, what they close over, theta, the data and the other arguments.
+        The digest is of the sources of the functions, what they close over, theta, the data and the other arguments.
         """
         parts, found = self._parts, hashlib.sha256()
         given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles, parts.extra)
@@ -239,7 +239,7 @@ class Expectation(Objective):
     def restarted(self, seed: int) -> Self:
         """Return a copy of the expectation whose order of minibatches follows from ``seed``.
 
-        theta and extra stay as they were given. For seed 0, the order stays too, and the result is this expectation.
+        theta and extra stay as they were given. For seed 0, the result is this expectation itself.
         """
         if seed == 0:
             return self

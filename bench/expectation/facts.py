@@ -41,8 +41,8 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
     ``given`` is theta as the user gave it: a dict or a module.
 
     Raises:
-        ValueError: q depends on no tensor of a module, or not on every tensor of a dict; or log q depends on a tensor
-            that no parameter of q depends on, such as a weight of a network inside q.
+        ValueError: q depends on no tensor of a module, or not on every tensor of a dict. Or log q depends on a tensor
+            on which no parameter of q depends, such as a weight of a network inside q.
     """
     outputs, theta = [t for t in parameters(q).values() if t.requires_grad], problem.theta
     used = gradients_reached(outputs or [q.log_prob(samples_of(q))], theta)
@@ -74,8 +74,8 @@ def _in_log_prob(q: Distribution, theta: dict[str, Tensor]) -> list[str]:
 def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:
     """Return the names of the tensors in theta that f uses directly, although only q should depend on theta.
 
-    The tensors are found in the graph of f(x), among the objects that f closes over, and in ``extra``. ``theta`` and
-    ``extra`` are what the user gave: a dict, a module or, for ``extra``, None.
+    f uses a tensor if it is in the graph of f(x), among the objects that f closes over, or in ``extra``. ``theta`` is
+    what the user gave, a dict or a module; ``extra`` is a dict, a module or None.
     """
     given = {name: t for name, t in _tensors(theta).items() if name in problem.theta}
     with torch.enable_grad():
@@ -106,8 +106,8 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
 def is_differentiable(problem: Problem, q: Distribution) -> bool:
     """Return whether f has a gradient df/dx that agrees with a finite difference at more than half of 16 samples.
 
-    The result is False if the gradient is 0 at all samples. If f cannot be evaluated at points near the samples, which
-    a finite difference needs, the gradient is trusted.
+    The result is False if the gradient is 0 at all samples. A finite difference needs f at points near the samples; if
+    f cannot be evaluated there, the gradient is trusted.
     """
     x, f = samples_of(q, 16), f_of(problem, q)
     found = _slope(f, x) if x.is_floating_point() else None
@@ -133,11 +133,10 @@ def _summed(t: Tensor, fx: Tensor) -> Tensor:
 
 
 def has_jumps(problem: Problem, q: Distribution) -> bool:
-    """Return whether f seems to have jumps, where it changes without its gradient showing this.
+    """Return whether f seems to have jumps: changes that its gradient does not show.
 
-    f has a jump between two samples if it changes by more or by less than the integral of its gradient along the line
-    from one to the other. 8 such lines are tried. A smooth f that is steep in few places may be taken for one with
-    jumps.
+    f has a jump between two samples if its change from one to the other is not the integral of its gradient along the
+    line between them. 8 lines are tried. A smooth f that is steep in a few places may seem to have jumps.
     """
     a, b = samples_of(q, 2 * LINES).chunk(2)
     at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS
@@ -154,9 +153,10 @@ def has_jumps(problem: Problem, q: Distribution) -> bool:
 
 
 def is_relaxable(problem: Problem, q: Distribution) -> bool:
-    """Return whether f is finite and has a finite gradient between the states of a q of bits or one-hot vectors.
+    """Return whether f can be evaluated between the states of q, with finite values and gradients.
 
-    Two points between the states are tried. For any other q, return whether its samples are floating-point numbers.
+    If q is a distribution of bits or one-hot vectors, two points between the states are tried. For any other q, the
+    result says whether its samples are floating-point numbers.
     """
     base, x = inner(q), samples_of(q)
     if not isinstance(base, Bernoulli | OneHotCategorical):
@@ -178,8 +178,8 @@ def coordinates_of(q: Distribution) -> int:
 def is_enumerable(q: Distribution) -> bool:
     """Return whether the exact value can be a sum over all joint states of q.
 
-    ``Enumeration`` must serve q, or every layer of q, and there must be at most 65,536 states, which together hold at
-    most 2^24 numbers.
+    ``Enumeration`` must serve q or, for a ``Layers``, each of its layers. There must be at most 65,536 states, which
+    together hold at most 2^24 numbers.
     """
     estimator = enumeration_of(q)
     if estimator.refuses(type(inner(q))) or (isinstance(q, Layers) and estimator.refuses_layers(q.families)):
@@ -197,10 +197,9 @@ def enumeration_of(q: Distribution) -> Estimator:
 
 
 def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:
-    """Return an unbiased estimator that works on q and f, for a long run in place of an exact gradient.
+    """Return an unbiased estimator for a long run on q and f in place of an exact gradient; None if none works.
 
-    It is ``Reparameterization(n=8)`` if f is ``differentiable`` without jumps, otherwise ``RLOO(n=8)``; None if neither
-    works.
+    The estimator is ``Reparameterization(n=8)`` if f is ``differentiable`` without jumps, else ``RLOO(n=8)``.
     """
     for estimator in (Reparameterization(n=8), RLOO(n=8)):
         if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):

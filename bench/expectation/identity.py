@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """Yield the bytes that identify a value, so that a digest of them tells whether it has changed.
+    """Yield the bytes that identify a value, such as a function or a tensor. If their digest changes, the value has.
 
-    These are the numbers of tensors, the sources of functions, and what functions close over. ``seen`` holds the ids of
-    the functions and objects that were visited before, which are skipped.
+    The bytes are the numbers of tensors, the sources of functions, and what functions close over. Functions and objects
+    whose ids are in ``seen`` were visited before, and are skipped.
     """
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)

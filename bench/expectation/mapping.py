@@ -18,10 +18,10 @@ from estimators import InvalidIntegrand, ScoreFunction, rows
 
 
 def mapped(f: Function, mapping: str | None, axes: int) -> Function:
-    """Return a function for many samples at once, ``[..., *batch, *event]`` to ``[..., *batch]``, that calls f.
+    """Return a function for many samples at once that calls f: from ``[..., *batch, *event]`` to ``[..., *batch]``.
 
     Args:
-        f: the function, which may accept a single sample ``[*batch, *event]`` only.
+        f: the function. It may accept only a single sample, ``[*batch, *event]``.
         mapping: "vmap" to use torch's vmap, "loop" for one call per sample, or None to return f itself.
         axes: number of axes of a single sample.
     """
@@ -38,10 +38,10 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
 
 
 def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str | None:
-    """Return how f has to be mapped over samples: None if f accepts many at once, otherwise "vmap" or "loop".
+    """Return how f has to be mapped over samples: None if f accepts many samples at once, else "vmap" or "loop".
 
-    "vmap" is torch's vmap, and "loop" one call per sample. ``called_with`` says in words what f gets besides x, for
-    messages.
+    "vmap" is torch's vmap, and "loop" means one call per sample. ``called_with`` says in words what f gets besides x,
+    for error messages.
 
     Raises:
         ValueError: f changes its argument, fails even on a single sample, or returns values of the wrong shape.

@@ -71,18 +71,18 @@ def _refuse_rows(q: Distribution) -> None:
 
 
 def samples_of(q: Distribution, n: int = 2) -> Tensor:
-    """Return n samples of q, ``[n, *batch, *event]``. They come from a fixed seed: every call returns equal samples."""
+    """Return n samples of q, ``[n, *batch, *event]``. Every call returns equal samples, because the seed is fixed."""
     return draw(q, n, Generator().manual_seed(0))
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the function that the user gave to integrate over q: f or, if the integrand is a bound, its log-joint."""
+    """Return the function that the user gave: f or, if the integrand over q is a bound, its log-joint."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def name_of_f(problem: Problem, q: Distribution) -> str:
-    """Return under which name the user gave the function to integrate: "f", or "log_joint" for a bound."""
+    """Return the name of the argument that holds the function to integrate: "f", or "log_joint" for a bound."""
     return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
 
 
@@ -93,9 +93,9 @@ def value_shape(problem: Problem, q: Distribution) -> torch.Size:
 
 
 def said(error: Exception) -> str:
-    """Return the type of an exception and the first line of its message, without a full stop.
+    """Return the type of an exception and the first line of its message: ``ValueError: got 3 axes``.
 
-    The text is such as ``ValueError: got 3 axes``.
+    A full stop at the end is left out.
     """
     return f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.') if str(error) else 'no message'}"
 

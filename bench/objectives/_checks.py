@@ -17,14 +17,14 @@ def at_least(objective: Objective, /, **least: int) -> None:
 
 
 def finite(objective: Objective, *names: str) -> None:
-    """Store each named field as a float; raise ``ValueError`` if the field is not a finite number."""
+    """Store each named field as a float. Raise ``ValueError`` if a field is not a finite number."""
     for name in names:
         if not math.isfinite(_number(objective, name)):
             raise error(objective, name, f"a finite number {name}")
 
 
 def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
-    """Store each named field as a float; raise ``ValueError`` unless it is a number within its limits.
+    """Store each named field as a float. Raise ``ValueError`` if a field is not a number within its limits.
 
     For example, ``between(self, discount=(0, 1))`` demands 0 <= discount <= 1.
     """
@@ -34,7 +34,7 @@ def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
 
 
 def positive(objective: Objective, *names: str) -> None:
-    """Store each named field as a float; raise ``ValueError`` if the field is not a finite number above 0."""
+    """Store each named field as a float. Raise ``ValueError`` if a field is not a finite number above 0."""
     for name in names:
         if not 0 < _number(objective, name) < math.inf:
             raise error(objective, name, f"a finite number {name} > 0")
@@ -62,8 +62,8 @@ def _number(objective: Objective, name: str) -> float:
 def error(objective: Objective, name: str, expected: str) -> ValueError:
     """Return the ``ValueError`` for a field whose value is not as expected.
 
-    The message is, for example, "GaussianQuadratic needs a whole number dim >= 1 (got dim=0). Use dim=10." It also
-    names the type of the value if neither a whole number nor the field's default has this type.
+    The message is, for example, "GaussianQuadratic needs a whole number dim >= 1 (got dim=0). Use dim=10." If the value
+    has an unexpected type, such as a list, the message also names the type.
 
     Args:
         objective: the objective.

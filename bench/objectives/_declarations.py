@@ -51,9 +51,9 @@ BUILD = 'def build(self, dtype=torch.float32, device="cpu"):'
 def wrong_class(owner: Objective | type) -> list[str]:
     """Return what is wrong with the class of an objective: base class, decorator, ``build`` and declared facts.
 
-    ``owner`` is an objective or its class. Each entry is a fault without its subject, with the line that mends it, such
-    as "is not a frozen dataclass: put `@dataclass(frozen=True)` above class Mine." The list is empty if there is no
-    fault.
+    ``owner`` is an objective or its class. Each entry is a sentence without its subject, followed by the line that
+    mends the fault: "is not a frozen dataclass: put `@dataclass(frozen=True)` above class Mine." The list is empty if
+    there is no fault.
     """
     wrong, cls = list[str](), owner if isinstance(owner, type) else type(owner)
     if not issubclass(cls, Objective):
@@ -89,8 +89,8 @@ def wrong_declarations(owner: Objective | type) -> list[str]:
     """Return what is wrong with the facts, such as ``dim``, that an objective or its class declares.
 
     Each entry is a sentence without its subject, such as "does not declare dim, ...". The list is empty if there is no
-    fault. If ``owner`` is a class, facts that only an instance knows (properties, and fields without a default) count
-    as right.
+    fault. If ``owner`` is a class, some facts are known only of its instances: properties, and fields without a
+    default. These facts count as right.
     """
     fields: set[str] = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
     wrong = list[str]()

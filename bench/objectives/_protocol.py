@@ -20,7 +20,7 @@ MEASURED = "_row_elements"
 
 
 def point(dim: int, dtype: torch.dtype, device: torch.device | str, **values: float) -> Theta:
-    """Return theta: for each name a leaf tensor ``[dim]`` that requires gradients, filled with the name's number.
+    """Return theta: for each name, a leaf tensor ``[dim]`` that requires gradients, filled with one number.
 
     For example, ``mean=1.0`` gives the tensor "mean" of ``dim`` ones.
     """
@@ -36,15 +36,15 @@ class Problem:
         q: maps theta to the distribution q, of batch shape ``[*batch]``, built as a user would build it.
         integrand: maps q to the function f, which may be a ``Bound``. f may depend on theta only through this q.
         exact: maps theta to E_q[f], averaged over the batch: a differentiable scalar. None if no exact value is known.
-        extra: named tensors that only f uses, such as a decoder's weights. Training differentiates f in these tensors,
-            but this gradient is not measured.
-        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data, which shares theta and extra with
-            this problem. All minibatches have the same batch shape. Only training uses them; if None, every step trains
-            on this problem itself.
+        extra: named tensors that only f uses, such as a decoder's weights. They are trained too, but the gradient with
+            respect to them is not measured.
+        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data. It shares theta and extra with this
+            problem. All minibatches have one batch shape. Only training uses them; if None, every step trains on this
+            problem itself.
         held_out: the problem on data that no minibatch contains; it shares theta and extra with this problem. None if
             there is no such data.
         pictures: maps a random generator to pictures for people to look at: named tensors ``[..., h, w]`` of grey
-            levels from 0 to 1, whose leading axes say how the images are laid out. None if there are no pictures.
+            levels from 0 to 1. The leading axes say how the images are laid out. None if there are no pictures.
     """
 
     theta: Theta
@@ -64,7 +64,7 @@ class Problem:
 
 
 class Objective(PlainFields, abc.ABC):
-    """An expectation E_{x~q}[f(x)], whose gradient in theta, the parameters behind q, is to be estimated.
+    """An expectation E_{x~q}[f(x)]. Its gradient with respect to theta, the parameters behind q, is to be estimated.
 
     A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes
     declare facts, so that planning can read them without computing anything.
@@ -105,7 +105,7 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files that fields name, by the field's name; empty if no field names a file.
+        """Digests of the files that fields name, by the name of the field; empty if no field names a file.
 
         In the identity of the objective, a digest replaces the value of its field.
         """
@@ -116,8 +116,8 @@ class Objective(PlainFields, abc.ABC):
         """Number of elements in the largest tensor of one estimate with one sample.
 
         The number limits how many estimates are computed at a time. If a subclass does not declare the number, two
-        trial calls measure it, once for each instance. If a trial call raises, the number is ``dim``: the measurement
-        that follows raises too, and is reported.
+        trial calls measure it, once for each instance. If a trial call raises an exception, the number is ``dim``. The
+        measurement that follows raises the exception too, and reports it.
         """
         if MEASURED not in self.__dict__:
             try:
@@ -127,10 +127,10 @@ class Objective(PlainFields, abc.ABC):
         return int(self.__dict__[MEASURED])
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
-        """Return the measured number of elements in the largest tensor of one estimate, rounded up to a power of two.
+        """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        The parameters of q count and, if ``with_theta`` is True, the tensors of theta: every estimate has gradients at
-        these tensors.
+        The parameters of q count. The tensors of theta count only if ``with_theta`` is True; every estimate has
+        gradients at these tensors.
         """
         problem = self.build()
         q = problem.q(problem.theta)
@@ -139,7 +139,10 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def known_row_elements(self) -> int | None:
-        """``row_elements`` if it has been measured or set; None if not, so that reading it would measure it."""
+        """``row_elements`` if it is known already, else None. Nothing is measured.
+
+        ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
+        """
         return self.__dict__.get(MEASURED)
 
     def remember_row_elements(self, count: int) -> None:
@@ -153,8 +156,8 @@ class Objective(PlainFields, abc.ABC):
     def restarted(self, seed: int) -> Self:
         """Return the objective for another training run, with new initial weights and a new order of minibatches.
 
-        Both follow from ``seed``. The result is this objective itself if ``seed`` is 0, or if the objective has no
-        random initial weights.
+        The weights and the order follow from ``seed``. The result is this objective itself if ``seed`` is 0, or if the
+        objective has no random initial weights.
         """
         return self
 

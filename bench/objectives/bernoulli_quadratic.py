@@ -27,8 +27,8 @@ class BernoulliQuadratic(Objective):
 
     Args:
         dim: number of bits, at least 1; 1 in the papers on REBAR and RELAX.
-        target: the number that every bit should be close to; 0.45 in the paper on REBAR, 0.499 in the one on RELAX. At
-            0.499 the gradient is so small that noise hides every bias.
+        target: the number that every bit should be close to; 0.45 in the paper on REBAR, 0.499 in the paper on RELAX.
+            At 0.499 the gradient is so small that noise hides every bias.
         logit: logit of every bit at the point of measurement.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &

@@ -19,7 +19,7 @@ MOST_SETS = 2**16
 
 @dataclass(frozen=True)
 class BestOfK(Objective):
-    """A function of k draws from one distribution, such as the best of k: the objective of sampling at test time.
+    """A function of k draws from one distribution, such as the best of k answers of a model at test time.
 
     ``f(x_1, ..., x_k) = F(r(x_1), ..., r(x_k))``
     ``x_i ~ Categorical(softmax(logits))``
@@ -28,7 +28,7 @@ class BestOfK(Objective):
     Category c has the reward ``r(c) = c / (classes - 1)``. ``of`` names F:
 
     - "best": the largest of the k rewards;
-    - "pass": 1 if the best category is among the k draws, otherwise 0, as in pass@k;
+    - "pass": 1 if the best category is among the k draws, else 0, as in pass@k;
     - "cvar": the mean of the lower half of the rewards, their conditional value at risk;
     - "risk": the entropic risk ``-(1/a) log (1/k) sum_i exp(-a r_i)`` with a = 3;
     - "bound": ``log (1/k) sum_i exp r_i``, an importance-weighted bound of log-weights r.
@@ -41,7 +41,7 @@ class BestOfK(Objective):
         k: number of draws, at least 1; ``classes^k`` must not exceed 65,536.
         classes: number of categories, at least 2.
         of: "best", "pass", "cvar", "risk" or "bound".
-        slope: logit of the worst category; that of the best is 0.
+        slope: logit of the worst category; the logit of the best category is 0.
 
     Reference: synthetic; the objectives are those of Tang et al. 2025 (2503.19595) and Walder & Karkhanis 2025
     (2505.15201).

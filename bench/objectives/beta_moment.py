@@ -23,8 +23,8 @@ class BetaMoment(Objective):
     ``E f = sum_j Gamma(a_j + power) Gamma(a_j + b_j) / (Gamma(a_j) Gamma(a_j + b_j + power))``
 
     The gradient is taken in theta: ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value:
-    closed form. f is defined for all x > 0. torch's pathwise gradient is an approximation: the gradient of a single
-    sample is off by up to 0.5 %, and with the default arguments the mean of Reparameterization is off by 7e-5 of the
+    closed form. f is defined for all x > 0. torch's pathwise gradient is an approximation. The gradient of a single
+    sample is off by up to 0.5 %. With the default arguments, the mean of Reparameterization is off by 7e-5 of the
     gradient. Bad arguments raise ``ValueError``.
 
     Args:

@@ -21,8 +21,8 @@ class CategoricalPolynomial(Objective):
     ``E f = (1/dim) sum_i [p_i0 |1 - target|^power + p_i1 |target|^power]``
 
     The gradient is taken in theta: ``logits``, ``[dim, 2]``, drawn uniformly from (-0.01, 0.01), as at the first step
-    of training. Exact value: closed form. f is affine on one-hot points, and curved between them if the power is above
-    1. ReinMax is unbiased at power 2, but not at other powers. Bad arguments raise ``ValueError``.
+    of training. Exact value: closed form. On one-hot points f is affine; between them it is curved if the power is
+    above 1. ReinMax is unbiased at power 2, but not at other powers. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of one-hot pairs, at least 1.

@@ -17,13 +17,13 @@ SIGHTS = 3
 
 
 class Steps(Chain):
-    """Distribution of walks along a corridor: actions of a policy, and whether each succeeds.
+    """Distribution of walks along a corridor: the actions of a policy, and whether each action succeeds.
 
     ``P(right | cell) = sigmoid(logits[sight(cell)])``
 
-    The walker starts in cell 0 and stops in the last one. In cell 0 it sees the wall, in the last cell but one the
-    door, and in all others neither. Choice t is the pair (right, moves) of two bits: the action, right or left, and
-    whether it moves the walker at all. After the last cell both are 0, with probability 1.
+    The walker starts in cell 0 and stops in the last cell. There are three sights: the wall in cell 0, the door in the
+    last cell but one, and neither in all other cells. Choice t is a pair of two bits, (right, moves): whether the
+    action is to go right, and whether it moves the walker at all. In the last cell both bits are 0, with probability 1.
 
     Args:
         logits: logits of going right for each sight, ``[*batch, 3]``.
@@ -46,7 +46,7 @@ class Steps(Chain):
         return torch.where(cell == self.cells - 1, cell, there)
 
     def positions(self, value: Tensor) -> Tensor:
-        """Return the cell before every step and after the last, ``[..., *batch, steps + 1]``.
+        """Return the cell before every step, and the cell after the last step, ``[..., *batch, steps + 1]``.
 
         Args:
             value: walks, ``[..., *batch, steps, 2]``.
@@ -77,7 +77,7 @@ class Steps(Chain):
     def log_probs(self, value: Tensor) -> Tensor:
         """Return the log-probability of each step, ``[..., *batch, steps]``.
 
-        After the last cell is reached it is 0 for a step whose bits are 0, and minus infinity for any other.
+        In the last cell, the log-probability is 0 for a step whose bits are 0, and minus infinity for any other step.
 
         Args:
             value: walks, ``[..., *batch, steps, 2]``.
@@ -98,11 +98,11 @@ class Corridor(Objective):
     ``P(right) = sigmoid(logit of what is seen)``
     ``E f = sum_t (1 - P(last cell after step t))``
 
-    The walker starts in cell 0. It sees the wall there, the door in the last cell but one, and in between neither, so
-    the policy cannot tell the cells in between apart. An action moves the walker one cell, or fails with probability
-    slip. The gradient is taken in theta: ``logits``, ``[3]``. q is a ``Chain`` of steps, and f a ``Return`` with a cost
-    for each step. The objective is minimised. Exact value: the recursion of the distribution of the position, step by
-    step. Bad arguments raise ``ValueError``.
+    The walker starts in cell 0, where it sees the wall. In the last cell but one it sees the door. In all cells between
+    it sees neither, so the policy cannot tell these cells apart. An action moves the walker one cell, or fails with
+    probability slip. The gradient is taken in theta: ``logits``, ``[3]``. q is a ``Chain`` of steps, and f a ``Return``
+    with a cost for each step. The objective is minimised. Exact value: the distribution of the position, computed step
+    by step. Bad arguments raise ``ValueError``.
 
     Args:
         cells: number of cells, at least 3.

@@ -22,14 +22,14 @@ class DirichletMultinomial(Objective):
     ``a = exp(log_concentration)``
     ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``
     ``p(x) = Dirichlet(prior, ..., prior)``
-    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
-    + log N! - sum_k log y_k!``
+    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior) + log N! - sum_k log
+    y_k!``
 
     x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. The gradient is
     taken in theta: ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet
-    distribution, then y. The objective is maximised. At the maximum, q is the posterior with a = prior + y, and f is
-    constant. Exact value: closed form. If concentrations are below about 0.1, some float32 samples are exactly 0, so
-    log x is not finite. torch's pathwise gradient is an approximation, off by up to 0.5 % for a single sample. Bad
+    distribution, and then y. The objective is maximised. At the maximum, q is the posterior, with a = prior + y, and f
+    is constant. Exact value: closed form. If a concentration is below about 0.1, some float32 samples are exactly 0,
+    and log x is not finite. torch's pathwise gradient is an approximation, off by up to 0.5 % for a single sample. Bad
     arguments raise ``ValueError``.
 
     Args:
@@ -39,8 +39,8 @@ class DirichletMultinomial(Objective):
         concentration: concentration of every category at the point of measurement, above 0.
         seed: seed of the counts, at least 0.
 
-    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, but move its first
-    concentration from 1 to 3.
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, and move the
+    posterior's first concentration from 1 to 3.
     """
 
     dim: int = 10

@@ -23,8 +23,8 @@ class GammaQuadratic(Objective):
     ``E f = sum_j [a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2]``
 
     The gradient is taken in theta: ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form.
-    torch's pathwise gradient in the concentration is an approximation: the gradient of a single sample is off by up to
-    0.5 %, and with the default arguments the mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments
+    torch's pathwise gradient in the concentration is an approximation. The gradient of a single sample is off by up to
+    0.5 %. With the default arguments, the mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments
     raise ``ValueError``.
 
     Args:

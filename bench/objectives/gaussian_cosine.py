@@ -29,7 +29,7 @@ class GaussianCosine(Objective):
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
 
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; the authors differentiate
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1. The paper differentiates
     in the scale, this objective in the logarithm of the scale.
     """
 

@@ -22,10 +22,10 @@ class GaussianMixture(Objective):
     ``w = softmax(logits)``
     ``E f = -KL(q || p)``
 
-    The gradient is taken in theta: ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly
+    The gradient is taken in theta: ``logits``, ``mean`` and ``log_scale``, ``[components]`` each. The means are evenly
     spaced. The objective is maximised. Exact value: one integral per component, by the trapezoid rule with 2401 nodes
-    within 12 standard deviations; the integrals are exact to rounding if the scales differ by less than a factor of
-    ten. Bad arguments raise ``ValueError``.
+    within 12 standard deviations. It is exact to rounding if the scales differ by less than a factor of ten. Bad
+    arguments raise ``ValueError``.
 
     Args:
         components: number of components, at least 2.

@@ -32,7 +32,7 @@ class GaussianQuadratic(Objective):
         scale: standard deviation of every coordinate at the point of measurement, above 0.
 
     Reference: with ``dim=1``, Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, where mean and scale are 1 and
-    the target goes from -3 to 3; the authors differentiate in the scale, this objective in the logarithm of the scale.
+    the target goes from -3 to 3. The paper differentiates in the scale, this objective in the logarithm of the scale.
     """
 
     dim: int = 10

@@ -17,7 +17,7 @@ NODES, ENDS = 361, 9.0
 
 @dataclass(frozen=True)
 class GaussianThenCategorical(Objective):
-    """Distance of a Gaussian from a target that a category chooses: the category depends on the Gaussian.
+    """Distance of a Gaussian z from a target that a category c selects; the distribution of c depends on z.
 
     ``f(z, c) = 1 - exp(-(z - t.c)^2)``
     ``z ~ N(mean, exp(log_scale)^2)``
@@ -25,10 +25,11 @@ class GaussianThenCategorical(Objective):
     ``E f = E_z sum_k softmax(z slope + bias)_k f(z, k)``
 
     The targets t divide the interval from -1 to 1 into equal parts. The gradient is taken in theta: ``mean`` and
-    ``log_scale``, ``[1]`` each, of the first layer, and ``slope`` and ``bias``, ``[classes]`` each, of the second. q is
-    a ``Layers`` of two layers: a sample is z and c in one vector. f is defined for every real c. Exact value:
-    quadrature over z for each category. The density of z times ``exp(-(z - t_k)^2)`` has the form of a Gaussian, of
-    standard deviation below 0.71 for any ``scale``; the nodes lie around its mean. Bad arguments raise ``ValueError``.
+    ``log_scale``, ``[1]`` each, of z, and ``slope`` and ``bias``, ``[classes]`` each, of c. q is a ``Layers`` of two
+    layers, and a sample is z and c in one vector. f is defined for every real c. Exact value: quadrature over z for
+    each category. The product of the density of z and ``exp(-(z - t_k)^2)`` is proportional to a Gaussian density. Its
+    standard deviation is below 0.71 for any ``scale``, and the nodes lie around its mean. Bad arguments raise
+    ``ValueError``.
 
     Args:
         classes: number of categories, at least 2.

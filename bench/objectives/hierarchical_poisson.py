@@ -28,11 +28,12 @@ class HierarchicalPoisson(Objective):
     ``E exp(mu + a + b) = exp(m + v / 2)``
     ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
 
-    x holds log s_a and log s_b, so the priors of s_a and s_b enter as densities of their logarithms. In the last two
-    lines, m and v are means and variances under q: m and v of the sum mu + a + b, m_a and v_a of a, m_s and v_s of log
-    s. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[groups + places + 3]`` each. The objective is
-    maximised. Exact value: closed form, from these two expectations and moments of Gaussians. Counts are drawn from the
-    model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures between 5 and 50. Bad arguments raise
+    x holds log s_a and log s_b, so the priors of s_a and s_b are used as densities of these logarithms. The last two
+    lines are expectations under q. In them, m and v are mean and variance of the sum mu + a + b; m_a and v_a are those
+    of a, and m_s and v_s those of log s. The gradient is taken in theta: ``mean`` and ``log_scale``,
+    ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
+    and from moments of Gaussians. Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and
+    exposures between 5 and 50. Bad arguments raise
     ``ValueError``.
 
     Args:

@@ -24,7 +24,7 @@ class ImportanceWeighted(Objective):
     ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
     ``p(x, z) = prod_j N(z_j; 0, 1) N(x; z_j, 1)``
 
-    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each, which all K particles share. The
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. All K particles share them. The
     posterior is N(x/2, 1/2) in every coordinate. If q is the posterior, every weight equals the evidence. The objective
     is maximised. Exact value: let c be the mean of a particle's log-weight, and v = exp(-c) p / q the particle's scaled
     weight. The particles are independent, so
@@ -36,13 +36,13 @@ class ImportanceWeighted(Objective):
 
     ``log S = int (exp(-e^u) - exp(-S e^u)) du``
 
-    The expectation of exp(-S t) is the K-th power in it, with t = e^u. The second line follows from
+    With t = e^u, the expectation of exp(-S t) is the K-th power in the first line. The second line follows from
 
     ``exp(-y) = (1/2 pi i) int Gamma(s) y^-s ds``
 
-    with y = v t. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The
-    trapezoidal rule gives both integrals to 1e-10 if the standard deviation of the log-weight is at most 10. A larger
-    standard deviation raises ``ValueError``, as do bad arguments.
+    with y = v t. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The trapezoidal rule gives both
+    integrals to 1e-10 if the standard deviation of the log-weight is at most 10. A larger standard deviation and bad
+    arguments raise ``ValueError``.
 
     Args:
         dim: number of coordinates of one particle, at least 1.

@@ -33,16 +33,16 @@ class LogisticRegression(Objective):
     ``E f = sum_n E log sigmoid(a_n) - KL(q || p)``
     ``a_n ~ N((2 y_n - 1) mean.x_n, sum_j x_nj^2 exp(2 log_scale_j))``
 
-    Row n of the data is x_n, with 30 features, standardised by their means and standard deviations over all rows, and a
-    constant; its label y_n is 1 (benign) or 0. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[31]``
-    each. The objective is maximised. Exact value: the Kullback-Leibler divergence in closed form, and 569
-    one-dimensional integrals to rounding error. (By default a_n has standard deviations up to 21; 64 Gauss-Hermite
-    nodes would leave an error of norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
+    Row n of the data is x_n: 30 features, standardised by their means and standard deviations over all rows, and a
+    constant. The label y_n is 1 (benign) or 0 (malignant). The gradient is taken in theta: ``mean`` and ``log_scale``,
+    ``[31]`` each. The objective is maximised. Exact value: the Kullback-Leibler divergence in closed form, and 569
+    one-dimensional integrals to rounding error. (64 Gauss-Hermite nodes would leave an error of norm 0.18 in the
+    gradient, because a_n has standard deviations up to 21 by default.) Bad arguments raise ``ValueError``.
 
     Args:
         mean: mean of every coefficient at the point of measurement.
         log_scale: logarithm of the standard deviation of every coefficient at the point of measurement, from -20 to 3;
-            a larger one needs more nodes in the integrals.
+            larger values would need more nodes in the integrals.
 
     Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 8, who subsample the data and start with mean and
     log_scale 0. Data: Wolberg, Street & Mangasarian 1993, as bundled with scikit-learn.
@@ -143,11 +143,11 @@ def signed_data() -> Tensor:
 def expected_log_sigmoid(mean: Tensor, scale: Tensor) -> Tensor:
     """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` from two tensors ``[N]``, by the trapezoid rule.
 
-    As a function of (a - mean) / scale, log sigmoid is analytic within d = pi / scale of the real axis. For such a
-    function the trapezoid rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014,
-    section 5); for a Gaussian alone the error is exp(-2 (pi / h)^2). The step is 0.5 / max(0.75, largest scale), which
-    keeps both errors below 1e-17. The derivatives in mean and scale, which autograd takes node by node, are as
-    accurate. The nodes end at 9 standard deviations.
+    As a function of (a - mean) / scale, log sigmoid is analytic within d = pi / scale of the real axis. So the
+    trapezoid rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014, section 5). The
+    Gaussian factor has the error exp(-2 (pi / h)^2). The step 0.5 / max(0.75, largest scale) keeps both errors below
+    1e-17. The derivatives with respect to mean and scale, which autograd computes node by node, are as accurate. The
+    nodes end at 9 standard deviations.
     """
     step = 0.5 / max(0.75, scale.max().item())
     nodes = math.ceil(9 / step)

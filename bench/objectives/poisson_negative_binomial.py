@@ -22,10 +22,10 @@ class PoissonNegativeBinomial(Objective):
     ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
-    The gradient is taken in theta: ``log_rate``, ``[1]``. The objective is maximised; E f is largest at a rate near the
-    mean of p, 30 by default. Exact value: closed form, except for E log Gamma(x + failures), a sum over x up to
-    ``rate + 12 sqrt(rate) + 60``. By Chernoff's bound the omitted terms are less than 1e-25 of the sum, below rounding
-    error. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``log_rate``, ``[1]``. The objective is maximised. E f is largest at a rate near the
+    mean of p, which is 30 by default. Exact value: closed form, except for E log Gamma(x + failures), a sum over x up
+    to ``rate + 12 sqrt(rate) + 60``. By Chernoff's bound the omitted terms are less than 1e-25 of the sum, below
+    rounding error. Bad arguments raise ``ValueError``.
 
     Args:
         failures: shape of p, above 0. (Under p, x is the number of successes before this number of failures.)

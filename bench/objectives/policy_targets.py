@@ -45,7 +45,7 @@ def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
 def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, Tensor]:
     """Return the objectives that a policy gradient may be meant to follow, by name: differentiable scalars.
 
-    Each is a sum over all sequences, averaged over the prompts:
+    Each objective is a sum over all sequences, averaged over the prompts:
 
     - ``reward``: ``E r``, also if the samples come from another policy;
     - ``penalised-reward``: ``E r - beta KL(pi || ref)``;
@@ -57,8 +57,8 @@ def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, T
     - ``log``: ``log p``;
     - ``pass@k``: ``1 - (1 - p)^k``.
 
-    pi is the policy, ref the reference, r the reward and p the probability of a reward of 1. The functions of p are
-    left out unless every reward is 0 or 1, and everything with ref is left out if f has no reference.
+    pi is the policy, ref the reference, r the reward and p the probability of a reward of 1. ``arcsine``, ``log`` and
+    ``pass@k`` are left out unless every reward is 0 or 1. Everything with ref is left out if f has no reference.
 
     Args:
         q: the policy, of batch shape ``[P]``, whose weights require gradients.

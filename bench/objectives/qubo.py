@@ -24,8 +24,9 @@ class Qubo(Objective):
 
     W is the adjacency matrix of a simple graph with ``ceil(dim degree / 2)`` edges, drawn from the seed without
     replacement. f counts the edges between a 1 and a 0, and is maximised. The gradient is taken in theta: ``logits``,
-    ``[dim]``, standard normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f
-    is not affine, so estimators that are exact for affine f have no advantage here. Bad arguments raise ``ValueError``.
+    ``[dim]``, standard normals drawn from the seed. (At logits of 0 the gradient would be 0.) Exact value: closed form.
+    f is not affine, so estimators that are exact for affine f have no advantage here. Bad arguments raise
+    ``ValueError``.
 
     Args:
         dim: number of vertices, at least 2; W has dim^2 elements.

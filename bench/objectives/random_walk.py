@@ -15,9 +15,9 @@ from estimators import Chain, Return, uniform
 
 
 class Walk(Chain):
-    """Distribution of walks from position 0. A step is +1 with probability ``exp(-position / length)``, otherwise -1.
+    """Distribution of walks from position 0. A step is +1 with probability ``exp(-position / length)``, else -1.
 
-    At position 0 every step goes up, so positions are never negative. A sample is the steps of one walk.
+    At position 0 every step is +1, so positions are never negative. A sample is the steps of one walk.
 
     Args:
         length: decay length of the probability of a step up, positive, ``[*batch]``.
@@ -43,7 +43,7 @@ class Walk(Chain):
         return torch.stack(walk, -1)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each step, ``[..., steps]``; minus infinity for a step to a negative position.
+        """Return the log-probability of each step, ``[..., steps]``. It is minus infinity for a step below position 0.
 
         Args:
             value: walks, steps of +1 or -1, ``[..., *batch, steps]``.
@@ -55,7 +55,9 @@ class Walk(Chain):
         return each.masked_fill((value < 0) & (before < 1), -math.inf)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``{"length": sum_k weight_k grad log q(x_k)}``, ``[*batch]``, with the gradient taken in the length.
+        """Return a sum of weighted scores, ``{"length": sum_k weight_k grad log q(x_k)}``, of shape ``[*batch]``.
+
+        The gradient is with respect to the length.
 
         Args:
             x: walks, ``[n, *batch, steps]``.
@@ -69,7 +71,7 @@ class Walk(Chain):
 
 @dataclass(frozen=True)
 class RandomWalk(Objective):
-    """Squared end position of a random walk whose step probabilities depend on its position; q does not factorise.
+    """Squared end position of a random walk. Steps depend on the position, so q does not factorise.
 
     ``f(x) = (sum_t x_t)^2``
     ``P(x_t = +1 | s) = exp(-s / length)``
@@ -77,12 +79,12 @@ class RandomWalk(Objective):
     ``E f = sum_e P(e) e^2``
 
     s is the sum of the earlier steps, and e is the end of the walk. The gradient is taken in theta: ``log_length``,
-    ``[1]``. q is a distribution of whole walks, known by a sampler and a score; estimators that need nothing else
-    support this q. It is a ``Chain`` of steps, and f a ``Return`` of what each step adds to the square of the position.
-    Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    ``[1]``. q is a distribution of whole walks, a ``Chain`` of steps. It has a sampler and a score, and supports the
+    estimators that need nothing else. f is a ``Return``: the cost of a step is what the step adds to the square of the
+    position. Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: number of steps, at least 1 (with a single step the gradient is 0).
+        dim: number of steps, at least 1; with one step the gradient is 0.
         length: decay length of the step probability at the point of measurement, above 0; twice dim in the paper.
 
     Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), section 4.

@@ -27,8 +27,8 @@ class SubsetQuadratic(Objective):
     ``E f = sum_x q(x) f(x)``
 
     q(x) is proportional to ``exp(x . logits)`` for every x with exactly k ones. The gradient is taken in theta:
-    ``logits``, ``[dim]``. numpy's RandomState draws standard normals from the seed: the logits, then numbers whose
-    absolute values are t. Exact value: the sum over all subsets if there are at most 65,536, else a Monte Carlo
+    ``logits``, ``[dim]``. numpy's RandomState draws the logits from the seed as standard normals, then t as absolute
+    values of standard normals. Exact value: the sum over all subsets if there are at most 65,536, else a Monte Carlo
     reference, the mean of a long run. f is affine on bits, and defined for every real x. Bad arguments raise
     ``ValueError``.
 

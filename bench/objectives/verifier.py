@@ -45,29 +45,29 @@ WEIGHTS = 2**20
 
 @dataclass(frozen=True)
 class Verifier(Objective):
-    """Probability that a language model answers a prompt rightly, less a penalty on leaving a reference model.
+    """Probability that a language model answers a prompt rightly, minus a penalty for leaving a reference model.
 
     ``f(x) = r(x) - kl (log q(x) - log ref(x))``
     ``E f = P(r = 1) - kl KL(q || ref)``
 
-    An answer x is a sequence of tokens: at most ``length`` of them, the last of which is 0 unless the length is
-    reached. The tokens are the digits of a number, whose remainder modulo 97 is the checksum. The reward r is 1 if the
-    checksum is one that is right for the prompt, else 0. If all tokens are equally probable, the probability of a right
-    answer is about .01 for the first prompt and .9 for the last, with equal steps of its log-odds in between. q is a
-    ``TokenSequence``, and the gradient is taken in theta, the weights of its policy, which are random. The objective is
-    maximised.
+    An answer x is a sequence of at most ``length`` tokens. It ends with the token 0, unless it has the full length. The
+    tokens are the digits of a number, and the checksum is the remainder of this number modulo 97. Some checksums are
+    right for a prompt: the reward r is 1 for these, else 0. If all tokens are equally probable, the probability of a
+    right answer is about .01 for the first prompt and .9 for the last. In between its log-odds rise in equal steps. q
+    is a ``TokenSequence``, and the gradient is taken in theta, the weights of its policy, which are random. The
+    objective is maximised.
 
-    The reference policy ref is fixed: its weights are the first weights of q, moved by the share ``drift`` towards
-    other random weights. A third policy, the sampler, is fixed too, and moved by the share ``off_policy``. It draws the
-    samples of a ``PolicyGradient`` and of ``GRPO``; every other estimator draws from q.
+    The reference policy ref is fixed: its weights are the initial weights of q, moved by the share ``drift`` towards
+    other random weights. A third policy, the sampler, is fixed too; its weights are moved by the share ``off_policy``.
+    The samples of a ``PolicyGradient`` and of ``GRPO`` come from the sampler, those of every other estimator from q.
 
-    With k above 1, k answers to a prompt are judged together: f is 1 if any of them is right (pass@k). q is then a
-    ``Repeated``, and f a ``SetFunction``. ``kl`` and ``off_policy`` have to be 0.
+    If k is above 1, k answers to a prompt are judged together: f is 1 if at least one of them is right (pass@k). q is
+    then a ``Repeated``, and f a ``SetFunction``. ``kl`` and ``off_policy`` must then be 0.
 
     ``E f = 1 - (1 - P(r = 1))^k``
 
-    Exact value: the sum over all sequences, if they are few enough; else a long run takes its place. Bad arguments
-    raise ``ValueError``.
+    Exact value: the sum over all sequences, if they are few enough, else a Monte Carlo reference, the mean of a long
+    run. Bad arguments raise ``ValueError``.
 
     Args:
         policy: "table" (logits for every beginning of a sequence), "recurrent" or "transformer" (about 20,000 weights).
@@ -75,8 +75,9 @@ class Verifier(Objective):
         length: largest number of tokens, from 1 to 64.
         prompts: number of prompts, at least 1: the batch.
         kl: weight of the penalty.
-        drift: distance of the reference policy, from 0 (the policy itself) to 1 (another one).
-        off_policy: distance of the policy that draws samples, from 0 (the policy itself) to 1 (another one).
+        drift: distance of the reference policy from the initial policy: 0 is the initial policy itself, 1 an unrelated
+            one.
+        off_policy: distance of the sampler from the initial policy: 0 is the initial policy itself, 1 an unrelated one.
         k: number of answers that are judged together, from 1 to 64.
         seed: seed of all weights; the right answers do not depend on it.
 
@@ -118,7 +119,7 @@ class Verifier(Objective):
 
     @property
     def family(self) -> type[Distribution]:  # type: ignore[override]
-        """``TokenSequence``; ``Repeated`` if several answers are judged together."""
+        """Family of q: ``TokenSequence``, or ``Repeated`` if several answers are judged together."""
         return TokenSequence if self.k == 1 else Repeated
 
     @property
@@ -128,7 +129,7 @@ class Verifier(Objective):
 
     @property
     def network(self) -> Policy:
-        """The policy, which makes logits from weights; it holds no weights."""
+        """The policy as a function from weights to logits; it holds no weights."""
         return POLICIES[self.policy](self.vocabulary)
 
     @property
@@ -142,7 +143,7 @@ class Verifier(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest weight, or in what the policy computes for all tokens, if that is more."""
+        """Number of elements in the largest weight, or in the policy's output for all tokens if that is larger."""
         return max([*self._sizes(), self.k * self.prompts * self.length * self.network.widest])
 
     @property
@@ -156,7 +157,7 @@ class Verifier(Objective):
         return None if self.has_exact else RLOO(n=8)
 
     def restarted(self, seed: int) -> "Verifier":
-        """Return the objective with ``seed`` added to its own seed: other weights, and the same right answers."""
+        """Return the objective with ``seed`` added to its own seed. The weights change; the right answers stay."""
         return replace(self, seed=self.seed + seed)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -213,8 +214,8 @@ def right_checksums(objective: Verifier) -> Tensor:
     """Return whether each checksum is right for each prompt, boolean, ``[prompts, 97]``.
 
     Each prompt has a target, from .01 to .9: the probability of a right answer if all tokens are equally probable.
-    Checksums are made right in turn, in an order that differs between prompts, as long as the probability does not
-    exceed the target. If each checksum alone exceeds the target, the least probable one is right.
+    Checksums are made right one after the other, as long as the probability does not exceed the target. Their order is
+    different for every prompt. If each checksum alone exceeds the target, the least probable one is right.
     """
     mass = _of_checksums(objective.vocabulary, objective.length)
     ends = torch.tensor([HARDEST, EASIEST], dtype=torch.float64).logit()

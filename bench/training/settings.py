@@ -25,8 +25,8 @@ class Training:
         seeds: number of runs of each estimator, with the seeds 0, 1, 2 ...
         optimizer: "adam", "sgd" or "rmsprop", with torch's defaults except for the learning rate.
         rate: learning rate, above 0.
-        measure_every: number of steps between two checkpoints, at which the objective and the variance of the gradient
-            are measured; at least 1; None for a twentieth of all steps.
+        measure_every: number of steps between two checkpoints, at least 1; None for a twentieth of all steps. At a
+            checkpoint, the objective and the variance of the gradient are measured.
         replicates: number of independent calls of the estimator that measure the variance at a checkpoint, rounded up
             to whole draws (batches); 0 to measure no variance.
         dtype: "float32" or "float64".

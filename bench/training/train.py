@@ -73,7 +73,10 @@ class TrainingRun(Task):
 
     @property
     def effort(self) -> float:
-        """Amount of work: the number of steps, divided by 5,000. Above 1, it pays to start processes."""
+        """Amount of work: the number of steps, divided by 5,000.
+
+        If all runs together are above 1, starting worker processes pays.
+        """
         return self.how.steps / WORTH_WORKERS
 
     @functools.cached_property
@@ -93,10 +96,10 @@ class TrainingRun(Task):
         return {**head(self.cell, self.settings, self.kind), "run": self.run_id, **given, **facts}
 
     def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
-        """Return whether the run need not be repeated because the record ``line`` holds its result.
+        """Return whether the record ``line`` holds the result of the run, so that the run need not be repeated.
 
-        By default the record must not be a failure and the code must be unchanged; ``rerun`` says which of these two
-        are needed. If weights are kept, their file must exist.
+        By default there are two conditions: the record is no failure, and the code has not changed since. ``rerun``
+        says which of these conditions count. If weights are kept, their file must exist as well.
         """
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line, rerun) and kept
@@ -135,12 +138,13 @@ def train(
         folder: the study folder, created if it does not exist.
         progress: receives the events of the runs.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
-            allow; or a Dask cluster. None of these changes a result except the seconds.
+            allow; or a Dask cluster. Of the results, only the seconds depend on it.
         keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
             digest, and a table of files and runs to ``weights.csv``.
         rerun: which runs are made again although the folder holds their records.
-        cell_timeout: seconds without progress after which a worker process is ended, and its run has failed; all runs
-            then go to workers. If None, only runs with a user's code do, with a limit of half an hour.
+        cell_timeout: seconds without progress after which a worker process is ended, and its run has failed. If it is
+            given, all runs are made in workers. If it is None, only runs with a user's code are, with a limit of half
+            an hour.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.

@@ -89,10 +89,11 @@ class Trainee:
         self.adapted, self.adaptations = Counter(event_dims=len(q.event_shape)), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return the random generator of a stage, such as "training"; all estimators on an objective share the noise.
+        """Return the random generator of a stage, such as "training".
 
-        The seed follows from the seed of the run, the stage, the objective and ``index``, but not from the estimator.
-        If ``device`` is None, the generator is on the device of the training.
+        The seed follows from the seed of the run, the stage, the objective and ``index``. It does not depend on the
+        estimator, so all estimators on an objective share the noise. If ``device`` is None, the generator is on the
+        device of the training.
         """
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
@@ -146,8 +147,8 @@ class Trainee:
     def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
         """Return the divergence of the run, judged at its last checkpoint; None if the run has not diverged.
 
-        A run has diverged if its objective is not finite, or worse than its value s at step 0 by over
-        `100 max(1, |s|)`.
+        Let s be the objective at step 0. A run has diverged if its objective is not finite, or is worse than s by more
+        than `100 max(1, |s|)`.
         """
         start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
@@ -185,7 +186,8 @@ class Trainee:
     def adapt(self, problem: Problem, q: Distribution) -> None:
         """Let the estimator's state (what it has learned) learn for one more step.
 
-        It learns from ``problem``, whose distribution is ``q``, with noise apart from the noise of the training.
+        The state learns from ``problem``, whose distribution is ``q``. The noise is independent of the noise of the
+        training.
         """
         assert self.state is not None
         r = rows(q, 1)
@@ -198,8 +200,10 @@ class Trainee:
     def checkpoint(self, step: int, training_value: float, seconds: float) -> Record:
         """Return the results at a checkpoint: the objective after a step and, if measured, the gradient's variance.
 
-        ``training_value`` is the mean estimate of the objective in the steps since the last checkpoint, ``seconds`` the
-        time spent on training so far.
+        Args:
+            step: the number of the step.
+            training_value: the mean estimate of the objective in the steps since the last checkpoint.
+            seconds: the time spent on training so far.
         """
         value, error = self.value()
         seen = {"step": step, "value": value, "value_error": error}
@@ -217,8 +221,8 @@ class Trainee:
     def value(self) -> tuple[float, float]:
         """Return the value of the objective and its standard error, in float64, on held-out data if there are any.
 
-        If the problem has an exact value, the value is exact, and its error is 0. Otherwise it is the mean of f over
-        samples, drawn from the same noise at every checkpoint.
+        If the problem has an exact value, this is the value, and the error is 0. If not, the value is the mean of f
+        over samples; all checkpoints use the same noise.
         """
         self.sharpen()
         problem = self.evaluated
@@ -246,8 +250,8 @@ class Trainee:
     def variance(self, step: int) -> Summary | None:
         """Return the statistics of the estimator's gradient at the current weights; None if an estimate is not finite.
 
-        They are computed as in ``bench run``. ``step``, the number of the checkpoint's step, gives every checkpoint
-        noise of its own.
+        The statistics are computed as in ``bench run``. ``step`` is the number of the checkpoint's step; every
+        checkpoint has noise of its own.
         """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
@@ -275,7 +279,7 @@ class Trainee:
         return {name: {"shape": list(x.shape), "grey": encoded[name]} for name, x in greys.items()}
 
     def clock(self) -> float:
-        """Wait until the device has finished its work, and return the seconds since an arbitrary moment."""
+        """Return the seconds since an arbitrary moment, after the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()

@@ -25,9 +25,9 @@ class Autoencoder(Objective):
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
 
     The gradient is taken in theta, the encoder's weights; ``extra`` holds the decoder's weights. A subclass is a frozen
-    dataclass that declares the fields of this class, in any order. It writes the abstract methods: ``_posterior``,
-    ``_log_prior``, ``bounds`` and, for pictures, ``_most_likely``, ``_prior_samples`` and ``_walk``. In their shapes,
-    ``*latents`` is the shape of the latents of one image, such as ``dim`` for bits.
+    dataclass that declares the fields of this class, in any order. It defines the abstract methods ``_posterior``,
+    ``_log_prior`` and ``bounds``; for pictures, it also defines ``_most_likely``, ``_prior_samples`` and ``_walk``. In
+    the shapes of their arguments, ``*latents`` is the shape of the latents of one image, such as ``dim`` for bits.
     """
 
     hidden: int
@@ -145,10 +145,9 @@ class Autoencoder(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the images and the weights: of the file that ``data`` names and of the file that ``at`` names.
+        """Digests of the files of images and of weights, by field: under "data" and under "at".
 
-        The keys are "data" and "at". A key is missing if its field names no file, as ``data="digits"`` and
-        ``at="initial"`` do.
+        A key is missing if its field names no file, as ``data="digits"`` and ``at="initial"`` do.
         """
         found, path = dict[str, str](), self.weights_file
         if self.data != "digits":
@@ -160,7 +159,7 @@ class Autoencoder(Objective):
     def restarted(self, seed: int) -> Self:
         """Return the autoencoder for another training run: with ``seed`` added to its own seed.
 
-        So it has new initial weights and a new order of minibatches, unless ``seed`` is 0.
+        Unless ``seed`` is 0, the initial weights and the order of minibatches are new.
         """
         return replace(self, seed=self.seed + seed)  # type: ignore[type-var]  # subclasses are dataclasses
 

@@ -30,18 +30,18 @@ class BernoulliVAE(Autoencoder):
 
     p(b) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
     half of its range, else 0. The gradient is taken in theta, the encoder's four tensors. ``extra`` holds the decoder's
-    tensors, which are constants unless these tensors are set to require gradients. Initial weights and biases are
-    uniform within 1/sqrt(inputs) of 0; ``at`` selects other weights. The objective is maximised. f is defined for every
-    real b. Exact value: the sum over all 2^dim states if there are at most 12 latents, else a Monte Carlo reference,
-    the mean of a long run. Bad arguments and unreadable data or weights raise ``ValueError``.
+    tensors, which are constants unless they are set to require gradients. Initial weights and biases are uniform within
+    1/sqrt(inputs) of 0; ``at`` selects other weights. The objective is maximised. f is defined for every real b. Exact
+    value: the sum over all 2^dim states if dim is at most 12, else a Monte Carlo reference, the mean of a long run. Bad
+    arguments and unreadable data or weights raise ``ValueError``.
 
     Args:
         dim: number of latent bits, at least 1.
         hidden: number of hidden units in the encoder, and in the decoder, at least 1.
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        at: the weights at which the gradient is measured: "initial", "trained" (these come with the package, for
-            networks of the default sizes) or the path of a file from ``bench train --keep-weights``.
+        at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
+            come with the package) or the path of a file from ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; files of
             your own in the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound

@@ -35,10 +35,10 @@ class GaussianVAE(Autoencoder):
     The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
     decoder, with weights W and bias b, pixels are grey levels from 0 to 1. For the network, a pixel is 1 if it exceeds
     half of its range, else 0. The gradient is taken in theta, the encoder's four tensors. ``extra`` holds the decoder's
-    tensors, which are constants unless these tensors are set to require gradients. Initial weights and biases are
-    uniform within 1/sqrt(inputs) of 0; ``at`` selects other weights. The objective is maximised. Exact value: closed
-    form for the linear decoder; for the network, a Monte Carlo reference, the mean of a long run. Bad arguments and
-    unreadable data or weights raise ``ValueError``.
+    tensors, which are constants unless they are set to require gradients. Initial weights and biases are uniform within
+    1/sqrt(inputs) of 0; ``at`` selects other weights. The objective is maximised. Exact value: closed form for the
+    linear decoder, a Monte Carlo reference (the mean of a long run) for the network. Bad arguments and unreadable data
+    or weights raise ``ValueError``.
 
     Args:
         dim: number of latent variables, at least 1.
@@ -46,8 +46,8 @@ class GaussianVAE(Autoencoder):
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
-        at: the weights at which the gradient is measured: "initial", "trained" (these come with the package, for
-            networks of the default sizes) or the path of a file from ``bench train --keep-weights``.
+        at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
+            come with the package) or the path of a file from ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; files of
             your own in the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound

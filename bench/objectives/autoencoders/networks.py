@@ -38,8 +38,8 @@ def network(x: Tensor, weights: Theta) -> Tensor:
 def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, device: torch.device | str) -> Theta:
     """Return a network's initial weights: uniform in each layer, within 1/sqrt(inputs) of 0.
 
-    Weights are drawn in float64 on the CPU and rounded to float32 before they are converted, so they are the same for
-    every dtype and device.
+    Weights are drawn in float64 on the CPU, rounded to float32 and then converted. So they are equal for every dtype
+    and device.
 
     Args:
         widths: number of inputs, of hidden units if there is a hidden layer, and of outputs.
@@ -48,9 +48,9 @@ def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, dev
         device: device of the weights.
 
     Returns:
-        The tensors of each layer by name: ``hidden_weight``, ``[hidden, inputs]``, and ``hidden_bias``, ``[hidden]``,
-        if there is a hidden layer; then ``weight``, ``[outputs, units]``, and ``bias``, ``[outputs]``, where the units
-        are the hidden ones or, without a hidden layer, the inputs.
+        The tensors by name. A hidden layer has ``hidden_weight``, ``[hidden, inputs]``, and ``hidden_bias``,
+            ``[hidden]``. The last layer has ``weight``, ``[outputs, units]``, and ``bias``, ``[outputs]``; its units
+            are the hidden units or, if there is no hidden layer, the inputs.
     """
 
     def tensor(inputs: int, *shape: int) -> Tensor:

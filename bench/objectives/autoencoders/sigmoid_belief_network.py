@@ -29,14 +29,14 @@ class SigmoidBeliefNetwork(Objective):
     ``f(z) = log p(x | z_1) + log p(z_1 | z_2) + ... + log p(z_L) - log q(z | x)``
     ``q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_(L-1))``
 
-    Every conditional is a product of Bernoullis, whose logits are linear in the layer before: upwards in q, downwards
-    in p. p(z_L) is uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is ``log p(z_(k-1) | z_k) - log
-    q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its range, else 0. The gradient is
-    taken in theta: ``weight1``, ``bias1`` and so on, the weights of q. ``extra`` holds the weights of p, which are
-    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
-    0. The objective is maximised. f is defined for all real z. Exact value: sums over the states of neighbouring layers
-    if there are at most 15 bits in all layers together, else a Monte Carlo reference, the mean of a long run. Bad
-    arguments and unreadable data raise ``ValueError``.
+    Every conditional distribution is a product of Bernoullis with logits that are linear in the layer on which it
+    depends. p(z_L) is uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is
+    ``log p(z_(k-1) | z_k) - log q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its
+    range, else 0. The gradient is taken in theta, the weights of q: ``weight1``, ``bias1`` and so on. ``extra`` holds
+    the weights of p, which are constants unless they are set to require gradients. Initial weights and biases are
+    uniform within 1/sqrt(inputs) of 0. The objective is maximised. f is defined for all real z. Exact value: sums over
+    the states of neighbouring layers if all layers together have at most 15 bits, else a Monte Carlo reference, the
+    mean of a long run. Bad arguments and unreadable data raise ``ValueError``.
 
     Args:
         layers: number of layers of bits, at least 2.
@@ -78,7 +78,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def layer_families(self) -> tuple[type[Distribution], ...]:  # type: ignore[override]
-        """Families of the layers: bits in each."""
+        """Family of each layer: bits."""
         return (Bernoulli,) * self.layers
 
     @property
@@ -88,7 +88,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the widest layer for one sample, counting all images, or of weights above the first."""
+        """Number of elements in the widest layer, counting all images; of the weights above the first layer if more."""
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property
@@ -104,7 +104,7 @@ class SigmoidBeliefNetwork(Objective):
     def restarted(self, seed: int) -> "SigmoidBeliefNetwork":
         """Return the objective for another training run: with ``seed`` added to its own seed.
 
-        So it has new initial weights and a new order of minibatches, unless ``seed`` is 0.
+        Unless ``seed`` is 0, the initial weights and the order of minibatches are new.
         """
         return replace(self, seed=self.seed + seed)
 

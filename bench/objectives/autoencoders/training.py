@@ -23,15 +23,15 @@ Seen = Callable[[slice | Tensor], Tensor]
 def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch: int, seed: int) -> Problem:
     """Return the problem on the first ``batch`` images, with its minibatches and its held-out images.
 
-    A minibatch has ``batch`` images, or all the images to train on if there are fewer. The seed draws an order for
-    every epoch. An epoch leaves out its last images if they do not fill a minibatch.
+    A minibatch has ``batch`` images, or all images to train on if there are fewer. Every epoch has a random order of
+    its own. Its last images are left out if they do not fill a minibatch.
 
     Args:
         on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta (the encoder's
             weights) and extra (the decoder's).
         images: the images to train on and the held-out images.
-        seen: maps a selection (a slice or a tensor of indices) to the selected images, ``[images, pixels]``, in the
-            form that the decoder models.
+        seen: maps a selection (a slice or a tensor of indices) to the selected images, ``[images, pixels]``, as bits or
+            grey levels.
         batch: number of images at the point of measurement and in a minibatch.
         seed: seed of the order of the images in every epoch.
     """
@@ -55,16 +55,17 @@ def pictures(
 ) -> Callable[[Generator], Theta]:
     """Return a function that maps a generator to three stacks of pictures, ``[rows, columns, side, side]`` each.
 
-    The stacks are ``reconstructions``, each row of held-out images above a row of their reconstructions; ``samples``,
-    mean images of latents drawn from the prior; and ``walk``, mean images along two directions of the latents.
+    - ``reconstructions``: rows of held-out images, each above a row of their reconstructions.
+    - ``samples``: mean images of latents that are drawn from the prior.
+    - ``walk``: mean images along two directions of the latents.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
         code: maps images to their most likely latents, ``[images, *latents]``.
         decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
         prior: draws latents from the prior, ``[32, *latents]``.
-        walk: maps the held-out images' most likely latents to latents along two directions, ``[steps, steps,
-            *latents]``.
+        walk: maps the held-out images' most likely latents to latents along two directions,
+            ``[steps, steps, *latents]``.
     """
 
     def drawn(generator: Generator) -> Theta:
@@ -89,11 +90,11 @@ def liveliest(spread: Tensor) -> tuple[int, int]:
 
 
 def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
-    """Return 7 x 7 copies of one point, ``[7, 7, dim]``, in which two latents go from ``low`` to ``high``.
+    """Return 7 x 7 copies of one point, ``[7, 7, dim]``. Along each axis, one latent goes from ``low`` to ``high``.
 
     Args:
-        codes: latents of images, ``[images, dim]``; the two latents that vary most in ``codes`` go from low to high.
-        at: the point that is copied, ``[dim]``, which gives all other latents.
+        codes: latents of images, ``[images, dim]``. The two latents that vary most in ``codes`` are changed.
+        at: the point that is copied, ``[dim]``.
         low: first value of the two latents.
         high: last value of the two latents.
     """

@@ -64,7 +64,7 @@ def save(problem: Problem, folder: Path) -> Path:
 
 
 def load_into(problem: Problem, path: Path, owner: str) -> None:
-    """Copy the weights in a file into a problem's theta and extra; these tensors keep their dtype and device.
+    """Copy the weights in a file into a problem's theta and extra. The tensors of the problem keep dtype and device.
 
     Args:
         problem: the problem whose theta and extra are overwritten.
