@@ -6,10 +6,10 @@ from torch.distributions import Distribution
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from estimators._first_order import differentiated_in_state_only
 from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State, at_least_float32
 from estimators._rows import parameters
-from estimators._surrogate import differentiated_in_state_only
 
 
 @torch.enable_grad()

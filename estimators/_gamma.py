@@ -7,10 +7,11 @@ from torch.distributions import Chi2, Distribution, Gamma
 
 from estimators._axes import spread
 from estimators._checks import needs_gradient
+from estimators._first_order import first_order
 from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._protocol import Estimator
-from estimators._surrogate import first_order, grad_only, inject, joined
+from estimators._surrogate import grad_only, inject, joined
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:

@@ -1,7 +1,6 @@
 """Surrogates: tensors with one formula for the value and another one for the gradient."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,108 +9,12 @@ from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
 from estimators._axes import over_event, over_samples, spread
-from estimators._refusals import Refusal
+from estimators._first_order import again, no_second_derivatives, once
 from estimators._rows import parameters
-from estimators._transforms import Function, apply, forward_mode, is_differentiated, primal_of, tangent_of, transformed
+from estimators._transforms import Function, apply, forward_mode, is_differentiated, primals_of, transformed
 
 Pull = Callable[[Tensor, Tensor], Tensor]
 """A pull-back: maps the cotangent of a value, and the value itself, to the gradient of the value's source."""
-
-
-class _Refused(Function):
-    """A scalar 0 that depends on all of its arguments and raises when it is differentiated."""
-
-    @staticmethod
-    def forward(_who: object, *sources: Tensor) -> Tensor:
-        return sources[0].new_zeros(())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
-        ctx.who = inputs[0]
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise _no_second_derivatives(ctx.who)
-
-    jvp = backward
-
-
-def _no_second_derivatives(who: object) -> Refusal:
-    name = "This estimator" if who is None else who if isinstance(who, str) else repr(who)
-    return Refusal(
-        f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "
-        "HessianControlVariate, QuadraticControlVariate, GumbelSoftmax, ExponentialArrival or Enumeration."
-    )
-
-
-_IN_STATE_ONLY: list[None] = []
-"""Not empty inside ``differentiated_in_state_only``; seen by the threads of autograd, too."""
-
-
-@contextlib.contextmanager
-def differentiated_in_state_only() -> Iterator[None]:
-    """Allow second derivatives through estimators inside the block.
-
-    They are right in the parameters of a state only, so the caller must take them in no other tensor.
-    """
-    _IN_STATE_ONLY.append(None)
-    try:
-        yield
-    finally:
-        _IN_STATE_ONLY.pop()
-
-
-def _again(sources: Iterable[Tensor]) -> bool:
-    """Return whether a gradient may be differentiated again: under ``create_graph=True`` or in forward mode."""
-    if _IN_STATE_ONLY:
-        return False
-    return torch.is_grad_enabled() or (forward_mode() and any(tangent_of(t) is not None for t in sources))
-
-
-def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
-    """Return ``gradient``; differentiating the result again, in one of the sources, raises ``Refusal``.
-
-    Args:
-        gradient: a gradient or a tangent, just computed by a backward pass or in forward mode.
-        who: the estimator, or the name of what has no second derivatives, for the message.
-        *sources: the tensors in which a derivative of ``gradient`` would be wrong.
-    """
-    if not _again(sources):
-        return gradient
-    return gradient + cast(Tensor, apply(_Refused, who, *sources))
-
-
-class _FirstOrder(Function):
-    """The second argument; its gradient is not differentiated again."""
-
-    @staticmethod
-    def forward(_who: object, source: Tensor) -> Tensor:
-        return source.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
-        ctx.who, source = inputs
-        ctx.save_for_backward(source)
-        if forward_mode():
-            ctx.save_for_forward(source)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor]:
-        return None, once(*cotangents, ctx.who, *ctx.saved_tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, _who: None, tangent: Tensor) -> Tensor:
-        return once(tangent, ctx.who, *_primals(ctx.saved_tensors))
-
-
-def first_order(t: Tensor, who: object) -> Tensor:
-    """Return t; a second derivative through it raises ``Refusal``, whose message names ``who``."""
-    return cast(Tensor, apply(_FirstOrder, who, t)) if is_differentiated(t) else t
-
-
-def _primals(tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return tensors without the tangents of the current level of forward mode."""
-    return [primal_of(t) for t in tensors]
 
 
 class _WithDerivative(Function):
@@ -142,7 +45,7 @@ class _WithDerivative(Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         with forward_ad._set_fwd_grad_enabled(True):  # torch switches it off here, but outer levels differentiate this
-            source, value = _primals(ctx.saved_tensors)
+            source, value = primals_of(ctx.saved_tensors)
             value = with_derivative(source, value, ctx.pull)  # with the tangents of outer levels
             return cast(Tensor, ctx.pull(tangent.expand_as(value), value))
 
@@ -190,7 +93,7 @@ class _Through(Function):
 
     @staticmethod
     def jvp(ctx: Any, _value: None, tangent: Tensor, _who: None) -> Tensor:
-        source, value = _primals(ctx.saved_tensors)
+        source, value = primals_of(ctx.saved_tensors)
         return once(tangent.expand_as(value), ctx.who, source)
 
 
@@ -225,7 +128,7 @@ class _Joined(Function):
 
     @staticmethod
     def jvp(ctx: Any, _who: None, of_value: Tensor | None, of_surrogate: Tensor | None) -> Tensor:
-        value, surrogate = _primals(ctx.saved_tensors)
+        value, surrogate = primals_of(ctx.saved_tensors)
         total = torch.zeros_like(value + surrogate)
         if of_value is not None:
             total = total + once(of_value, ctx.who, surrogate)
@@ -276,13 +179,13 @@ class _Inject(Function):
             out = gradients if torch.is_grad_enabled() else [t.detach() for t in gradients]
         else:
             out = [spread(cotangent, t) * t for t in gradients]
-        if not ctx.mean_zero and _again(targets):
+        if not ctx.mean_zero and again(targets):
             out = [once(t, ctx.who, *targets) for t in out]
         return (None,) * (3 + len(out)) + (*out,)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        *both, zeros = _primals(ctx.saved_tensors)
+        *both, zeros = primals_of(ctx.saved_tensors)
         gradients, targets = _halves(both)
         total = zeros.detach()
         for gradient, tangent in zip(gradients, tangents[-len(targets) :], strict=True):
@@ -387,12 +290,12 @@ class _Carry(Function):
 
     @staticmethod
     def jvp(ctx: Any, _zeros: None, tangent: Tensor, *_: None) -> Tensor:
-        target, zeros = _primals(ctx.saved_tensors)
+        target, zeros = primals_of(ctx.saved_tensors)
         transposed: Any = torch.func.vjp(ctx.pull, zeros.new_zeros(zeros.shape))[1]  # the pull-back is linear
         try:
             return once(transposed(tangent)[0], ctx.who, target)
         except RuntimeError as error:  # the pull-back holds tensors of a transform further in
-            raise _no_second_derivatives(ctx.who) from error
+            raise no_second_derivatives(ctx.who) from error
 
 
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], estimator: object = None) -> Tensor:

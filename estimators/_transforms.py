@@ -27,6 +27,11 @@ def primal_of(t: Tensor) -> Tensor:
     return cast(Tensor, forward_ad.unpack_dual(t).primal)  # type: ignore[no-untyped-call]
 
 
+def primals_of(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return tensors without the tangents of the current level of forward mode."""
+    return [primal_of(t) for t in tensors]
+
+
 def tangent_of(t: Tensor) -> Tensor | None:
     """Return the tangent of t in forward mode, or None if it has none."""
     while transformed() and torch._C._functorch.is_batchedtensor(t):

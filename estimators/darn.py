@@ -10,10 +10,11 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._checks import at_least, evaluate_path, one_of
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
+from estimators._first_order import first_order
 from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._protocol import Estimator, State
-from estimators._surrogate import first_order, grad_only
+from estimators._surrogate import grad_only
 
 
 @dataclass(frozen=True)

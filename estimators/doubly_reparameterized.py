@@ -11,11 +11,12 @@ from estimators._axes import spread
 from estimators._checks import at_least, needs_gradient
 from estimators._densities import untransformed
 from estimators._draws import rdraw
+from estimators._first_order import first_order
 from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
 from estimators._supports import refuse_unseen
-from estimators._surrogate import first_order, inject_at
+from estimators._surrogate import inject_at
 from estimators._transforms import is_differentiated, tangent_of
 from estimators.bound import needed
 from estimators.reparameterization import no_path

@@ -9,10 +9,11 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, No
 
 from estimators._densities import logits
 from estimators._draws import draw
+from estimators._first_order import first_order
 from estimators._laws import has_law, inner
 from estimators._noise import normal
 from estimators._refusals import UnsupportedFamily
-from estimators._surrogate import first_order, grad_only
+from estimators._surrogate import grad_only
 from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
 

@@ -9,10 +9,10 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, needs_gradient
 from estimators._densities import score
 from estimators._draws import rdraw
+from estimators._first_order import first_order
 from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
-from estimators._surrogate import first_order
 from estimators.bound import needed
 from estimators.reparameterization import no_path
 

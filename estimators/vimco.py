@@ -11,10 +11,11 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, one_of
 from estimators._densities import untransformed
 from estimators._draws import draw
+from estimators._first_order import first_order
 from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State
 from estimators._supports import refuse_unseen
-from estimators._surrogate import first_order, inject_at
+from estimators._surrogate import inject_at
 from estimators.bound import needed
 
 

@@ -9,8 +9,9 @@ from torch import Generator, Size, Tensor
 from torch.distributions import VonMises
 
 from estimators._checks import holds
+from estimators._first_order import first_order
 from estimators._noise import uniform
-from estimators._surrogate import first_order, grad_only
+from estimators._surrogate import grad_only
 from estimators._transforms import is_differentiated, no_derivatives
 from estimators.distributions import Drawable
 
