@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import UsageError
-from bench.records import merge, store
+from bench.records import files, merge, store
 from bench.records.lines import LineKind, Record
 from bench.report import export, figures, references
 from bench.report.study import measures
@@ -100,22 +100,24 @@ def load(*folders: str | PathLike[str]) -> Study:
         folders: the study folders, or their ``records.jsonl``.
 
     Raises:
-        ValueError: no folder was given, one is no path, or one holds no records.
-        bench.records.lines.Damaged: the records cannot be read.
+        ValueError: no folder was given, one is no path, one cannot be read, or one holds no records.
+        bench.records.lines.Damaged: the records are damaged.
     """
     if not folders:
         raise ValueError("load needs a study folder, as in bench.load('results/default').")
     for folder in folders:
-        if not isinstance(folder, str | PathLike):
+        if not _is_path(folder):
             raise ValueError(
                 f"load needs paths of study folders, as in bench.load('before', 'after') (got {folder!r})."
             )
     paths = [path.parent if path.name == store.LINES else path for path in map(Path, folders)]
-    for path in paths:
-        if not (path / store.LINES).is_file():
-            raise ValueError(f"There are no records in {str(path)!r}. Give a folder that `bench run` has written.")
     try:
+        for path in paths:
+            if not (path / store.LINES).is_file() or not (path / store.LINES).stat().st_size:
+                raise ValueError(f"There are no records in {str(path)!r}. Give a folder that `bench run` has written.")
         return Study(merge.together(paths) if len(paths) > 1 else store.read(paths[0], lean=True))
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}.") from None
     finally:
         gc.unfreeze()
 
@@ -134,8 +136,9 @@ def run(
     its code has changed. ``bench report`` makes the tables and figures of the folder.
 
     Args:
-        spec: the path of a ``spec.toml`` or of a study folder; the words of the command ``bench run`` after its name,
-            as a text or a list; or a dictionary with the keys of a spec, whose paths start at the working folder.
+        spec: the path of a ``spec.toml`` or of a study folder; the words of a command ``bench run``, with or without
+            these two, as a text or a list; or a dictionary with the keys of a spec, whose paths start at the working
+            folder.
         out: the study folder; None for ``results/NAME``, with the name of the spec, as on the command line.
         workers: number of processes that measure; None for as many as pay off. If ``spec`` is words, the option
             ``--workers`` among them counts instead. Code of your own always runs in a separate process.
@@ -143,18 +146,30 @@ def run(
         settings: keys of a spec that replace those of ``spec``, such as ``replicates=2000`` or ``seed=1``.
 
     Raises:
-        ValueError: the spec cannot be read, or a name or value is wrong.
+        ValueError: the spec cannot be read, a name or value is wrong, or the study folder cannot be read or written.
+        OSError: the disk is full or broken.
         bench.planning.selectors.NothingFits: no estimator fits its objective.
-        bench.records.lines.Damaged: the study folder cannot be read.
+        bench.records.lines.Damaged: the study folder is damaged.
+        bench.records.lock.Busy: another process is writing to the study folder.
     """
     from bench.cli.progress import choose
     from bench.execution.run import run_study
+    from bench.planning.spec import Spec
     from bench.planning.user_code import contained
 
+    if out is not None and not _is_path(out):
+        raise UsageError(f"out is the path of a study folder, as in out='results/mine' (got {out!r}).")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"workers is a number of processes, 1 or more, or None (got {workers!r}).")
+    Spec.of({"estimators": ["rloo"], "objectives": ["qubo"], **settings})  # a fault of theirs is not one of the spec
     with contained():
         specs, folder, how = _asked(spec, None if out is None else Path(out), settings, workers)
         try:
             return Study(run_study(specs, folder, choose(quiet=not progress), **how).records)
+        except OSError as error:
+            if error.filename is None or error.errno in files.LOST:
+                raise
+            raise UsageError(f"{files.said(error)}. Choose another folder.") from None
         finally:
             gc.unfreeze()
 
@@ -170,16 +185,20 @@ def _asked(
     if isinstance(spec, Mapping):
         given = Spec.placed({**spec, **settings}, Path())
         return [given.on_device()], out or Path("results") / given.name, how
-    if isinstance(spec, PathLike) or (isinstance(spec, str) and Path(spec).exists()):
+    if isinstance(spec, PathLike) or (isinstance(spec, str) and spec and Path(spec).exists()):
         specs, folder = studies(Path(spec), out=out, **settings)
         return [each.on_device() for each in specs], folder, how
-    if not isinstance(spec, Sequence):
+    if not isinstance(spec, Sequence) or isinstance(spec, bytes | bytearray):
         raise UsageError(f"A spec is a path, words of `bench run` or a dictionary (got {type(spec).__name__}).")
     try:
         words = shlex.split(spec) if isinstance(spec, str) else [str(word) for word in spec]
     except ValueError:
         raise UsageError(f"A quotation mark lacks its partner in {spec!r}.") from None
-    return _of_words(words, out, settings)
+    return _of_words(words[2:] if words[:2] == ["bench", "run"] else words, out, settings)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, PathLike) or (isinstance(value, str) and value != "")
 
 
 def _of_words(

@@ -101,6 +101,16 @@ def test_several_folders_are_one_study_and_reading_needs_no_torch(tmp_path):
         (lambda: bench.run({"estimators": ["rloo"]}), "objectives: give a list"),
         (lambda: bench.run({"estimators": ["rloo"], "objectives": ["qubo"]}, sed=1), "Did you mean 'seed'"),
         (lambda: bench.run(3), "a path, words of `bench run` or a dictionary"),
+        (lambda: bench.run(b"-e rloo"), "a path, words of `bench run` or a dictionary .got bytes"),
+        (lambda: bench.run("-e rloo -o qubo", replicates="many"), "^replicates: Input should be a valid integer"),
+        (lambda: bench.run("-e rloo -o qubo", out=3), "out is the path of a study folder, .* .got 3"),
+        (lambda: bench.run("-e rloo -o qubo", out=""), "out is the path of a study folder, .* .got ''"),
+        (
+            lambda: bench.run("-e rloo -o qubo", out="/dev/null/x"),
+            "^/dev/null.* cannot be written: Not a directory. Choo",
+        ),
+        (lambda: bench.run("-e rloo -o qubo", workers="a"), "workers is a number of processes, 1 or more, .* .got 'a'"),
+        (lambda: bench.run({"estimators": ["rloo"], "objectives": ["qubo"]}, workers=0), "1 or more, .* .got 0"),
     ],
 )
 def test_mistakes_are_one_sentence(call, said, tmp_path, monkeypatch):
@@ -111,12 +121,22 @@ def test_mistakes_are_one_sentence(call, said, tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_folder_without_records_is_named(tmp_path):
+    (tmp_path / "records.jsonl").touch()
+    with pytest.raises(ValueError, match="There are no records in "):
+        bench.load(tmp_path)
+    (tmp_path / "link").symlink_to("link")  # a loop, which nobody can open
+    with pytest.raises(ValueError, match=r"There are no records in |link/records.jsonl cannot be read"):
+        bench.load(tmp_path / "link")
+
+
 def test_words_a_dictionary_and_a_folder_measure_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = "-e rloo:n=2,4 -o bernoulli-quadratic:dim=3 --replicates 300 --no-timing"
     first = bench.run(words)
     spec = {"estimators": ["rloo:n=2,4"], "objectives": ["bernoulli-quadratic:dim=3"], "timing": False}
     second = bench.run(spec, replicates=300, out="there")
+    assert bench.run(f"bench run {words}").records == first.records
     third = bench.run("there")
     assert (tmp_path / "results" / "rloo-on-bernoulli-quadratic" / "records.jsonl").exists()
     for other in (second, third, bench.load("there")):

@@ -17,6 +17,7 @@ from bench.cli.options import OUTPUT, folder, json_option
 from bench.cli.output import PIPE_WIDTH, read_records
 from bench.cli.terminal import echo, echo_json
 from bench.records.files import output
+from bench.records.store import LINES
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
@@ -41,14 +42,13 @@ SHOWN = 10
 @folder(
     "--study",
     default="results/default",
-    help="The study that has A and B, if they are estimators or cells [results/default].",
+    help="The study that has A and B, if they are estimators or cells; or several, with commas [results/default].",
 )
 @click.option("--pool", is_flag=True, help="Make one comparison of all seeds of a cell.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "md", "json"]),
-    default="text",
     help="Format of the output; md is a comment for a pull request [text].",
 )
 @click.option("--figure", type=OUTPUT, metavar="FILE", help="Also draw the ratios: FILE.svg, FILE.pdf or FILE.png.")
@@ -59,7 +59,7 @@ def command(
     named: tuple[str, ...],
     study: Path,
     pool: bool,
-    form: str,
+    form: str | None,
     figure: Path | None,
     json: bool,
 ) -> None:
@@ -68,8 +68,8 @@ def command(
     Their variances are compared, and nothing is measured. A and B are two study folders, compared cell by cell; or two
     estimators of one study, compared on every objective that both were measured on; or two cells of one study, such as
     'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If both saw the same noise, the
-    comparison is paired, and finds much smaller differences. Several folders of a side are joined with commas; with
-    --pool, the seeds of a cell are one comparison.
+    comparison is paired, and finds much smaller differences. Several folders of a side, or of --study, are joined with
+    commas; with --pool, the seeds of a cell are one comparison.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names
@@ -77,13 +77,15 @@ def command(
     from bench.report.compare import Unknown, markdown, of_estimators, of_studies, table, verdict
 
     a, b = _two(sides, named)
+    if json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} contradict each other: choose one.")
     if figure is not None and figure.suffix not in FIGURES:
         raise UsageError(f"{figure} is no figure: give a file that ends in {', '.join(FIGURES)}.")
     paths = _folders(a), _folders(b)
     studies = [bool(folders) for folders in paths]
     if any(studies) and not all(studies):
         other = b if studies[0] else a
-        raise UsageError(f"{other} is not a study folder. Give two folders, or two estimators of one --study.")
+        raise UsageError(f"{other!r} is not a study folder. Give two folders, or two estimators of one --study.")
     if not any(studies) and (" on " in a) != (" on " in b):
         cell, estimator = (a, b) if " on " in a else (b, a)
         raise UsageError(f"{cell!r} is a cell, and {estimator!r} an estimator. Give two cells or two estimators.")
@@ -92,9 +94,13 @@ def command(
         found, *only = of_studies(*map(_records, paths), pooled=pool)
     else:
         try:
-            found = of_estimators(_records([study]), a, b, names, pooled=pool)
+            found, *only = of_estimators(_records(_folders(str(study)) or [study]), a, b, names, pooled=pool)
         except Unknown as error:
-            raise UsageError(f"{error}{did_you_mean(error.label, error.known)}") from None
+            alike = [known for known in error.known if (" on " in known) == (" on " in error.label)]
+            held = f" It has {', '.join(alike[:SHOWN])}{', ...' if len(alike) > SHOWN else ''}."
+            raise UsageError(f"{error}{did_you_mean(error.label, error.known) or held}") from None
+        except CommandError as error:
+            raise CommandError(f"{a!r} and {b!r} are no study folders. {error}", error.exit_code) from None
     if not found:
         what = "the studies have no measured cell in common" if all(studies) else "no objective was measured with both"
         raise CommandError(f"Nothing was compared: {what}.", ExitCode.NOTHING)
@@ -118,14 +124,18 @@ def command(
 
 def _folders(side: str) -> list[Path]:
     """Return the study folders that a side of a comparison names, joined with commas; none if it names no folder."""
-    if Path(side).is_dir():
-        return [Path(side)]
-    held = {part: bool(part) and Path(part).is_dir() for part in side.split(",")}
-    if not any(held.values()):
-        return []
-    if absent := [part for part, there in held.items() if not there]:
-        raise click.UsageError(f"{absent[0] or repr('')} is not a study folder.")
-    return [*map(Path, held)]
+    found = {part: _folder(part) for part in ([side] if _folder(side) else side.split(","))}
+    if absent := [part for part, there in found.items() if there is None]:
+        if len(absent) == len(found):
+            return []
+        raise click.UsageError(f"{absent[0]!r} is not a study folder.")
+    return [path for path in found.values() if path is not None]
+
+
+def _folder(text: str) -> Path | None:
+    """Return the study folder that a text names, which may be the path of its records; None if there is none."""
+    path = Path(text).parent if Path(text).name == LINES else Path(text)
+    return path if text and path.is_dir() else None
 
 
 def _records(folders: list[Path]) -> list[Record]:
@@ -159,7 +169,7 @@ def _two(sides: tuple[str, ...], named: tuple[str, ...]) -> tuple[str, str]:
         raise click.UsageError(f"{' '.join(named)} needs no -e or -o here: `bench compare A B --study FOLDER`.")
     if len(sides) == 2:
         return sides[0], sides[1]
-    folders = [side for side in sides if Path(side).is_dir()]
+    folders = [side for side in sides if _folder(side)]
     if len(sides) == 3 and len(folders) == 1:
         others = shlex.join(side for side in sides if side not in folders)
         raise click.UsageError(f"Give the study with --study: `bench compare {others} --study {folders[0]}`.")

@@ -101,14 +101,13 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
 
 def _disk_error(error: OSError, interrupted: str) -> CommandError:
     """Return the error that ends a command when a file cannot be read or written."""
-    from bench.records.files import LOST, Unreadable
+    from bench.records.files import LOST, Unreadable, said
 
     if isinstance(error, Unreadable):
-        return CommandError(f"{error.filename} cannot be read: {error.strerror}.", ExitCode.USAGE)
-    message = f"{error.filename} cannot be written: {error.strerror}"
+        return CommandError(f"{said(error)}.", ExitCode.USAGE)
     if error.errno in LOST:
-        return CommandError(f"{message}; {_go_on(interrupted)}", ExitCode.FAILED)
-    return CommandError(f"{message}. Choose another folder.", ExitCode.USAGE)
+        return CommandError(f"{said(error)}; {_go_on(interrupted)}", ExitCode.FAILED)
+    return CommandError(f"{said(error)}. Choose another folder.", ExitCode.USAGE)
 
 
 def _go_on(interrupted: str) -> str:

@@ -15,11 +15,10 @@ from bench.gate.changes import same_statistics
 from bench.gate.decide import UNTRUNCATED, decide
 from bench.gate.findings import Case, Evaluations, Finding, Sample, Verdict
 from bench.gate.stages import Options, Report, commit_here
-from bench.measurement.given import FAMILY
 from bench.planning.selectors import UsageError, parse
 from bench.planning.settings import Settings
 from bench.records import store
-from bench.records.lines import LineKind, Outcome, Record
+from bench.records.lines import GIVEN, LineKind, Outcome, Record
 
 
 def read(study: Path) -> list[Record]:
@@ -29,7 +28,7 @@ def read(study: Path) -> list[Record]:
         UsageError: the gradients have several dtypes, or a name that a baseline cannot hold.
         Damaged: the records cannot be read.
     """
-    wanted = {"kind": LineKind.MOMENTS, "outcome": Outcome.MEASURED, "family": FAMILY}
+    wanted = {"kind": LineKind.MOMENTS, "outcome": Outcome.MEASURED, "family": GIVEN}
     lines = (line for line in store.read(study) if all(line.get(key) == value for key, value in wanted.items()))
     found = list({line["cell"]: line for line in lines}.values())
     dtypes = sorted({line["dtype"] for line in found})

@@ -24,7 +24,7 @@ from bench.planning.settings import SMALLEST_DRAW
 from bench.records.environment import environment
 from bench.records.files import Unreadable
 from bench.records.identity import canonical, digest, run_id
-from bench.records.lines import SCHEMA, LineKind, Outcome, Record
+from bench.records.lines import GIVEN, SCHEMA, LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
 from bench.records.text import printable
 from bench.stats import Accumulator, summarise
@@ -32,8 +32,6 @@ from bench.stats import Accumulator, summarise
 Rows = NDArray[Any]
 Make = Callable[[int, int], Any]
 """A function from a number of rows and a seed to that many independent gradients, ``[rows, size]``."""
-FAMILY = "given gradients"
-"""The family in the records of gradients that were made elsewhere."""
 TENSOR = "theta"
 """The name of the one tensor that given gradients have."""
 DIFFERENT = 16
@@ -171,7 +169,7 @@ def _head(given: Given, source: "_Rows", exact: Vector | None, total: int) -> Re
         "objective_name": problem,
         "objective_params": {},
         "objective_contents": contents,
-        "family": FAMILY,
+        "family": GIVEN,
         "dim": source.size,
         "shared": [],
         "unbiased": given.unbiased,

@@ -19,6 +19,12 @@ class Unreadable(OSError):
     """A file cannot be read. ``filename`` and ``strerror`` say which, and why."""
 
 
+def said(error: OSError) -> str:
+    """Return the sentence that says which file cannot be read or written, and why, without its full stop."""
+    done = "read" if isinstance(error, Unreadable) else "written"
+    return f"{error.filename} cannot be {done}: {error.strerror}"
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write bytes or UTF-8 text to a file, completely or not at all: a reader finds the old content or the new one.
 

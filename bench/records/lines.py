@@ -8,6 +8,8 @@ from typing import Any
 SCHEMA = 1
 """Version of the keys of a record. A reader refuses records of a newer version."""
 Record = dict[str, Any]
+GIVEN = "given gradients"
+"""The family in the records of gradients that were made elsewhere."""
 
 
 class LineKind(StrEnum):

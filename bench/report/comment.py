@@ -40,7 +40,8 @@ def comment(title: str, tables: Sequence[Table], end: Sequence[str] = ()) -> str
             parts.append(f"<details><summary>{table.fold}</summary>\n\n{text}\n\n</details>" if table.fold else text)
             room -= len(parts[-1]) + 2
         if left:
-            parts.append(f"{left:,} more rows are too many for a comment.")
+            of = f"“{table.fold}”" if table.fold else "this table"
+            parts.append(f"A comment has no room for {left:,} of the {len(table.rows):,} rows of {of}.")
     return "\n\n".join([*parts, tail] if tail else parts) + "\n"
 
 

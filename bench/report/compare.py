@@ -1,11 +1,11 @@
 """Comparison of two studies, or of two estimators of one study, cell by cell: the ratios of their variances."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.records.labels import labelled
-from bench.records.lines import LineKind, Outcome
+from bench.records.lines import GIVEN, LineKind, Outcome
 from bench.records.text import in_code, in_markdown
 from bench.report.aligned import plain_table
 from bench.report.comment import Table, comment
@@ -120,10 +120,11 @@ def of_studies(
 
 def of_estimators(
     records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool], *, pooled: bool = False
-) -> list[Comparison]:
-    """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
+) -> tuple[list[Comparison], list[str], list[str]]:
+    """Return the comparisons of two estimators, and the labels of their measurements that have no partner.
 
-    If ``a`` and ``b`` name cells (estimators on objectives), these two cells are compared, whatever their objectives.
+    There is one comparison for each objective on which both were measured with equal settings. If ``a`` and ``b`` name
+    cells (estimators on objectives), these two cells are compared, whatever their objectives.
 
     Args:
         records: the records of one study.
@@ -131,6 +132,9 @@ def of_estimators(
         b: the other estimator or cell.
         names: ``names(text, record)`` tells whether a text such as ``a`` names the estimator or the cell of a record.
         pooled: whether the measurements with several seeds are one comparison.
+
+    Returns:
+        The comparisons, the labels of the measurements of ``a`` that were not compared, and those of ``b``.
 
     Raises:
         Unknown: ``a`` or ``b`` names nothing that was measured.
@@ -145,11 +149,12 @@ def of_estimators(
         if rivals:
             y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
             pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
-    return _compared(_grouped(pairs, pooled=pooled))
+    left, right = [x for _, x, _ in pairs], [y for _, _, y in pairs]
+    return _compared(_grouped(pairs, pooled=pooled)), _only({(): first}, left), _only({(): second}, right)
 
 
 def verdict(found: Sequence[Comparison]) -> str:
-    """Return the result of all comparisons in a sentence: ``Of 12 cells, B has the lower variance in 3, ...``."""
+    """Return the result of all comparisons in a sentence: ``Of 12 cells: B has the lower variance in 3, ...``."""
     by = {word: [each for each in found if each.word == word] for word in WORDS}
     parts = []
     for word, far in (("B lower", min), ("B higher", max)):
@@ -160,7 +165,15 @@ def verdict(found: Sequence[Comparison]) -> str:
             parts.append(
                 f"the {side} variance in {len(by[word])} ({'the farthest: ' if len(by[word]) > 1 else ''}{at})"
             )
-    ends = ("no difference was seen in {}", "the samples are the same in {}", "there is no variance to compare in {}")
+    alone = sum(c.ratio_low is not None and (c.ratio_low > 1 or (c.ratio_high or 1) < 1) for c in by[WORDS[2]])
+    among = (
+        f" (intervals without 1 among them: {alone}; the error rate of 5 % is that of all {len(found)} cells together)"
+    )
+    ends = (
+        "no difference was seen in {}" + (among if alone else ""),
+        "the samples are the same in {}",
+        "there is no variance to compare in {}",
+    )
     parts = [f"B has {' and '.join(parts)}"] if parts else []
     parts += [end.format(len(by[word])) for end, word in zip(ends, WORDS[2:], strict=True) if by[word]]
     return f"Of {len(found)} cell{'' if len(found) == 1 else 's'}: {'; '.join(parts)}."
@@ -182,9 +195,9 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
         differs = c.word in WORDS[:2]
         (differing if differs else others).append([*row, f"**{said}**" if differs else said])
     title = f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(a)}, B: {in_code(b)}"
-    tables = [Table(COLUMNS, differing), Table(COLUMNS, others, f"{len(others)} without a difference")]
+    tables = [Table(COLUMNS, differing), Table(COLUMNS, others, f"{len(others):,} without a difference")]
     for name, labels in zip("AB", only, strict=True):
-        tables.append(Table(["cell"], [[_code(label)] for label in labels], f"{len(labels)} only in {name}"))
+        tables.append(Table(["cell"], [[_code(label)] for label in labels], f"{len(labels):,} only in {name}"))
     return comment(title, tables)
 
 
@@ -316,8 +329,11 @@ def _named(records: Sequence[Record], label: str, names: Callable[[str, Record],
 
 
 def _share_noise(a: Record, b: Record) -> bool:
-    """Tell whether two runs drew the same random numbers: with one objective, one seed and one torch."""
-    same = _settings(a) == _settings(b) and a["objective"] == b["objective"]
+    """Tell whether two runs drew the same random numbers: with one objective, one seed and one torch.
+
+    Nobody knows the random numbers of gradients that were made elsewhere.
+    """
+    same = _settings(a) == _settings(b) and a["objective"] == b["objective"] and a["family"] != GIVEN
     made = all(a["environment"].get(key) == b["environment"].get(key) for key in ("torch", "cpu_capability"))
     return bool(same and made and (a["common_noise"] or a["cell"] == b["cell"]))
 
@@ -380,4 +396,6 @@ def _ratio(a: Record, b: Record) -> tuple[LogRatio | None, tuple[str, str]]:
     x, y = ComparedRun.of(a), ComparedRun.of(b)
     varies = x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])
     ratio = compare(y, x, common=_share_noise(a, b)) if varies else None
+    if ratio is not None and ratio.value == 0 and _is_same(a, b):
+        ratio = replace(ratio, se=0.0, low=0.0, high=0.0, p=1.0)  # however few the blocks are
     return ratio, (_variance(a, x), _variance(b, y))

@@ -96,6 +96,8 @@ def test_cells_of_different_objectives_are_compared_too(studies):
     (cell,) = cells(studies("compare", *words, "--study", BEFORE, "--json"))
     assert cell["noise"] == "independent"
     assert cell["ratio"] > 1
+    alone = studies("compare", "reparameterization", "reparameterization:n=4", "--study", BEFORE)
+    assert alone.err == "only in A: reparameterization:n=1 on gaussian-quadratic:dim=1\n"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_what_does_not_vary_is_not_compared(studies):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ((BEFORE, "absent"), 2, "absent is not a study folder."),
+        ((BEFORE, "absent"), 2, "'absent' is not a study folder."),
         ((f"{BEFORE},", BEFORE), 2, "'' is not a study folder."),
         (
             ("reparametrization", "reparameterization:n=4", "--study", BEFORE),
@@ -135,6 +137,10 @@ def test_what_does_not_vary_is_not_compared(studies):
             "Did you mean 'reparameterization:n=",
         ),
         (("reparameterization", "reparameterization:n=4"), 2, "There are no records in 'results/default'."),
+        (("befor", "aftr"), 2, "'befor' and 'aftr' are no study folders. There are no records in 'results/default'."),
+        ((BEFORE, AFTER, "--format", "md", "--json"), 2, "--json and --format md contradict each other: choose one."),
+        (("relax", "rebar", "--study", BEFORE), 2, "It has reparameterization:n=1, reparameterization:n=4."),
+        (("", AFTER), 2, "'' is not a study folder."),
         ((BEFORE,), 2, "bench compare needs two studies, two estimators or two cells (got 1: before)."),
         ((), 2, "bench compare needs two studies, two estimators or two cells (got none)."),
         (
@@ -264,6 +270,8 @@ def test_the_seeds_of_several_folders_are_one_comparison(seeds):
     apart = seeds("compare", "a0,a1", "b0,b2", "--json")
     (first, _) = cells(apart)
     assert (first["seeds"], first["word"]) == (1, "same")
+    assert (first["ratio_low"], first["ratio"], first["ratio_high"]) == (1, 1, 1)  # also of 4 blocks
+    assert cells(seeds("compare", "a0/records.jsonl", "b0", "--json"))[0] == first | {"cell": first["a"]}
     assert "rloo:n=2 on bernoulli-quadratic (seed 1)" in json.loads(apart.out)["only_a"]
     pooled = seeds("compare", "a0,a1", "b0,b2", "--pool", "--json")
     (cell, exact) = cells(pooled)
@@ -273,6 +281,8 @@ def test_the_seeds_of_several_folders_are_one_comparison(seeds):
     (one, _) = cells(seeds("compare", "a1", "b2", "--json"))
     assert cell["ratio"] == pytest.approx(one["ratio"] ** 0.5)  # the other seed has the ratio 1, exactly
     assert "(2 seeds)" in seeds("compare", "a0,a1", "b0,b2", "--pool").out
+    (of_estimators,) = cells(seeds("compare", "rloo", "rloo", "--study", "a0,b2", "--pool", "--json"))
+    assert (of_estimators["seeds"], of_estimators["word"]) == (2, "same")
 
 
 def test_estimators_are_pooled_over_their_seeds(seeds):
@@ -313,7 +323,7 @@ def test_the_ratios_are_drawn(seeds, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("a0,absent", "b0"), 2, "absent is not a study folder."),
+        (("a0,absent", "b0"), 2, "'absent' is not a study folder."),
         (("a0", "b0", "--figure", "ratios.gif"), 2, "ratios.gif is no figure: give a file that ends in .svg"),
         (("enumeration", "enumeration", "--study", "a0", "--figure", "r.svg"), 4, "no cell has a ratio"),
     ],

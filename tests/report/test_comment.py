@@ -30,11 +30,11 @@ def test_a_long_comment_keeps_what_is_open_and_counts_what_is_left_out(number):
     assert LONGEST - 200 < len(text) <= LONGEST
     assert text.count("\n| 299 ") == 2
     kept = text.count(" | same |") - 300
-    assert f"\n{number - kept:,} more rows are too many for a comment.\n" in text
+    assert f"\nA comment has no room for {number - kept:,} of the {number:,} rows of “alike”.\n" in text
 
 
 def test_no_room_for_a_second_table_is_said():
     text = comment("title", [Table(HEADER, rows(5_000)), Table(HEADER, rows(7), "alike")])
     assert len(text) <= LONGEST
-    assert text.endswith("7 more rows are too many for a comment.\n")
-    assert "alike" not in text
+    assert "of the 5,000 rows of this table.\n\n" in text
+    assert text.endswith("A comment has no room for 7 of the 7 rows of “alike”.\n")
