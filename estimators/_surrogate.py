@@ -178,7 +178,7 @@ class _Inject(Function):
         if _is_ones(cotangent):  # no pass over the data
             out = gradients if torch.is_grad_enabled() else [t.detach() for t in gradients]
         else:
-            out = [spread(cotangent, t) * t for t in gradients]
+            out = [scaled(spread(cotangent, t), t) for t in gradients]
         if not ctx.mean_zero and again(targets):
             out = [once(t, ctx.who, *targets) for t in out]
         return (None,) * (3 + len(out)) + (*out,)
@@ -192,6 +192,15 @@ class _Inject(Function):
             if tangent is not None:
                 total = total + over_event(gradient.detach() * tangent, gradient.dim() - zeros.dim())
         return total if ctx.mean_zero else once(total, ctx.who, *targets)
+
+
+def scaled(cotangent: Tensor, gradient: Tensor) -> Tensor:
+    """Return the product; 0 in rows with a cotangent of 0, which the loss leaves out, also if a gradient is infinite.
+
+    A cotangent that is one number for all rows leaves no row out, and there is no pass over the data to find them.
+    """
+    product = cotangent * gradient
+    return product if not any(cotangent.stride()) else torch.where(cotangent != 0, product, 0)
 
 
 def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
+from torch.nn.functional import threshold
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
@@ -24,6 +26,9 @@ class Bound(Checked):
     The importance weight of x is p(x) / q(x). If ``particles`` is K, one sample of q holds a whole set of K particles
     along q's first event axis, so every estimator can be used. Estimators made for bounds call ``log_weights`` and
     ``log_q``. The importance-weighted bound is from Burda, Grosse & Salakhutdinov 2016.
+
+    Where p(x) is 0 for every particle, the value is -inf, and has no gradient. If the loss leaves such batch elements
+    out, as ``value[value.isfinite()].sum()`` does, they add a gradient of 0.
 
     Args:
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; if ``particles`` is K, log
@@ -54,7 +59,7 @@ class Bound(Checked):
     def __call__(self, x: Tensor) -> Tensor:
         """Return f(x), ``[..., *batch]``, for samples x of q, ``[..., *batch, *event]``."""
         weights = self.log_weights(x)
-        return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
+        return weights.squeeze(-1) if self.particles is None else log_mean_exp(weights)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
         """Return a copy of this bound over ``q`` and with ``around(log_joint)``; the number of particles stays.
@@ -86,6 +91,15 @@ class Bound(Checked):
             return log_prob(q, x).unsqueeze(-1)
         assert isinstance(q, Independent)
         return over_event(log_prob(q.base_dist, x), q.reinterpreted_batch_ndims - 1)
+
+
+def log_mean_exp(x: Tensor) -> Tensor:
+    """Return the logarithm of the mean of exp(x) over the last axis; where all are -inf, -inf with a gradient of 0.
+
+    ``x.logsumexp(-1)`` has the gradient NaN there, also if the loss leaves the value out.
+    """
+    lowest = torch.finfo(x.dtype).min
+    return threshold(x.clamp_min(lowest).logsumexp(-1), lowest / 2, -math.inf) - math.log(x.shape[-1])
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:

@@ -1,6 +1,5 @@
 """Doubly reparameterized gradients of importance-weighted bounds."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,9 +15,9 @@ from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
 from estimators._supports import refuse_unseen
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, scaled
 from estimators._transforms import is_differentiated, tangent_of
-from estimators.bound import needed
+from estimators.bound import log_mean_exp, needed
 from estimators.reparameterization import no_path
 
 
@@ -72,9 +71,9 @@ class DoublyReparameterized(Estimator):
             raise Refusal(f"{self!r} does not work under vmap inside of grad. Use vmap around torch.func.grad.")
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
             of_x = spread(w.squeeze(-1) if bound.particles is None else w, x).to(x.dtype)
-            x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
+            x.register_hook(lambda cotangent: scaled(cotangent, of_x))  # type: ignore[no-untyped-call]
         below, z = untransformed(q, x)
         target = bound.log_q(z, below)
         score = inject_at(q.batch_shape, [((w / self.n).movedim(0, -1), target.movedim(0, -1))], self)
-        value = log_w.logsumexp(-1) - math.log(w.shape[-1])
+        value = log_mean_exp(log_w)
         return first_order(value.mean(0) + score, self)  # the score cancels the bound's gradient at q for fixed x

@@ -16,7 +16,7 @@ from estimators._integrand import Integrand
 from estimators._protocol import Estimator, State
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject_at
-from estimators.bound import needed
+from estimators.bound import log_mean_exp, needed
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class VIMCO(Estimator):
         refuse_unseen(q)
         x = draw(q, self.n, generator)
         log_w = bound.log_weights(x)
-        value = _log_mean_exp(log_w)
+        value = log_mean_exp(log_w)
         signal = (value.unsqueeze(-1) - self._without(log_w)).detach() / self.n
         below, z = untransformed(q, x)
         surrogate = inject_at(q.batch_shape, [(signal.movedim(0, -1), bound.log_q(z, below).movedim(0, -1))], self)
@@ -79,9 +79,5 @@ class VIMCO(Estimator):
             stand_in = each.masked_fill(own, 0).sum(-1) / (count - 1)
         else:
             stand_in = each.masked_fill(own, -math.inf).logsumexp(-1) - math.log(count - 1)
-        without = _log_mean_exp(torch.where(own, stand_in.unsqueeze(-1), each))
+        without = log_mean_exp(torch.where(own, stand_in.unsqueeze(-1), each))
         return without.masked_fill(without == -math.inf, 0)  # all others are impossible: the baseline is then 0
-
-
-def _log_mean_exp(x: Tensor) -> Tensor:
-    return x.logsumexp(-1) - math.log(x.shape[-1])

@@ -259,6 +259,34 @@ def test_dreg_of_impossible_particles_is_finite():
     assert g[loss.isfinite()].isfinite().all()
 
 
+LAWS = {
+    "bits": lambda t: Independent(Bernoulli(logits=t.unsqueeze(1).expand(-1, 3, -1)), 2),
+    "normals": lambda t: Independent(Normal(t.unsqueeze(1).expand(-1, 3, -1), 1.0), 2),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("particles", [None, 3])
+def test_rows_that_the_loss_leaves_out_have_no_gradient_where_their_bound_is_infinite(law, particles):
+    """A product with the cotangent 0 of such a row would be NaN, and reach every parameter that the rows share."""
+    found = 0
+    for estimator in (cls() for cls in catalogue().values()):
+        theta = torch.zeros(60, 1, dtype=torch.float64, requires_grad=True)
+        q = LAWS[law](theta)
+        bound = Bound(lambda x: torch.where(x > 0, 0.0, -torch.inf).sum((-1, -2)[: 2 - (particles == 3)]), q, particles)
+        try:
+            value = estimator(bound, q, seeded(), estimator.init(q, seeded()))
+        except Refusal:
+            continue
+        possible = value.isfinite()
+        assert not value.isnan().any(), estimator
+        if possible.any() and not possible.all():  # the sum over all states is infinite in every row
+            (g,) = torch.autograd.grad(value[possible].sum(), theta)
+            assert torch.equal(g[~possible], torch.zeros_like(g[~possible])), estimator
+            found += 1
+    assert found > 10
+
+
 # No batch, an empty batch, a shared parameter
 
 
