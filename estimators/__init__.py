@@ -10,6 +10,7 @@ from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._learned import checked_state
 from estimators._noise import gumbel, logistic, normal, uniform
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State, command_line_name
 from estimators._refusals import (
     InvalidIntegrand,
@@ -20,7 +21,7 @@ from estimators._refusals import (
     UnsupportedFamily,
 )
 from estimators._relaxations import harden, perturbed, squash
-from estimators._rows import one, parameters, rows
+from estimators._rows import one, rows
 from estimators._surrogate import carry, grad_only, inject, inject_at, through
 from estimators.antithetic_score_function import AntitheticScoreFunction
 from estimators.arm import ARM

@@ -8,8 +8,8 @@ from torch.optim import Optimizer
 
 from estimators._first_order import differentiated_in_state_only
 from estimators._integrand import Integrand
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State, at_least_float32
-from estimators._rows import parameters
 
 
 @torch.enable_grad()

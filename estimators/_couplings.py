@@ -12,8 +12,8 @@ from torch.quasirandom import SobolEngine
 from estimators._densities import row_probs
 from estimators._laws import inner
 from estimators._noise import normal, uniform
+from estimators._parameters import first_parameter
 from estimators._refusals import Refusal
-from estimators._rows import first_parameter
 from estimators._transforms import transformed, vmapped
 
 DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol points

@@ -28,8 +28,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
 from estimators._laws import closed, has_law, inner, is_torchs, law
+from estimators._parameters import parameters
 from estimators._refusals import Refusal
-from estimators._rows import is_trained, one, parameters
+from estimators._rows import is_trained, one
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
 from estimators._transforms import reusable, transformed

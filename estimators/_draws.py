@@ -13,10 +13,11 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._densities import row_probs
+from estimators._half_precision import widened
 from estimators._laws import closed, has_law, inner, is_torchs
 from estimators._noise import normal, random, torch_seeded, uniform
+from estimators._parameters import first_parameter
 from estimators._refusals import UnsupportedFamily
-from estimators._rows import first_parameter, widened
 from estimators._transforms import indicator, no_derivatives
 from estimators.distributions import Drawable
 

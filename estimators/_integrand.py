@@ -9,8 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from estimators._laws import inner
+from estimators._parameters import first_parameter
 from estimators._refusals import InvalidIntegrand, NotDifferentiable, Refusal
-from estimators._rows import first_parameter
 from estimators._transforms import is_differentiated, transformed, unwrapped
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Generator
 from torch.distributions import Distribution
 
+from estimators._parameters import first_parameter, parameters
 from estimators._protocol import Estimator, State, at_least_float32
 from estimators._refusals import Refusal
-from estimators._rows import first_parameter, parameters
 
 S = TypeVar("S", bound=State)
 _MISSED: dict[Estimator, int] = {}

@@ -16,8 +16,9 @@ from estimators._densities import row_probs
 from estimators._draws import draw
 from estimators._laws import inner
 from estimators._noise import normal, uniform
+from estimators._parameters import parameters
 from estimators._refusals import Refusal
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._transforms import transformed
 
 

@@ -11,10 +11,11 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._fields import PlainFields
+from estimators._half_precision import widened
 from estimators._integrand import Checked, CheckedFunction, Integrand, article
 from estimators._laws import has_law, has_path, inner
+from estimators._parameters import first_parameter
 from estimators._refusals import InvalidIntegrand, InvalidLoss, InvalidParameter, Refusal, UnsupportedFamily
-from estimators._rows import first_parameter, widened
 from estimators._transforms import rows_differ, transformed
 
 

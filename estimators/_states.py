@@ -10,9 +10,10 @@ from torch.nn import functional
 from estimators._axes import one_hot
 from estimators._densities import logits
 from estimators._laws import inner
+from estimators._parameters import parameters
 from estimators._protocol import Estimator
 from estimators._refusals import Refusal
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._transforms import no_derivatives
 from estimators.token_sequence import TokenSequence
 

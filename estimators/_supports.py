@@ -22,8 +22,9 @@ from torch.distributions import (
 )
 
 from estimators._laws import has_fixed_support, inner
+from estimators._parameters import parameters
 from estimators._refusals import UnsupportedFamily
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._transforms import transformed
 from estimators.distributions import Drawable
 

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from estimators._axes import over_event, over_samples, spread
 from estimators._first_order import again, no_second_derivatives, once
-from estimators._rows import parameters
+from estimators._parameters import parameters
 from estimators._transforms import Function, apply, forward_mode, is_differentiated, primals_of, transformed
 
 Pull = Callable[[Tensor, Tensor], Tensor]

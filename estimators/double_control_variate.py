@@ -12,9 +12,9 @@ from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._learned import checked_state
+from estimators._parameters import first_parameter, parameters
 from estimators._protocol import Estimator, State
 from estimators._relaxations import squash
-from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import value_and_slope
 

@@ -13,9 +13,9 @@ from estimators._densities import logits
 from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._noise import gumbel, logistic, normal, uniform
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._relaxations import harden
-from estimators._rows import parameters
 from estimators._surrogate import inject_at, joined
 
 

@@ -10,9 +10,10 @@ from torch.distributions import Distribution, Poisson
 from estimators._checks import at_least, evaluate_path, holds, positive
 from estimators._integrand import Integrand
 from estimators._noise import uniform
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._supports import refuse_unseen
 
 

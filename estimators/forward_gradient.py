@@ -13,9 +13,10 @@ from estimators._axes import spread
 from estimators._checks import at_least, no_gradient, one_of
 from estimators._integrand import Integrand
 from estimators._noise import normal, uniform
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._surrogate import inject, joined
 from estimators._transforms import forward_mode, tangent_of, transformed
 

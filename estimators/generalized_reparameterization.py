@@ -11,8 +11,9 @@ from estimators import _gamma
 from estimators._checks import at_least
 from estimators._draws import draw
 from estimators._integrand import Integrand
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
-from estimators._rows import one, parameters
+from estimators._rows import one
 
 
 @dataclass(frozen=True)

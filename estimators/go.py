@@ -13,9 +13,10 @@ from estimators._coordinates import AT_ONCE, neighbour, replaced
 from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._laws import inner
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._surrogate import inject, joined
 from estimators._transforms import is_differentiated
 

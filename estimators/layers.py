@@ -10,8 +10,8 @@ from torch.distributions import Categorical, Distribution, constraints
 from estimators._densities import log_prob
 from estimators._draws import draw
 from estimators._laws import inner
+from estimators._parameters import first_parameter, parameters
 from estimators._refusals import Refusal
-from estimators._rows import first_parameter, parameters
 from estimators._transforms import no_derivatives
 from estimators.chain import Chain
 

@@ -27,9 +27,9 @@ from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._measures import pairs
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._refusals import Refusal
-from estimators._rows import parameters
 from estimators._surrogate import inject, joined
 from estimators._transforms import is_differentiated
 

@@ -14,9 +14,9 @@ from estimators._fields import named_type
 from estimators._integrand import Integrand
 from estimators._laws import inner
 from estimators._learned import checked_state
+from estimators._parameters import first_parameter
 from estimators._protocol import Estimator, State
 from estimators._refusals import InvalidParameter, UnsupportedFamily
-from estimators._rows import first_parameter
 from estimators._spelling import estimator_of, spelled
 from estimators.layers import Layers
 

@@ -14,8 +14,9 @@ from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._learned import checked_state
 from estimators._noise import normal
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
-from estimators._rows import one, parameters
+from estimators._rows import one
 from estimators._surrogate import joined
 
 

@@ -10,8 +10,8 @@ from estimators._checks import is_finite
 from estimators._draws import draw
 from estimators._integrand import Checked, CheckedFunction, Integrand
 from estimators._laws import inner
+from estimators._parameters import first_parameter
 from estimators._refusals import Refusal
-from estimators._rows import first_parameter
 from estimators._transforms import no_derivatives
 from estimators.chain import log_probs
 from estimators.token_sequence import TokenSequence

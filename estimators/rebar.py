@@ -12,10 +12,10 @@ from estimators._checks import at_least, evaluate_path, finite, positive
 from estimators._densities import logits, row_probs
 from estimators._integrand import Integrand
 from estimators._learned import checked_state
+from estimators._parameters import first_parameter
 from estimators._protocol import Estimator, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
-from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import value_and_slope
 

@@ -15,8 +15,8 @@ from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._learned import checked_state
 from estimators._noise import normal
+from estimators._parameters import first_parameter
 from estimators._protocol import Estimator, State
-from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
 from estimators._transforms import value_and_slope
 

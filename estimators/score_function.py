@@ -15,9 +15,10 @@ from estimators._fields import named_type
 from estimators._integrand import Integrand
 from estimators._laws import closed, inner, is_torchs, law
 from estimators._learned import checked_state
+from estimators._parameters import first_parameter, parameters
 from estimators._protocol import Estimator, State
 from estimators._refusals import InvalidParameter, Refusal
-from estimators._rows import first_parameter, one, parameters, rows
+from estimators._rows import one, rows
 from estimators._supports import leaves_of
 from estimators._surrogate import inject_at, joined, valued
 from estimators._transforms import forward_mode, is_differentiated, transformed

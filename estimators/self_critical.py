@@ -11,9 +11,9 @@ from estimators._densities import logits, score
 from estimators._draws import draw
 from estimators._integrand import Integrand
 from estimators._laws import inner
+from estimators._parameters import parameters
 from estimators._protocol import Estimator, State
 from estimators._relaxations import harden
-from estimators._rows import parameters
 from estimators._surrogate import joined
 from estimators._transforms import no_derivatives
 from estimators.token_sequence import TokenSequence
