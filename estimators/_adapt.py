@@ -24,13 +24,12 @@ def adapt(
     """Train an estimator's state by one optimizer step, which lowers the second moment of the estimator's gradient.
 
     A state holds what an estimator has learned. The step changes the parameters of the state. Then ``state.update``
-    changes the buffers of the state: moving averages of the values that the estimator returned.
+    changes its buffers: moving averages of the values that the estimator returned.
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
-    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by ``state.unit``, the next power
-    of two above the mean distance of f's values from their mean. So the scale of f does not matter: if f is doubled, so
-    is the baseline that the state learns. If the gradient in any parameter of the state is not finite, the optimizer
-    gets gradients of 0 for all parameters.
+    2016, section 3; Tucker et al. 2017, section 3.2). The scale of f does not matter, because the step is taken for f
+    divided by ``state.unit``: the next power of two above the mean distance of f's values from their mean. If the
+    gradient in any parameter of the state is not finite, the optimizer gets gradients of 0 for all parameters.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.
@@ -42,12 +41,12 @@ def adapt(
         generator: source of all noise; torch's global generator if None.
 
     Returns:
-        The second moment of the gradient at q's own parameters (the tensors q was made from), summed over coordinates
+        The second moment of the gradient with respect to the tensors from which q was made, summed over coordinates
         and averaged over the batch: a scalar without a graph.
 
     Raises:
         ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; a
-            parameter of q requires a gradient, but none arrives at it; or ``torch.inference_mode`` is active.
+            parameter of q requires a gradient, but gets none; or ``torch.inference_mode`` is active.
     """
     if torch.is_inference_mode_enabled():
         raise ValueError("adapt needs gradients, and torch.inference_mode records none. Call adapt outside of it.")

@@ -13,5 +13,5 @@ def catalogue() -> dict[str, type[Estimator]]:
 
 
 def aliases() -> dict[str, str]:
-    """Return alternative command-line names, each with the name it stands for: ``es`` is ``evolution-strategies``."""
+    """Return the command-line name for each alias: ``{"es": "evolution-strategies", ...}``."""
     return {alias: name for name, cls in catalogue().items() for alias in cls.aliases}

@@ -42,9 +42,9 @@ def even(estimator: Estimator, because: str = "its samples are pairs", fields: s
 
     Args:
         estimator: the estimator.
-        because: why n must be even: the words behind the colon.
-        fields: what follows n in the recommended instance, with a comma in front: ``", noise='antithetic'"`` makes it
-            "Reparameterization(n=4, noise='antithetic')".
+        because: why n must be even: the text after the colon.
+        fields: text after n in the recommended instance: ``", noise='antithetic'"`` gives "Reparameterization(n=4,
+            noise='antithetic')".
         other: another recommendation, put before the final full stop, such as ``" or ScoreFunction(n=3)"``.
     """
     name = type(estimator).__name__
@@ -55,12 +55,12 @@ def even(estimator: Estimator, because: str = "its samples are pairs", fields: s
 
 
 def is_finite(value: object) -> bool:
-    """Return whether a value is a finite number; a bool is not."""
+    """Return whether a value is a finite number. A bool is no number here."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def is_positive(value: object) -> bool:
-    """Return whether a value is a positive, finite number; a bool is not."""
+    """Return whether a value is a positive, finite number. A bool is no number here."""
     return isinstance(value, int | float) and is_finite(value) and value > 0
 
 
@@ -113,8 +113,8 @@ def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
-    An f with a step and a smooth part passes: its gradient exists, but is wrong. An f that uses x only as
-    ``x.detach()`` or ``x > 0`` fails. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
+    An f that uses x only as ``x.detach()`` or ``x > 0`` fails. An f with a step and a smooth part passes, although its
+    gradient misses the step. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
     """
     if not x.requires_grad or torch.is_inference_mode_enabled():
         return

@@ -15,13 +15,13 @@ AT_ONCE = 1024
 def neighbour(x: Tensor, step: int, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return a neighbour of each whole number in x, and the weight of the difference of f between the two.
 
-    The neighbour is ``x + step``, and its weight is ``weight``, as long as the dtype of x tells x from ``x + step``: in
-    float32 up to 2^24. Beyond, the neighbour is the next number of the dtype, and ``weight`` is divided by the distance
-    from x to this number: the difference of f over this distance is the mean of the differences between whole numbers.
+    The neighbour is ``x + step``, and its weight is ``weight``, as long as the dtype can tell x and ``x + step`` apart:
+    in float32 up to 2^24. For a larger x, the neighbour is the next number of the dtype. Its weight is ``weight``
+    divided by the distance from x, so that the weighted difference is a mean over steps of 1.
 
     Args:
         x: whole numbers.
-        step: 1 for the neighbour above x, -1 for the one below.
+        step: 1 for the neighbour above x, -1 for the neighbour below x.
         weight: the weight of the difference ``f(x + step) - f(x)``; it broadcasts against x.
     """
     if x.is_cpu and not transformed() and x.numel() and x.max().item() < 2 / torch.finfo(x.dtype).eps:
@@ -32,7 +32,7 @@ def neighbour(x: Tensor, step: int, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
-    """Return f at samples of which one coordinate is replaced, for each coordinate in turn, without a graph.
+    """Return f at samples in which one coordinate is replaced, for each coordinate in turn, without a graph.
 
     Args:
         f: the integrand.
@@ -42,7 +42,7 @@ def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
         dims: number of event axes.
 
     Returns:
-        ``[..., n, *batch, *event]``: the entry at an event index is f after the coordinate at this index was replaced.
+        ``[..., n, *batch, *event]``. The entry of a coordinate is f after this coordinate was replaced.
     """
     event = x.shape[x.dim() - dims :]
     flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))

@@ -26,10 +26,12 @@ def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
 
 
 def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms u, ``[n/2, *batch, *event]``, and bits made from u, ``[n, *batch, *event]``.
+    """Return uniforms u, ``[n/2, *batch, *event]``, and bits made from them, ``[n, *batch, *event]``.
 
-    ``b = 1[u < p]``  for the first half,  p the probabilities of q
-    ``b' = 1[1 - u < p]``  for their antithetic partners, the second half
+    ``b = 1[u < p]``
+    ``b' = 1[1 - u < p]``
+
+    p are the probabilities of q. The first half of the bits are b, the second half their antithetic partners b'.
     """
     p, pairs = row_probs(q), n // 2
     u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
@@ -44,10 +46,10 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
 def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
-    The n Sobol points in [0, 1)^D, for D coordinates, are fixed. Each batch element adds a random shift of its own, so
-    that every single point is uniform, and the n points of one batch element are spread evenly. The leading binary
-    digit of a coordinate gives the sign of the normal. The other digits give the probability that a normal is further
-    from 0, so no digit is lost in the tails, where float32 would round a uniform to 1.
+    The n Sobol points in [0, 1)^D, for D coordinates, are fixed. For each batch element, a random shift is added to all
+    of them. So every single point is uniform, and the n points of one batch element are spread evenly. The first binary
+    digit of a coordinate becomes the sign of the normal. The other digits become the probability that a normal is
+    further from 0. This keeps all digits in the tails, where float32 would round a uniform to 1.
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).
@@ -81,7 +83,7 @@ def _points(n: int, dim: int, device: torch.device) -> Tensor:
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:
     """Return samples of a Normal or MultivariateNormal q, ``[n, *batch, *event]``, differentiable in q's parameters.
 
-    ``noise`` holds the standard normals that the samples are made from, ``[n, *batch, *event]``.
+    The samples are made from ``noise``, standard normals ``[n, *batch, *event]``.
     """
     base = inner(q)
     if isinstance(base, MultivariateNormal):

@@ -52,9 +52,9 @@ def logits(q: Distribution) -> Tensor:
 def row_probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories. But
-    if q comes from ``rows``, so that all entries of its first axis are copies of one, the first axis of the result has
-    length 1. The logits of a categorical q must be normalised, as torch's constructors leave them.
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories. If q
+    comes from ``rows``, its first axis holds copies of one row. The first axis of the result then has length 1. The
+    logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach(), q)
@@ -68,8 +68,8 @@ def probs(q: Distribution) -> Tensor:
 
     The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
 
-    If a categorical q was made from logits, the result is ``p = exp(logits)``, whose Jacobian is ``diag(p)``. The other
-    term of a softmax's Jacobian, ``-p p^T``, comes from the graph of the normalised logits that q holds.
+    The Jacobian of a softmax is ``diag(p) - p p^T``. If a categorical q was made from logits, q holds normalised
+    logits, whose graph contributes ``-p p^T``. The result is ``p = exp(logits)``, which contributes ``diag(p)``.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -83,9 +83,9 @@ def probs(q: Distribution) -> Tensor:
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, differentiable in q's parameters and in x.
 
-    If q is one-hot or Bernoulli, x may lie off the support: log q is continued linearly in x. (For one-hot x, torch's
-    ``log_prob`` looks up the largest entry of x, and so has steps in x.) If q is a Normal, the terms of log q that do
-    not contain x are computed once for all samples.
+    If q is one-hot or Bernoulli, x may lie off the support, because log q is extended linearly in x. (torch's
+    ``log_prob`` looks up the largest entry of a one-hot x, and so has steps in x.) If q is a Normal, the terms of log q
+    that do not contain x are computed once for all samples.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.
@@ -144,9 +144,9 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
 def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estimator: object = None) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient is ``sum_k weight_k grad log q(x_k)``, also if q(x_k) is 0.
 
-    Each weight must contain the factor q(x_k). If q was made from probabilities of which some are 0 or 1, some states
-    are impossible: q(x) is 0, and log q(x) is infinite. But q(x) has a derivative in the probabilities, and so has the
-    sum:
+    Some states are impossible if q was made from probabilities of which some are 0 or 1. Then q(x) is 0 and log q(x) is
+    infinite, but q(x) still has a derivative in the probabilities. The sum is finite because every weight contains the
+    factor q(x_k):
 
     ``weight grad log q = (weight / q) grad q``
 
@@ -154,8 +154,8 @@ def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estim
         q: a Bernoulli or categorical distribution, or a ``TokenSequence``, batch shape ``[*batch]``.
         x: states, ``[n, *batch, *event]``.
         weight: ``[n, *batch]``; each weight is a product with the factor q(x_k).
-        log_q: the logarithm of this factor, ``[n, *batch]``.
-        estimator: the caller, named where a second derivative is refused.
+        log_q: the logarithm of the factor q(x_k), ``[n, *batch]``.
+        estimator: the caller; the message that refuses a second derivative names it.
     """
     if "probs" not in parameters(q):
         return score(q, x, weight, estimator)
@@ -164,15 +164,15 @@ def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estim
 
 
 def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) -> Tensor:
-    """Return zeros, ``[*batch]``, whose gradient at q's own parameters is ``sum_k weight_k * grad log q(x_k)``.
+    """Return zeros, ``[*batch]``, whose gradient in q's parameters is ``sum_k weight_k * grad log q(x_k)``.
 
-    Own parameters are the tensors that q was made from. If the zeros are added to a value, the sum has this gradient.
+    The parameters are the tensors from which q was made. If the zeros are added to a value, the sum has this gradient.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.
         x: samples, ``[n, *batch, *event]``; no gradient flows into them.
         weight: ``[n, *batch]``, such as (f(x_k) - baseline) / n. The weight may carry a graph to a learned state.
-        estimator: the estimator that calls; the message that refuses a second derivative names it.
+        estimator: the caller; the message that refuses a second derivative names it.
 
     Raises:
         ValueError: the shape of ``weight`` is not ``[n, *batch]``.
@@ -224,9 +224,9 @@ def _has_smallest(x: Tensor) -> bool:
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return (p, y) such that the score of p at y is the score of q at x; y is detached.
 
-    p is q without the untrained transforms at the end of its chain of transforms, and y is the point that these
-    transforms map to x. If q has no such transforms, p is q and y is x. If a transform caches the point from which it
-    made x, this point is y: it is exact even if x was rounded, as tanh of a large number is rounded to 1.
+    p is q without the untrained transforms at the end of its chain of transforms. y is the point that these transforms
+    map to x. If q has no such transforms, p is q and y is x. Some transforms cache the y from which they made x. A
+    cached y is exact even if x was rounded, as tanh of a large number is rounded to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

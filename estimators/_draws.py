@@ -85,7 +85,7 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     If ``generator`` is None, torch's global generator draws the noise.
 
     Raises:
-        UnsupportedFamily: q has no reparameterized sampler, one whose samples are differentiable.
+        UnsupportedFamily: q has no sampler of differentiable samples (``rsample``).
     """
     if (wide := widened(q)) is not q:
         return _as_q(q, rdraw(wide, n, generator))

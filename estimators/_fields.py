@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class PlainFields:
-    """Base class of dataclasses whose fields are plain values: numpy's numbers become Python's before any check.
+    """Base class of dataclasses with plain fields: numbers of numpy become Python's before any check.
 
-    ``RLOO(n=numpy.int64(4))`` has the repr and the identity of ``RLOO(n=4)``. A tensor in a field is left as it is, and
-    the checks of the class refuse it: the gradient at the tensor would be lost.
+    So ``RLOO(n=numpy.int64(4))`` has the repr and the identity of ``RLOO(n=4)``. A tensor in a field is not converted,
+    because the gradient with respect to it would be lost; the checks of the class refuse it.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -46,7 +46,7 @@ _IN_STATE_ONLY: list[None] = []
 def differentiated_in_state_only() -> Iterator[None]:
     """Allow second derivatives through estimators inside the block.
 
-    They are right in the parameters of a state only, so the caller must take them in no other tensor.
+    They are right only in the parameters of a state. The caller must not take them in any other tensor.
     """
     _IN_STATE_ONLY.append(None)
     try:
@@ -63,7 +63,7 @@ def again(sources: Iterable[Tensor]) -> bool:
 
 
 def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
-    """Return ``gradient``; differentiating the result again, in one of the sources, raises ``Refusal``.
+    """Return ``gradient``. If the result is differentiated again, in one of ``sources``, ``Refusal`` is raised.
 
     Args:
         gradient: a gradient or a tangent, just computed by a backward pass or in forward mode.
@@ -99,5 +99,5 @@ class _FirstOrder(Function):
 
 
 def first_order(t: Tensor, who: object) -> Tensor:
-    """Return t; a second derivative through it raises ``Refusal``, whose message names ``who``."""
+    """Return t. A second derivative through the result raises ``Refusal``, whose message names ``who``."""
     return cast(Tensor, apply(_FirstOrder, who, t)) if is_differentiated(t) else t

@@ -30,8 +30,8 @@ def _holds_no_half(q: Distribution) -> bool:
 def widened(q: Distribution) -> Distribution:
     """Return q with its half-precision parameters converted to float32; the originals stay in the graph.
 
-    If no parameter has half precision, q itself is returned. So is a q of a class that is neither torch's nor a
-    ``Drawable``: it computes in its own dtype.
+    q itself is returned if no parameter has half precision. It is also returned if its class is neither torch's nor a
+    ``Drawable``, because such a class computes in its own dtype.
     """
     if _holds_no_half(q):
         return q  # the way of most calls, without looking up names

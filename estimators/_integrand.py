@@ -17,9 +17,9 @@ from estimators._transforms import is_differentiated, transformed, unwrapped
 class Integrand(Protocol):
     """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
 
-    f must not change x in place, nor write over a tensor that it returned before. If the estimator does not use df/dx,
-    the values of f may also be whole numbers or bools, and be held in a numpy array, in a list or, for a single point,
-    in a Python number. If the estimator uses df/dx, the values must be a tensor that autograd can differentiate in x.
+    f must not change x in place, nor write over a tensor that it returned before. If the estimator uses df/dx, the
+    values of f must be a tensor that autograd can differentiate in x. If not, they may be whole numbers or bools as
+    well. They may also be in a numpy array, in a list or, for a single point, in a Python number.
     """
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -31,11 +31,11 @@ WIDE = frozenset((torch.float32, torch.float64))
 
 
 class Checked:
-    """Base class of integrands that check their own values, made for samples of the distribution ``q``.
+    """Base class of integrands that check their own values, for samples of the distribution ``q``.
 
-    Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator that gets any other
-    integrand wraps it in a ``CheckedFunction`` first. ``q`` is None in a ``Return`` or a ``SetFunction`` until an
-    estimator is called with it.
+    Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator wraps any other
+    integrand in a ``CheckedFunction``. In a ``Return`` or a ``SetFunction``, ``q`` is None until an estimator is called
+    with it.
     """
 
     __slots__ = ()
@@ -46,23 +46,23 @@ class Checked:
         raise NotImplementedError
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
-        """Return a copy for samples of ``q`` that evaluates the function ``around(f)`` in place of f.
+        """Return a copy for samples of ``q``, with ``around(f)`` in place of f.
 
-        ``around`` maps a function to another one, such as f to 2 f. The copy checks the values of ``around(f)``.
+        ``around`` maps a function to a function, such as f to 2 f. The copy checks the values of ``around(f)``.
         """
         raise NotImplementedError
 
 
 class CheckedFunction(Checked):
-    """A function that checks in every call what f did to its argument and what it returned.
+    """A function that checks, in every call, what f did to its argument and what it returned.
 
     Args:
         f: the function.
         q: the distribution of the samples. Values that are not tensors of float32 or float64 are converted to the dtype
             of q, or to float32 if q has half precision.
         axes: number of event axes of the samples; if None, the number of event axes of q.
-        name: what the messages call f.
-        columns: whether f returns a row of numbers, not one number, for each sample.
+        name: the name of f in messages.
+        columns: whether f returns a row of numbers for each sample. If not, it returns one number.
     """
 
     __slots__ = ("axes", "columns", "f", "kept", "name", "q")
@@ -246,5 +246,5 @@ def _as_tensor(value: Any, dtype: torch.dtype) -> Tensor:
 
 
 def article(value: object) -> str:
-    """Return the type of a value behind an article, for a message, such as ``a list``; ``None`` for None."""
+    """Return the type of a value with an article, for a message, such as ``a list``; ``None`` for None."""
     return "None" if value is None else f"a {type(value).__name__}"

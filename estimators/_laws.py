@@ -30,9 +30,9 @@ _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "log
 def law(family: type[Distribution]) -> type[Distribution]:
     """Return the class whose law (sampler and density) a class of distributions has: ``family`` or one of its parents.
 
-    It is ``family`` itself if ``family`` overrides a sampler or a density, otherwise the nearest parent that does. If
-    ``family`` is not derived from one of torch's families, other methods count as well, because any of them may be part
-    of the law: one may return the logits of a choice. Only methods that ``Distribution`` has too do not count.
+    The result is ``family`` if it overrides a sampler or a density, else the nearest parent that does. If ``family`` is
+    derived from none of torch's families, any method may be part of the law, such as one that returns the logits of a
+    choice. Then every method counts that ``Distribution`` does not have.
     """
     parents = family.__mro__[: family.__mro__.index(Distribution)]
     anyhow = not any(map(is_torchs, parents))
@@ -55,7 +55,8 @@ def _overrides(family: type[Distribution]) -> bool:
 def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
     """Return whether a class of distributions has the sampler and the density of one of the classes ``laws``.
 
-    A subclass that overrides one of them has not. torch's own subclasses count as their parents: Chi2 as a Gamma.
+    A subclass that overrides the sampler or the density does not have them. torch's own subclasses count as their
+    parents: Chi2 as a Gamma.
     """
     own = law(family)
     return own in laws or (is_torchs(own) and issubclass(own, laws))

@@ -19,17 +19,17 @@ _MISSED: dict[Estimator, int] = {}
 def checked_state(
     estimator: Estimator, state: State | None, kind: type[S], q: Distribution, inputs: int | None = None
 ) -> S | None:
-    """Return the state that a call got, checked; None if the call got none.
+    """Return the state with which an estimator was called, after checks; None if there was none.
 
-    A state holds what an estimator has learned. An estimator that never gets its state learns nothing, so its second
-    call without a state gives a warning, once for each estimator.
+    A state holds what an estimator has learned. An estimator that needs a state and never gets one learns nothing, so
+    its second call without a state gives a warning. There is one warning for each estimator.
 
     Args:
         estimator: the estimator that is called.
-        state: the state that the call got, or None.
+        state: the state of the call, or None.
         kind: the class of the state that ``estimator.init`` makes.
-        q: the distribution of the call, to whose dtype and device the state must belong.
-        inputs: number of inputs of the state's network for this q, to be compared with ``state.inputs``; None if the
+        q: the distribution of the call. The state must have its dtype and device.
+        inputs: number of inputs that the state's network needs for this q; it must equal ``state.inputs``. None if the
             state fits every q.
 
     Raises:

@@ -25,9 +25,9 @@ from estimators._transforms import transformed
 class Pair(NamedTuple):
     """A constant c and two samples: ``c (f(plus) - f(minus))`` estimates the derivative of E_q[f] in one parameter.
 
-    Each coordinate of q has its own derivative: ``plus`` and ``minus`` hold the new values of the coordinates,
-    ``[n, *batch, *event]``, and c broadcasts against them. None in place of ``plus`` or ``minus`` stands for x, the
-    sample of q itself.
+    Each coordinate of q has a derivative of its own. ``plus`` and ``minus`` hold the new values of the coordinates,
+    ``[n, *batch, *event]``, and c broadcasts against them. None in place of ``plus`` or ``minus`` means the sample x of
+    q itself.
     """
 
     c: Tensor
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
     """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter of q, by name.
 
-    A parameter is missing if no pair is known for it, as for the concentration of a Gamma.
+    If no pair is known for a parameter, as for the concentration of a Gamma, the parameter is left out.
 
     Args:
         q: a distribution of independent coordinates.

@@ -12,8 +12,8 @@ from estimators._transforms import reusable, vmapped
 def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return ``make(shape)``, random numbers from ``generator``, in the dtype and on the device of ``like``.
 
-    ``make`` is a function such as ``torch.rand``. If ``generator`` is None, torch's global generator draws: ``make`` is
-    then called without a generator, as torch.compile requires for shapes that vary.
+    ``make`` is a function such as ``torch.rand``. If ``generator`` is None, ``make`` is called without a generator, and
+    torch's global generator draws. (torch.compile requires this for shapes that vary.)
     """
     size = shape or ((),)  # numbers, which torch reads twice as fast as a torch.Size
     if generator is None:

@@ -15,13 +15,15 @@ from estimators.distributions import Drawable
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:
-    """Return q's own parameters by name: the tensors that q was made from, in which its log-density is differentiated.
+    """Return q's parameters by name: the tensors from which q was made.
 
-    If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. An ``Independent`` or
-    another wrapper has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and
-    ``component_``. If an argument is a mapping of tensors, such as the weights of a network, each tensor in it is a
-    parameter: ``weights.bias`` is the tensor "bias" of the argument ``weights``. A tensor in a list or a tuple has its
-    number for a name, as in ``weights.0``.
+    - If q was made from ``logits``, ``probs`` is a cache and not a parameter. If it was made from ``probs``, ``logits``
+      is the cache.
+    - For an ``Independent`` or another wrapper, the names are those of the distribution inside.
+    - For a mixture, the names begin with ``mixture_`` and ``component_``.
+    - If an argument of q is a mapping of tensors, such as the weights of a network, each tensor in it is a parameter:
+      ``weights.bias`` is the tensor "bias" of the argument ``weights``. In a list or a tuple, the name is a number, as
+      in ``weights.0``.
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
@@ -95,10 +97,9 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
 
 
 def first_parameter(q: Distribution) -> Tensor:
-    """Return the first of q's own parameters, the tensors that q was made from; the others share its dtype and device.
+    """Return the first of the tensors from which q was made; the others share its dtype and device.
 
-    If q holds no such tensor, as a distribution around a network may not, the result is a zero of torch's default
-    dtype.
+    If q holds no tensor, as a distribution around a network may not, the result is a zero of torch's default dtype.
     """
     return next(iter(parameters(q).values()), torch.zeros(()))
 

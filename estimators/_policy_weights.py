@@ -25,14 +25,15 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def to_go(costs: Tensor) -> Tensor:
-    """Return, for each token, the sum of its own cost and of the costs of all tokens after it, ``[..., T]``."""
+    """Return the cost to go of each token, ``[..., T]``: the sum of its cost and the costs of all later tokens."""
     return costs.flip(-1).cumsum(-1).flip(-1)
 
 
 def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
     """Return the importance weights of tokens that a sampler drew, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
 
-    w_t is the probability of token t under the policy, divided by that under the sampler. The weight of token t is:
+    Let w_t be the probability of token t under the policy, divided by its probability under the sampler. The weight of
+    token t is:
 
     - "none": 1;
     - "token": w_t;
@@ -42,7 +43,7 @@ def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         kind: "none", "token", "sequence", "geometric", "cumulative" or "per-decision".
-        log_ratio: log w_t, 0 after the end, ``[..., P, G, T]``.
+        log_ratio: log w_t, 0 after the end of a sequence, ``[..., P, G, T]``, for P prompts and G samples of each.
         mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
     """
     match kind:
@@ -61,12 +62,13 @@ def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
 def baselines(returns: Tensor, mass: Tensor, leave_one_out: bool) -> Tensor:
     """Return the baseline of each sample: the weighted mean of the returns of its group.
 
-    ``b_i = sum_j mass_j R_j / sum_j mass_j``,  j over the group, with or without i
+    ``b_i = sum_j mass_j R_j / sum_j mass_j``
 
-    The baseline is 0 if the masses of all samples but i are 0. Each axis of T tokens may have length 1.
+    The sum over j is over the samples of the group, without i if ``leave_one_out``. The baseline is 0 if all masses in
+    the sum are 0. Each axis of T tokens may have length 1.
 
     Args:
-        returns: the returns R, ``[..., P, G, T]``.
+        returns: the returns R, ``[..., P, G, T]``, for P prompts and G samples of each.
         mass: the weights of the mean, at least 0, ``[..., P, G, T]``.
         leave_one_out: whether the mean for sample i leaves i out.
     """
@@ -82,8 +84,8 @@ def whitened(advantages: Tensor, mask: Tensor, epsilon: float) -> Tensor:
 
     ``(A - mean A) / sqrt(var A + epsilon^2)``
 
-    The variance is the sum of squares, divided by the number of tokens less 1. The result is 0 after the end of a
-    sequence, ``[..., P, G, T]``.
+    The variance is the sum of squares, divided by the number of tokens minus 1. After the end of a sequence, the result
+    is 0.
 
     Args:
         advantages: the advantages A, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
@@ -98,9 +100,10 @@ def whitened(advantages: Tensor, mask: Tensor, epsilon: float) -> Tensor:
 
 
 def shares(reduction: str, mask: Tensor) -> Tensor:
-    """Return the factor of each token in the loss of its prompt, a shape that broadcasts to ``[..., P, G, T]``.
+    """Return the factor of each token in the loss of its prompt, in a shape that broadcasts to ``[..., P, G, T]``.
 
-    The loss of a prompt is a sum over its tokens. The loss of the batch is the mean over the P prompts, and is:
+    The loss of a prompt is a weighted sum over its tokens, and the loss of the batch is the mean over the P prompts.
+    With the factors, the loss of the batch becomes:
 
     - "sum": the sum over the tokens of a sample, averaged over the samples;
     - "sequence-mean": the mean over the tokens of a sample, averaged over the samples;
@@ -109,7 +112,7 @@ def shares(reduction: str, mask: Tensor) -> Tensor:
 
     Args:
         reduction: "sum", "sequence-mean", "token-mean" or "constant".
-        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``, for G samples of each prompt.
     """
     prompts, group, length = mask.shape[-3:]
     each = mask.new_full((1, 1, 1), 1 / group)

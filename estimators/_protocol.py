@@ -20,12 +20,12 @@ from estimators._transforms import rows_differ, transformed
 
 
 class State(nn.Module):
-    """What an estimator has learned: tensors kept outside the estimator, because an estimator's fields never change.
+    """What an estimator has learned, as tensors outside the estimator, because an estimator's fields never change.
 
     ``Estimator.init`` makes a state, and a call of the estimator gets it as the argument ``state``. The function
-    ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers after a call of the
-    estimator, never during the call, so that no baseline contains its own sample. Three buffers, all scalars, describe
-    the values of the integrand that were seen so far:
+    ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers. It is called after a call
+    of the estimator and never during it, so that no baseline contains its own sample. Three buffers, all scalars,
+    describe the values of the integrand so far:
 
     - ``mean``: the moving average of the values, 0 before the first update;
     - ``deviation``: the moving average of the absolute distances of the values from ``mean``, 0 before the first
@@ -33,7 +33,7 @@ class State(nn.Module):
     - ``updates``: the number of updates.
 
     Args:
-        like: a tensor of q. The buffers are on its device and have its dtype, but at least float32. If None, they are
+        like: a tensor of q. The buffers have its device, and its dtype or float32 if that is wider. If None, they are
             float32 on the CPU.
     """
 
@@ -162,11 +162,11 @@ class Estimator(PlainFields, abc.ABC):
         """
 
     def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
-        """Return an untrained state for q, which will hold what the estimator learns; None if it learns nothing."""
+        """Return an untrained state for q, in which the estimator keeps what it learns; None if it learns nothing."""
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return the reason why this estimator does not support a class of distributions; None if it does."""
+        """Return the reason why this estimator does not support a family of distributions; None if it supports it."""
         if self.families is None or has_law(family, *self.families):
             return None
         if parent := next((parent for parent in self.families if issubclass(family, parent)), None):
@@ -180,7 +180,7 @@ class Estimator(PlainFields, abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return the reason why this estimator does not support a ``Bound`` of K particles; None if it does.
+        """Return the reason why this estimator does not support a ``Bound`` of K particles; None if it supports it.
 
         ``particles`` is K. It is None for the evidence lower bound, which has no axis of particles.
         """
@@ -196,12 +196,12 @@ class Estimator(PlainFields, abc.ABC):
             raise UnsupportedFamily(reason)
 
     def coefficients(self, fx: Tensor) -> Tensor | None:
-        """Return what the score of each sample is multiplied by in the gradient, ``[n, *batch]``; None if unknown.
+        """Return the factors of the scores of the samples in the gradient, ``[n, *batch]``; None if unknown.
 
-        ``g = sum_k c_k grad log q(x_k)``,  c the coefficients, x_1 ... x_n from q
+        ``g = sum_k c_k grad log q(x_k)``,  c the factors, x_1 ... x_n from q
 
-        An estimator of this form may give its coefficients, so that the harness can look up its gradients where q has
-        few samples. A coefficient includes the factor 1/n, and has no graph.
+        If an estimator has this form and gives its factors, the harness can look up its gradients where q has few
+        samples. A factor includes 1/n, and has no graph.
 
         Args:
             fx: the values of f at the n samples, ``[n, *batch]``.

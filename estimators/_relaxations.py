@@ -39,9 +39,9 @@ def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return q's logits plus n draws of noise, ``[n, *batch, *event]``, without a graph.
 
-    q is Bernoulli (logistic noise) or OneHotCategorical (Gumbel noise). ``harden`` turns these perturbed logits into
-    samples of q, ``squash`` into relaxed samples: points between the bits or one-hot vectors. If ``generator`` is None,
-    torch's global generator draws the noise.
+    The noise is logistic for a Bernoulli q, Gumbel for a OneHotCategorical q. ``harden`` makes samples of q from these
+    perturbed logits. ``squash`` makes relaxed samples: points between the bits or one-hot vectors. If ``generator`` is
+    None, torch's global generator draws the noise.
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
@@ -51,13 +51,12 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
     """Return relaxed samples, of the shape of z, made from perturbed logits z; differentiable in z and the temperature.
 
-    ``sigmoid(z / temperature)``  for Bernoulli
-    ``softmax(z / temperature)``  for categories
+    ``sigmoid(z / temperature)``  for Bernoulli ``softmax(z / temperature)``  for categories
 
     Args:
         q: a Bernoulli or OneHotCategorical distribution.
         z: perturbed logits, logits plus noise as ``perturbed`` makes them, ``[n, *batch, *event]``.
-        temperature: a positive number or scalar tensor; the smaller, the nearer the result is to a sample of q.
+        temperature: a positive number or scalar tensor. The smaller it is, the nearer the result is to a sample of q.
     """
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         z, temperature = z / temperature, 1.0
@@ -80,7 +79,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
     ``y = (p / E) / sum(p / E)``,  E standard exponential, p the probabilities of q
 
-    y is the softmax of logits plus Gumbel noise, because ``-log E`` is Gumbel, but takes one logarithm and no
+    Because ``-log E`` is Gumbel, y is the softmax of logits plus Gumbel noise. This form takes one logarithm and no
     exponential. The denominator is finite and not 0, because p sums to 1. The result is differentiable in q's logits.
     """
     p = row_probs(q)

@@ -29,7 +29,7 @@ from estimators.distributions import Drawable
 
 
 def one(t: Tensor, q: Distribution) -> Tensor:
-    """Return ``t[:1]`` if all rows of t are one row in memory, so that it is enough to compute with this row.
+    """Return ``t[:1]`` if all rows of t are one row in memory, so that computing with this row is enough.
 
     ``rows(q, R)`` is q with a new first batch axis of length R: one row, a copy of q's parameters, for each independent
     estimate. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same
@@ -40,8 +40,8 @@ def one(t: Tensor, q: Distribution) -> Tensor:
         q: the distribution, batch shape ``[*batch]``.
 
     Returns:
-        ``t[:1]``, ``[1, ...]``, if q has a batch axis and the first axis of t has stride 0 and more than one entry. In
-        every other case t itself. If q has no batch axis, the first axis of t belongs to the event of q.
+        ``t[:1]``, ``[1, ...]``, if q has a batch axis and the first axis of t has stride 0 and more than one entry. If
+            not, t itself. (If q has no batch axis, the first axis of t belongs to q's event.)
     """
     return t[:1] if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
@@ -50,16 +50,16 @@ def rows(q: Distribution, count: int) -> Distribution:
     """Return q with ``count`` rows: a new first batch axis, whose entries are copies of q for independent estimates.
 
     The result has batch shape ``[count, *batch]``. Its parameters, ``[count, *batch, ...]``, are leaves of the graph,
-    so the backward pass of a summed loss leaves one gradient per row. The parameters of the rows are views of q's, and
-    their first axis has stride 0: no row takes memory. A parameter of the rows requires a gradient if and only if the
-    parameter of q does.
+    so the backward pass of a summed loss leaves one gradient per row. They are views of q's parameters with stride 0
+    along the first axis: no row takes memory. A parameter of the rows requires a gradient if and only if the parameter
+    of q does.
 
     Args:
         q: any distribution of torch, under any number of ``Independent``; it is not changed.
         count: the number of rows, one for each independent estimate (replicate).
 
     Raises:
-        Refusal: q cannot be rebuilt from its own parameters, the tensors it was made from. An example is a bare
+        Refusal: q cannot be rebuilt from the tensors from which it was made. An example is a bare
             ``TransformedDistribution`` whose transforms hold tensors that require gradients.
     """
 
@@ -70,7 +70,7 @@ def rows(q: Distribution, count: int) -> Distribution:
 
 
 def is_trained(transforms: list[Transform]) -> bool:
-    """Return whether a tensor in the transforms, also inside a list, a module or a function, requires a gradient."""
+    """Return whether the transforms hold a tensor that requires a gradient, also in a list, a module or a function."""
     seen: set[int] = set()
     stack: list[Any] = [*transforms]
     while stack:

@@ -33,8 +33,8 @@ def _text(value: object) -> str:
 def estimator_of(text: str, owner: str) -> Estimator:
     """Return the estimator that a text such as ``rloo:n=4`` names.
 
-    The name is one of the catalogue or, if that has none, of another class of estimators that is loaded. ``owner`` says
-    whose field it is, for messages.
+    The name is looked up in the catalogue first, then among all other classes of estimators that are loaded. ``owner``
+    is the name of the class that has this text in a field, for messages.
 
     Raises:
         InvalidParameter: there is no such estimator, field or value.

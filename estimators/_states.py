@@ -57,9 +57,9 @@ def support(q: Distribution) -> Tensor:
 def log_mass(q: Distribution) -> Tensor:
     """Return the log-probability of every joint state or sequence of q, ``[*batch, states]``, without a graph.
 
-    If q was made from probabilities, the result is float64, because float32 cannot hold the mass of a state in which
-    several of these probabilities are 0. If q comes from ``rows``, so that all entries of its first batch axis are
-    copies of one, the first axis of the result has length 1.
+    If q was made from probabilities, the result is float64: float32 cannot hold the probability of a state in which
+    several of them are 0. If q comes from ``rows``, its first batch axis holds copies of one row. The first axis of the
+    result then has length 1.
     """
     base = inner(q)
     if isinstance(base, TokenSequence):

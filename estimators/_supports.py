@@ -37,11 +37,11 @@ def refuse_unseen(q: Distribution) -> None:
 
     ``d/dtheta int_a^b f q dx = int_a^b f dq/dtheta dx + f(b) q(b) db/dtheta - f(a) q(a) da/dtheta``
 
-    A score function estimates the first term alone. Examples are Uniform, the scale of Pareto and a shifted
-    Exponential. If q has density 0 at the end, as a shifted LogNormal has, no term is missed.
+    A score function estimates only the first term. Examples are Uniform, the scale of Pareto and a shifted Exponential.
+    If q has density 0 at the end, as a shifted LogNormal has, no term is missed.
 
     In the second case, q is a Poisson of rate 0. All samples are 0, but the derivative in the rate is ``f(1) - f(0)``.
-    A rate of 0 whose own derivative in the leaves of its graph is 0, as behind a dead relu, is allowed.
+    The rate is allowed if its own derivative is 0, as behind a dead relu.
     """
     while isinstance(base := inner(q), Drawable) and base.base_dist is not None:
         q = base.base_dist

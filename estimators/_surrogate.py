@@ -51,12 +51,12 @@ class _WithDerivative(Function):
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    """Return ``value``, which has no graph; in the backward pass ``source`` gets ``pull(cotangent, value)``.
+    """Return ``value``, which has no graph. In the backward pass, ``source`` gets ``pull(cotangent, value)``.
 
     The cotangent is the gradient that arrives at ``value``. ``value``, ``[n, ...]`` or ``[...]``, must have been
-    computed from ``source``, ``[...]``; a gradient of shape ``[n, ...]`` is summed over the samples. The pull-back is a
-    function of the value, so derivatives of any order are right. The pull-back must be symmetric, as the Jacobian of a
-    sigmoid or a softmax is, because forward mode applies the pull-back to tangents.
+    computed from ``source``, ``[...]``. A gradient of shape ``[n, ...]`` is summed over the samples. Because ``pull``
+    is a function of the value, derivatives of any order are right. It must be symmetric, as the Jacobian of a sigmoid
+    or a softmax is, because forward mode applies it to tangents.
     """
     value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))
@@ -100,7 +100,7 @@ class _Through(Function):
 def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
-    The result equals ``value.detach() + source - source.detach()``, without the arithmetic: no gradient flows into
+    The result equals ``value.detach() + source - source.detach()``, but nothing is added: no gradient flows into
     ``value``. If ``source`` has no axis of samples, its gradient is summed over the samples. A second derivative in
     ``source`` raises ``Refusal``, whose message names ``estimator``.
     """
@@ -138,8 +138,8 @@ class _Joined(Function):
 def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
     """Return ``value + surrogate``, the result of an estimator; ``surrogate`` holds zeros of ``inject`` or ``score``.
 
-    If ``value`` has a graph, the sum passes gradients to tensors that f closes over, too. Autograd does not know how
-    these gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second
+    If ``value`` has a graph, the sum passes gradients to tensors that f uses, too. Autograd does not know how these
+    gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second
     derivative, in a parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
     """
     if is_differentiated(value):
@@ -151,8 +151,8 @@ def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor
     """Return what an estimator returns, ``[*batch]``: the numbers of ``value`` with the gradients of ``surrogate``.
 
     ``surrogate`` holds zeros from ``inject`` or ``score``, whose gradients go to q's parameters. If ``value`` has a
-    graph, the result has the gradients of ``value``, too, as for tensors that f closes over. A mixed second derivative,
-    in a parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
+    graph, because f uses tensors that require gradients, its gradients are kept, too. A mixed second derivative, in a
+    parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
     """
     return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
 
@@ -215,18 +215,17 @@ def _is_ones(t: Tensor) -> bool:
 
 
 def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) -> Tensor:
-    """Return zeros, ``[*batch]``, whose backward pass gives q's own parameters the gradients passed in.
+    """Return zeros, ``[*batch]``, whose backward pass gives q's parameters the gradients that are passed in.
 
-    Own parameters are the tensors that q was made from. In the backward pass, the parameter named ``p`` gets the
-    cotangent of the zeros (the gradient of the loss at the zeros) times ``gradients[p]``. A second derivative in a
-    parameter raises ``Refusal``.
+    The parameters are the tensors from which q was made. In the backward pass, the parameter named ``p`` gets
+    ``gradients[p]`` times the gradient of the loss at the zeros. A second derivative in a parameter raises ``Refusal``.
 
     Args:
         q: the distribution, of batch shape ``[*batch]``.
-        estimator: the estimator that calls; the message that refuses a second derivative names it.
-        **gradients: for each parameter of q that gets a gradient, the gradient under the parameter's name in
-            ``parameters(q)`` and of the parameter's shape, ``[*batch, ...]``. A gradient may carry a graph to a learned
-            state. It is saved with ``save_for_backward``, so it must not be changed in place.
+        estimator: the caller; the message that refuses a second derivative names it.
+        **gradients: one gradient for each parameter that gets one, under its name in ``parameters(q)`` and of its
+            shape, ``[*batch, ...]``. A gradient may carry a graph to a learned state. It is saved with
+            ``save_for_backward``, so it must not be changed in place.
 
     Raises:
         ValueError: q has no parameter of this name, or the shape of a gradient is not the shape of its parameter.
@@ -250,20 +249,20 @@ def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) ->
 def inject_at(
     batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]], estimator: object = None, mean_zero: bool = False
 ) -> Tensor:
-    """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
+    """Return zeros, ``[*batch]``. In the backward pass, each target gets its gradient times the cotangent.
 
     The cotangent is the gradient of the loss at the zeros. A target is any tensor computed from q's parameters, such as
-    the logits of a q that was made from probabilities. For q's own parameters, the tensors that q was made from, use
-    ``inject``. The gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
+    the logits of a q that was made from probabilities. (For the tensors from which q was made, use ``inject``.) A
+    gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
 
     Args:
         batch_shape: the shape of the zeros, ``[*batch]``.
         pairs: at least one pair of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for
-            example to a learned state: under ``create_graph=True`` the result of the backward pass keeps this graph.
-            The backward pass itself sends nothing into this graph.
-        estimator: the estimator that calls; the message that refuses a second derivative names it.
-        mean_zero: whether the mean of every gradient is 0 whatever the targets are, as for a control variate. Then the
-            mean of the gradient's derivative is 0 too, and a second derivative leaves this derivative out. If False, a
+            example to a learned state. With ``create_graph=True``, the result of the backward pass keeps this graph;
+            the backward pass sends nothing into it.
+        estimator: the caller; the message that refuses a second derivative names it.
+        mean_zero: whether the mean of every gradient is 0 for all values of the targets, as for a control variate. The
+            derivative of the gradient then has mean 0 as well, and a second derivative leaves it out. If False, a
             second derivative raises ``Refusal``.
     """
     used = [(gradient, target) for gradient, target in pairs if is_differentiated(target)]
@@ -308,11 +307,11 @@ class _Carry(Function):
 
 
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], estimator: object = None) -> Tensor:
-    """Return zeros of the given shape; in the backward pass ``target`` gets ``pull(cotangent)``.
+    """Return zeros of the given shape. In the backward pass, ``target`` gets ``pull(cotangent)``.
 
-    The cotangent, of the given shape, is the gradient of the loss at the zeros. ``pull``, the pull-back, is the
-    transposed Jacobian: a linear function from the cotangent to a gradient of the shape of ``target``. Tensors that
-    ``pull`` closes over get no gradient, so a second derivative in ``target`` raises ``Refusal``, whose message names
+    The cotangent, of the given shape, is the gradient of the loss at the zeros. ``pull`` applies the transposed
+    Jacobian: it is a linear function from the cotangent to a gradient of the shape of ``target``. Tensors that ``pull``
+    closes over get no gradient. So a second derivative in ``target`` raises ``Refusal``, whose message names
     ``estimator``.
     """
     return cast(Tensor, apply(_Carry, _zeros(target, shape), target, pull, estimator))

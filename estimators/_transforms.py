@@ -61,22 +61,25 @@ def _no_mode() -> Iterator[None]:
 
 
 def reusable(t: Tensor) -> Tensor | None:
-    """Return t, to be overwritten as the ``out`` of an operation; None where writing is forbidden.
+    """Return t, to be overwritten as the ``out`` of an operation; None if t must not be overwritten.
 
-    Writing is forbidden under a transform of torch.func and in forward mode.
+    Overwriting is forbidden under a transform of torch.func and in forward mode.
     """
     return None if transformed() or forward_mode() else t
 
 
 def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out: Tensor) -> Tensor:
-    """Return 1 where ``compare(a, b)`` and 0 elsewhere; the memory of ``out`` is used unless torch.func is active."""
+    """Return 1 where ``compare(a, b)`` is True and 0 elsewhere.
+
+    The result is written into ``out``, unless torch.func is active.
+    """
     return compare(a, b).to(out.dtype) if transformed() else compare(a, b, out=out)
 
 
 def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = False) -> tuple[Tensor, Tensor]:
-    """Return f(x), with its graph, and the gradient of the sum of f(x) in x; works under every transform of torch.func.
+    """Return f(x), with its graph, and the gradient of the sum of f(x) in x.
 
-    In inference mode, which records no graph, the returned gradient is 0.
+    This works under every transform of torch.func. In inference mode, which records no graph, the gradient is 0.
 
     Args:
         f: the function.
@@ -112,7 +115,7 @@ def rows_differ() -> bool:
 
 
 def unwrapped(t: Tensor) -> Tensor:
-    """Return the plain tensor inside t if transforms of torch.func have wrapped t; otherwise t itself."""
+    """Return the plain tensor inside t if transforms of torch.func have wrapped t; else t itself."""
     while transformed() and torch._C._functorch.is_functorch_wrapped_tensor(t):
         t = torch._C._functorch.get_unwrapped(t)
     return t

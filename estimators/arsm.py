@@ -21,15 +21,15 @@ from estimators._surrogate import inject_at, joined
 
 @dataclass(frozen=True)
 class ARSM(Estimator):
-    """ARSM: differences of f between the categories that swapped noise would have produced.
+    """ARSM: differences of f between the categories that result from swapping entries of the noise.
 
     ``g_c = (1/n) sum_k sum_j [f(x^{c,j}) - mean_m f(x^{m,j})] (1/C - w_j)``,  for the logit of category c
     ``x^{m,j} = argmin(log w - logits)``,  with w_m and w_j exchanged,  w uniform on the simplex of C categories
 
-    The index k counts the n draws of w. Unbiased. If q has several variables, each has its own w, and one swap
-    exchanges the entries m and j in all of them. With two categories ARSM is ARM. Each x is a draw from q, and the
-    returned value is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of f,
-    whatever the number of variables: one for every swap, even if two give equal x.
+    The index k counts the n draws of w. Unbiased. If q has several variables, each has a w of its own, and a swap
+    exchanges the entries m and j in every w. With two categories ARSM is ARM. Each x is a draw from q, and the returned
+    value is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of f for any
+    number of variables: one for every swap, even if two swaps give equal x.
 
     Args:
         n: number of draws of w.

@@ -25,8 +25,9 @@ class BitFlip(Estimator):
     ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q
 
     The bit i_k is chosen uniformly; g_i is the gradient in the logit of bit i, whose probability is p_i. Unbiased;
-    exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, whose bits then
-    seldom differ; near 1/2 the variance is higher. Supports Bernoulli; f may be a black box. Cost: 2n evaluations of f.
+    exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, because the bits
+    of a pair then seldom differ. If p is near 1/2, it is higher. Supports Bernoulli; f may be a black box. Cost: 2n
+    evaluations of f.
 
     Args:
         n: number of samples, each with one bit flipped.

@@ -18,23 +18,23 @@ from estimators._refusals import Refusal
 
 @dataclass(frozen=True, eq=False)
 class Bound(Checked):
-    """A lower bound on the log evidence: an integrand that exposes its importance weights.
+    """A lower bound on the log evidence, as an integrand that exposes its importance weights.
 
     ``f(x) = log p(x) - log q(x)``,  the evidence lower bound (``particles`` is None)
     ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
 
-    The importance weight of x is p(x) / q(x). If ``particles`` is K, one sample of q holds a whole set of K particles
-    along q's first event axis, so every estimator can be used. Estimators made for bounds call ``log_weights`` and
+    The importance weight of x is p(x) / q(x). If ``particles`` is K, one sample of q is a set of K particles along q's
+    first event axis, so every estimator can be used. Estimators made for bounds also call ``log_weights`` and
     ``log_q``. The importance-weighted bound is from Burda, Grosse & Salakhutdinov 2016.
 
     Where p(x) is 0 for every particle, the value is -inf, and has no gradient. If the loss leaves such batch elements
     out, as ``value[value.isfinite()].sum()`` does, they add a gradient of 0.
 
     Args:
-        log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; if ``particles`` is K, log
-            p(x_k) of each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
-        q: the distribution that the bound is over; give the estimator this q too. The term log q(x) of f passes
-            gradients to the parameters of q, as the gradient of the bound demands.
+        log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``. If ``particles`` is K, it
+            returns log p(x_k) of each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
+        q: the distribution of x; call the estimator with this q too. The term log q(x) of f passes gradients to q's
+            parameters, because they are a part of the gradient of the bound.
         particles: K, the size of q's first event axis; q must be an ``Independent``. None for the evidence lower bound,
             whose samples are single points.
 
@@ -62,9 +62,9 @@ class Bound(Checked):
         return weights.squeeze(-1) if self.particles is None else log_mean_exp(weights)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
-        """Return a copy of this bound over ``q`` and with ``around(log_joint)``; the number of particles stays.
+        """Return a copy of this bound over ``q``, with ``around(log_joint)`` in place of ``log_joint``.
 
-        ``around`` maps a function to another one, such as f to 2 f.
+        ``around`` maps a function to a function, such as f to 2 f. The number of particles stays.
         """
         return replace(self, log_joint=around(self.log_joint), q=q)
 
@@ -73,7 +73,7 @@ class Bound(Checked):
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.
-            q: the distribution that gives log q; the bound's own if None.
+            q: the distribution in log q(x_k); None for the q of this bound.
         """
         axes = len(self.q.event_shape) - (self.particles is not None)
         log_p = CheckedFunction(self.log_joint, self.q, axes, "the log_joint of the Bound")(x)
@@ -84,7 +84,7 @@ class Bound(Checked):
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.
-            q: the distribution that gives log q; the bound's own if None.
+            q: the distribution in log q(x_k); None for the q of this bound.
         """
         q = self.q if q is None else q
         if self.particles is None:
@@ -103,7 +103,11 @@ def log_mean_exp(x: Tensor) -> Tensor:
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
-    """Return f if it is a ``Bound`` over q whose number of particles the estimator supports; else raise ``Refusal``."""
+    """Return f if it is a ``Bound`` over q, with a number of particles that the estimator supports.
+
+    Raises:
+        Refusal: f is not.
+    """
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(
             f"{estimator!r} needs a Bound over the q that it is called with (got "

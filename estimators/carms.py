@@ -26,28 +26,28 @@ SLICE = 2**18
 class CARMS(Estimator):
     """CARMS: leave-one-out with n mutually repelling categories, each pair reweighted by its probability.
 
-    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  for the logit of category c
-    ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
-    ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function of the categories in the order s, s+1, ..., C, 1, ..., s-1
-    ``u_k = (1 - e_k)^{m-1}``,  e uniform on the simplex with m = max(n, 3) corners
-    ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s
-    ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
+    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k =
+    c]``,  for the logit of category c ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair ``x_k =
+    F_s^{-1}(u_k)``,  F_s the distribution function of the categories in the order s, s+1, ..., C, 1, ..., s-1
+    ``u_k = (1 - e_k)^{m-1}``,  e uniform on the simplex with m = max(n, 3) corners ``P(c, d) = (1/C) sum_s [H(F_c, F_d)
+    - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s ``H(a, b) = max(a^{1/(m-1)} +
+    b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The first category s of the order is drawn anew for each variable in each call: any category if there are at most
-    32, else one of 8 categories spread evenly over the probability. Unbiased: in a fixed order some pairs of different
-    categories would be impossible, but each category comes last in one of the orders, where it meets every other one.
-    Pairs of equal categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most over
-    RLOO if there are few categories. The variables of q have independent noise. Supports OneHotCategorical and
-    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each
-    a sum over the orders.
+    The order starts at category s, which is drawn anew for each variable in each call. s is any category if there are
+    at most 32; if there are more, it is one of 8 categories that are spread evenly over the probability. Unbiased: in a
+    fixed order, some pairs of different categories would be impossible. But each category comes last in one of the
+    orders, and there it can be paired with every other one. Pairs of equal categories cancel, because exchanging k and
+    j changes the sign of their term. CARMS gains most over RLOO if there are few categories. The variables of q have
+    independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost: n
+    evaluations of f; n^2 weights for each variable, each a sum over the orders.
 
     Args:
         n: number of samples, at least 2.
 
     Reference: Dimitriev & Zhou 2021 ("CARMS: categorical-antithetic-REINFORCE multi-sample gradient estimator"), with
-    the Dirichlet copula. Departures: the authors shuffle the categories into any order; here an order starts at a
-    random category, which leaves about the same variance and makes P a short sum. The authors' code clips r, which
-    causes a bias. With n = 2, two of three repelling samples are used: a pair that mirrors each other would leave out
+    the Dirichlet copula. Departures: the authors shuffle the categories into any order. Here only the start of the
+    order is random, which gives about the same variance and makes P a short sum. The authors' code clips r, which
+    causes a bias. With n = 2, two of three repelling samples are used, because two mirrored samples would leave out
     pairs of categories.
     """
 

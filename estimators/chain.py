@@ -19,9 +19,10 @@ class Chain(Drawable):
     ``q(x) = prod_t q_t(x_t | x_<t)``
 
     A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
-    constructor argument under the argument's own name, writes ``draw`` and ``log_probs``, and may hold the weights of a
-    network as a mapping of tensors. Its batch shape is the axes on the left of each weight's own shape, then the axes
-    of its data. ``rows`` puts one more axis on the left of every weight, so the network's products must be batched.
+    constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. It may hold the weights of a
+    network as a mapping of tensors. The batch shape then begins with the axes on the left of each weight's own shape;
+    the axes of the data follow. ``rows`` puts one more axis on the left of every weight, so the network's products must
+    be batched.
 
     The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
     several coordinates. A subclass whose choices differ in size overrides ``widths``.
@@ -29,9 +30,9 @@ class Chain(Drawable):
 
     @abc.abstractmethod
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each choice given those before it, ``[..., *batch, T]``.
+        """Return the log-probability of each choice given the earlier choices, ``[..., *batch, T]``.
 
-        It is 0 for a choice after the end of a sequence.
+        For a choice after the end of a sequence, it is 0.
 
         Args:
             value: trajectories, ``[..., *batch, *event]``.
@@ -54,9 +55,9 @@ class Chain(Drawable):
 def widths(q: Distribution) -> tuple[int, ...]:
     """Return how many entries each choice of q has along the first axis of q's event.
 
-    A ``Chain`` says so itself. The coordinates of a ``MultivariateNormal`` are one choice after another, and so are the
-    entries along the first axis of the event of an ``Independent``. Any other q is one choice, and so is a q without an
-    event: the result is then ``(1,)``.
+    A ``Chain`` has its own ``widths``. Each coordinate of a ``MultivariateNormal`` is a choice, and so is each entry
+    along the first event axis of an ``Independent``. Any other q is one choice, and so is a q without an event, for
+    which the result is ``(1,)``.
     """
     base = inner(q)
     if isinstance(base, Chain):
@@ -72,13 +73,12 @@ def _independent(q: Distribution) -> int:
 
 
 def log_probs(q: Distribution, x: Tensor) -> Tensor:
-    """Return the log-probability of each choice of q given those before it, ``[..., *batch, T]``.
+    """Return the log-probability of each choice of q given the earlier choices, ``[..., *batch, T]``.
 
-    The result is differentiable in q's parameters. ``widths`` says what the T choices of a distribution are.
+    The result is differentiable in q's parameters. ``widths`` says what the T choices of a distribution are. For
+    coordinate d of a ``MultivariateNormal`` with Cholesky factor L, the conditional law is
 
     ``x_d | x_<d ~ N(loc_d + sum_{j < d} L_dj z_j, L_dd^2)``,  z the solution of ``L z = x - loc``
-
-    This is the law of coordinate d of a ``MultivariateNormal`` with Cholesky factor L.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.

@@ -27,9 +27,9 @@ class DeltaMethod(Estimator):
 
     df is the gradient of f; score_loc and score_scale are the derivatives of log q in loc and scale. Unbiased: the last
     term of each gradient is the gradient of E[h] with h held fixed. The variance is zero for quadratic f, and small if
-    q is narrow. Needs first and second derivatives of f, at the mean only: elsewhere f may be a black box. Supports
-    Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; memory
-    for D^2 numbers per batch element, so D should be moderate.
+    q is narrow. Needs first and second derivatives of f at the mean of q, and only there. Supports Normal. Cost: n + 1
+    evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; memory for D^2 numbers per
+    batch element, so D should be moderate.
 
     Args:
         n: number of samples.
@@ -48,7 +48,10 @@ class DeltaMethod(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points held at once: the larger of n and D, the number of rows of the Hessian."""
+        """Return the number of points that one call holds at once: the larger of n and D, the number of coordinates.
+
+        The Hessian has D rows, and each row counts as a point.
+        """
         return max(self.n, q.event_shape.numel())
 
     def __call__(

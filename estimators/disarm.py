@@ -20,11 +20,11 @@ from estimators._surrogate import inject_at, joined
 class DisARM(Estimator):
     """DisARM, also known as U2G: ARM with its uniform noise integrated out.
 
-    ``g_i = (f(b) - f(b')) / 2 * (-1)^{b'_i} 1[b_i != b'_i] sigmoid(|logit_i|)``,  for logit_i, averaged over n/2 pairs
-    ``b = 1[u < p]``,  u uniform, p the probabilities of q
+    ``g_i = (f(b) - f(b')) / 2 * (-1)^{b'_i} 1[b_i != b'_i]
+    sigmoid(|logit_i|)``,  for logit_i, averaged over n/2 pairs ``b = 1[u < p]``,  u uniform, p the probabilities of q
     ``b' = 1[1 - u < p]``
 
-    Unbiased: it is the conditional expectation of ARM given both samples. For a single bit of probability 1/2, the
+    Unbiased: DisARM is the conditional expectation of ARM, given both samples. For a single bit of probability 1/2, the
     variance is 0. If p is near 0 or 1, the bits of a pair seldom differ, and the variance grows relative to the squared
     gradient. Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 

@@ -12,9 +12,9 @@ Shape = Size | list[int] | tuple[int, ...]
 class Drawable(Distribution, abc.ABC):
     """A distribution that draws from an explicit generator: the base class for families that torch lacks.
 
-    A subclass stores every constructor argument under the argument's own name, because ``rows`` rebuilds the
-    distribution from these attributes. In the methods, ``sample_shape`` is the shape of the axes put before
-    ``[*batch, *event]``, and ``generator`` is the source of all noise; torch's global generator if None.
+    A subclass stores every constructor argument under the argument's name, because ``rows`` rebuilds the distribution
+    from these attributes. In the methods, ``sample_shape`` is the shape of the axes before ``[*batch, *event]``.
+    ``generator`` is the source of all noise; None for torch's global generator.
     """
 
     base_dist: Distribution | None = None
@@ -32,9 +32,9 @@ class Drawable(Distribution, abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name.
+        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name; None to use autograd.
 
-        None, which this method returns unless a subclass overrides it, leaves the sum to autograd.
+        A subclass may override this method, which returns None.
 
         Args:
             x: samples, ``[n, *batch, *event]``.

@@ -26,10 +26,10 @@ class EvolutionStrategies(Estimator):
     ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs j
 
     The vector u holds q's parameters on an unbounded scale: mean and log scale of a Normal, logits of Bernoulli and
-    categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or Gumbel). Biased
-    by O(scale^2): the returned value estimates a smoothed E_q[f], its average over Gaussian steps in u, and g estimates
-    the gradient of this average. f may be a black box. The variance grows with the number of parameters and, for
-    discrete x, with 1/scale. Cost: n evaluations of f.
+    categories. x(u) is a sample of q at u. Both sides of a step use the same noise (normal, logistic or Gumbel). Biased
+    by O(scale^2): the returned value estimates the average of E_q[f] over Gaussian steps in u, and g estimates the
+    gradient of this average. f may be a black box. The variance grows with the number of parameters and, for discrete
+    x, with 1/scale. Cost: n evaluations of f.
 
     Args:
         n: number of samples, even: two per step.

@@ -29,11 +29,11 @@ class ForwardGradient(Estimator):
     ``x_k = mean + scale e_k``,  a draw from q with e_k standard normal
     ``dx_k = v_k,mean + v_k,scale e_k``
 
-    The tangent v_k has one random entry for each mean and each scale of q. Since E v v^T = I, the mean of g is the
-    gradient whenever Reparameterization is unbiased. The derivative comes from one forward-mode pass, which needs no
-    backward pass and none of its memory. If the gradient is h, the tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2
-    (sign) to the variance of coordinate i. This part grows with the number of parameters. Needs df/dx in forward mode,
-    and a Normal q. Cost: n evaluations of f, n of its gradient.
+    The tangent v_k has one random entry for each mean and each scale of q. Since E v v^T = I, g is unbiased whenever
+    Reparameterization is. The derivative comes from one forward-mode pass; no backward pass and none of its memory are
+    needed. Let h be the gradient. The tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of
+    coordinate i, which grows with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples, each with its own tangent.

@@ -22,17 +22,17 @@ from estimators._surrogate import grad_only, through
 
 @dataclass(frozen=True)
 class GappedStraightThrough(Estimator):
-    """Gapped straight-through (GST): relaxes logits moved so that the sampled category leads by a gap.
+    """Gapped straight-through (GST): relaxes logits that are moved until the sampled category leads by a gap.
 
     ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x_k ~ q
     ``y_k = softmax(z_k / temperature)``
-    ``z_i = max logits``,  i the category that was sampled
-    ``z_j = min(logits_j, max logits - gap)``,  j every other category
+    ``z_i = max logits``,  i the category that was sampled ``z_j = min(logits_j, max logits - gap)``,  j every other
+    category
 
     J is the Jacobian of y in the logits, with the shifts from logits to z held fixed; grad f is the gradient of f in x.
     A bit is a variable of two categories, with logits ``logit`` and 0. The estimator imitates straight-through
-    Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, but only on the support
-    of q. Cost: n evaluations of f, n of its gradient.
+    Gumbel-softmax, but uses no noise beyond the sample. Biased. Needs df/dx, but only on the support of q. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -26,10 +26,10 @@ class GeneralizedReparameterization(Estimator):
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
     g_a is the gradient in the concentration a, and df the gradient of f. The gradient in the rate is reparameterized.
-    Unbiased. For every a, the standardized sample e has mean 0 and variance 1. But its distribution still depends on a,
-    hence the second term of g_a: f times the part of the score that the path does not carry. Needs df/dx. Supports
-    Gamma. Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the estimate, as for the score
-    function but not for Reparameterization.
+    Unbiased. For every a, the standardized sample e has mean 0 and variance 1, but its distribution still depends on a.
+    The second term of g_a accounts for this: f times the part of the score that the path misses. Needs df/dx. Supports
+    Gamma. Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the estimate, as for
+    ScoreFunction and not as for Reparameterization.
 
     Args:
         n: number of samples.

@@ -27,20 +27,18 @@ class GO(Estimator):
 
     ``g_i = (1/n) sum_k -(dF(x_i)/dtheta_i / q(x_i)) (f(x with x_i + 1) - f(x))``,  x = x_k ~ q
 
-    theta_i is a parameter of coordinate i, and F the distribution function of this coordinate. The weight
-    ``-(dF/dtheta) / q`` by family and parameter:
+    theta_i is a parameter of coordinate i, and F the distribution function of this coordinate. By family and parameter,
+    the weight ``-(dF/dtheta) / q`` is:
 
-    ``1`` for Poisson, rate;
-    ``(N - x) / (1 - p)`` for Bernoulli and Binomial, probs, with N trials (1 for Bernoulli);
-    ``-(x + 1) / p`` for Geometric, probs;
-    ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
+    ``1`` for Poisson, rate; ``(N - x) / (1 - p)`` for Bernoulli and Binomial, probs, with N trials (1 for Bernoulli);
+    ``-(x + 1) / p`` for Geometric, probs; ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
 
     Gradients in logits follow by the chain rule. Unbiased, and f may be a black box. Needs a q of independent integers.
     (For a continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For
     Poisson, GO is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
 
-    If a count has so many digits that its dtype does not hold the next integer, as in float32 beyond 2^24, the next
-    number of the dtype takes its place, and the difference of f is divided by the distance.
+    Some counts are so large that their dtype does not hold the next integer, as in float32 beyond 2^24. The next number
+    of the dtype is then used, and the difference of f is divided by the distance.
 
     Args:
         n: number of samples.

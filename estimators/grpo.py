@@ -27,22 +27,22 @@ class GRPO(Estimator):
     ``A_k = (f(x_k) - mean f) / (sd f + epsilon)``
 
     mean f and sd f are the mean and the standard deviation (with n - 1) of the n values. Biased in two ways. The mean
-    contains the sample itself, which makes the expected gradient (n - 1)/n times as long. The division scales it by a
-    factor that depends on q and f; a weight that depends on the sample also turns it, unless f has two values only.
-    Needs a q with ``log_prob``; f may be a black box. Cost: n evaluations of f.
+    contains the sample itself, which makes the expected gradient (n - 1)/n times as long. The division by sd f scales
+    it by a factor that depends on q and f, and also turns it unless f has only two values. Needs a q with ``log_prob``;
+    f may be a black box. Cost: n evaluations of f.
 
     ``normalise=False`` leaves the division out, as Dr. GRPO does: ``A_k = f(x_k) - mean f``. The expected gradient is
-    then (n - 1)/n times the exact one: RLOO divides by that factor and is unbiased.
+    then (n - 1)/n times the exact one. RLOO divides by this factor, and is unbiased.
 
-    On a ``TokenSequence`` it is the loss for language models:
+    On a ``TokenSequence``, the estimator is the loss for language models:
 
     ``g = (1/n) sum_k (1/L_k) sum_t (w_kt A_k - beta (1 - exp(-d_kt))) grad log q_t(x_kt | x_k<t)``
 
-    L is the length of a sequence. w is the probability of the token under q, divided by that under the policy that
-    drew the samples. It is set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not. d is the
-    logarithm of the token's probability under q, divided by that under a reference policy. ``PolicyReturn`` holds the
-    two other policies and beta; its penalty, named k3, is here exp(-d) - 1 + d. The factor 1/L turns the gradient
-    unless all sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
+    L is the length of a sequence. w is the token's probability under q, divided by its probability under the sampler,
+    the policy that drew the samples. w is set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not.
+    d is log q - log ref of the token, with a reference policy ref. ``PolicyReturn`` holds the sampler, the reference
+    and beta. The penalty is exp(-d) - 1 + d, which is named k3. The factor 1/L turns the gradient unless all sequences
+    are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
     ``PolicyGradient``.
 
     Args:
@@ -73,7 +73,7 @@ class GRPO(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient: not if the deviation of f is divided out."""
+        """Whether c f has c times the gradient of f: no, if the advantages are divided by the deviation of f."""
         return not self.normalise
 
     @property
@@ -111,7 +111,7 @@ class GRPO(Estimator):
         squares: Tensor | None = None,
         beta: float = 0.0,
     ) -> Tensor:
-        """Return what the score of each token of a ``TokenSequence`` is multiplied by, ``[..., P, G, T]``.
+        """Return the factors of the scores of the tokens of a ``TokenSequence``, ``[..., P, G, T]``.
 
         The arguments are those of ``PolicyGradient.weights``.
         """

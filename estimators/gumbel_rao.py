@@ -29,7 +29,7 @@ class GumbelRao(Estimator):
 
     J is the Jacobian of y in the logits, with G held fixed; grad f is the gradient of f in x. A bit is a variable of
     two categories, with logits ``logit`` and 0. Biased: g has the mean of StraightThroughGumbelSoftmax, with less
-    variance; with inner=1 the two estimators are equal in distribution. As the temperature goes to 0 and inner grows, g
+    variance. With inner=1, g has the distribution of that estimator. As the temperature goes to 0 and inner grows, g
     becomes ReinMax. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient; n * inner
     draws of the noise.
 
@@ -73,7 +73,7 @@ class GumbelRao(Estimator):
 
 
 def perturbed_given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
-    """Return perturbed logits (logits plus noise), drawn under the condition that their discrete outcome is x.
+    """Return perturbed logits (logits plus noise), drawn given that their discrete outcome is x.
 
     Args:
         x: samples of q, bits or one-hot vectors, ``[n, *batch, *event]``.

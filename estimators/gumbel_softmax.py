@@ -20,13 +20,12 @@ class GumbelSoftmax(Estimator):
     """Gumbel-softmax (Concrete) relaxation: the gradient of f through a relaxed sample.
 
     ``g = (1/n) sum_k grad f(y_k)``
-    ``y = softmax((logits + G) / temperature)``,  G Gumbel
-    ``y = sigmoid((logit + L) / temperature)``,  L logistic, for Bernoulli
+    ``y = softmax((logits + G) / temperature)``,  G Gumbel ``y = sigmoid((logit + L) / temperature)``,  L logistic, for
+    Bernoulli
 
-    grad is the gradient in q's logits, through y. Biased: g estimates the gradient of a different objective, E[f(y)].
-    As the temperature goes to 0, the bias vanishes and the variance grows without limit. Needs df/dx and an f that is
-    defined off the support of q; the returned value, too, estimates E[f(y)]. Cost: n evaluations of f, n of its
-    gradient.
+    grad is the gradient in q's logits, through y. Biased: g estimates the gradient of E[f(y)], and the returned value
+    estimates E[f(y)]. As the temperature goes to 0, the bias vanishes and the variance grows without limit. Needs df/dx
+    and an f that is defined off the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -25,12 +25,12 @@ class HessianControlVariate(Estimator):
     ``g_loc = (1/n) sum_k (df(x_k) - model(e_k)) + df(loc)``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(H) scale``
 
-    df is the gradient of f, and H is the Hessian of f at loc. Unbiased: the last term of each gradient is the mean of
-    the subtracted model (for the scale, of the model times e), as e has mean 0 and variance 1. For a quadratic f the
-    variance is 0. The variance is much smaller than with Reparameterization if q is narrow relative to the curvature of
-    f, but may be larger if q is wide. Needs df/dx and second derivatives. Supports Normal. Cost: n + 1 evaluations of
-    f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch element needs D^2 numbers of
-    memory, so D should be moderate.
+    df is the gradient of f, and H is the Hessian of f at loc. Unbiased: the last term of g_loc is the mean of the
+    model, and the last term of g_scale is the mean of the model times e, as e has mean 0 and variance 1. For a
+    quadratic f the variance is 0. The variance is much smaller than with Reparameterization if q is narrow relative to
+    the curvature of f, but may be larger if q is wide. Needs df/dx and second derivatives. Supports Normal. Cost: n + 1
+    evaluations of f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch element needs
+    D^2 numbers of memory, so D should be moderate.
 
     Args:
         n: number of samples.
@@ -50,7 +50,10 @@ class HessianControlVariate(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points held at once: the larger of n and D, the number of rows of the Hessian."""
+        """Return the number of points that one call holds at once: the larger of n and D, the number of coordinates.
+
+        The Hessian has D rows, and each row counts as a point.
+        """
         return max(self.n, q.event_shape.numel())
 
     def __call__(

@@ -46,20 +46,20 @@ class Layers(Chain):
 
     ``q(z_1, z_2, ...) = q_1(z_1) q_2(z_2 | z_1) ...``
 
-    ``q.first`` is the distribution of the first layer, ``q.second(z1)`` that of the second layer, and ``q.layer(z1, z2,
-    ...)`` that of the next layer after the given ones. A sample x is all layers in one vector: ``q.split(x)`` returns
-    ``(z1, z2, ...)``, and ``q.join(z1, z2, ...)`` returns x. So f is a function of x, any estimator that needs only
-    ``log_prob`` can be called on the whole q, and ``Nested`` calls one estimator inside another. Each layer is one
-    choice of a ``Chain``.
+    ``q.first`` is the distribution of the first layer, ``q.second(z1)`` that of the second layer, and
+    ``q.layer(z1, z2, ...)`` that of the next layer after the given ones. A sample x is all layers in one vector:
+    ``q.split(x)`` returns ``(z1, z2, ...)``, and ``q.join(z1, z2, ...)`` returns x. So f is a function of x. Any
+    estimator that needs only ``log_prob`` can be called on the whole q, and ``Nested`` calls one estimator inside
+    another. Each layer is one choice of a ``Chain``.
 
-    In ``rows(q, R)`` every weight has an axis of length R on its left: a matrix ``w["weight"]`` is ``[R, D, H]``, and a
-    sample z1 is ``[..., R, D]``. ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)`` is their product with and without
-    this axis.
+    In ``rows(q, R)`` every weight has one more axis on its left, of length R: a matrix ``w["weight"]`` is
+    ``[R, D, H]``, and a sample z1 is ``[..., R, D]``. ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)`` is their product
+    with and without the axis of rows.
 
     Args:
         weights: the parameters of all layers by name: tensors, or mappings of tensors.
         layers: one function for each layer. The first gets the weights and returns q_1, of batch shape ``[*batch]``.
-            Each other one gets the weights and the samples of all layers before it, ``[..., *batch, *event]``, and
+            Each other function gets the weights and the samples of all layers before, ``[..., *batch, *event]``. It
             returns the distribution of its layer, of batch shape ``[..., *batch]``.
         shapes: the event shape of every layer; None to find them by a trial in which all samples are 1.
         validate_args: ignored; each layer checks its own arguments.
@@ -107,7 +107,7 @@ class Layers(Chain):
         super().__init__(self.first.batch_shape, Size((sum(self.widths),)), validate_args=False)
 
     def tried(self) -> Iterator[Distribution]:
-        """Yield the distribution of every layer in turn, where all samples are 1.
+        """Yield the distribution of every layer in turn, given that all samples of the layers before it are 1.
 
         Raises:
             Refusal: a layer is an integer ``Categorical``, or its batch shape does not fit.
@@ -178,14 +178,14 @@ class Layers(Chain):
         return self.layer(z1)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the samples of each layer, ``[..., *batch, *event]``, from joined samples, ``[..., *batch, D]``."""
+        """Return the samples of each layer, ``[..., *batch, *event]``, from joined samples x, ``[..., *batch, D]``."""
         parts = torch.split(x, list(self.widths), -1)
         return tuple(part.reshape(*x.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def join(self, *z: Tensor) -> Tensor:
         """Return joined samples, ``[..., *batch, D]``, from a sample of every layer, ``[..., *batch, *event]``.
 
-        A sample of a later layer may have more axes on the left: the samples before it are repeated.
+        A sample of a later layer may have more axes on the left than those of earlier layers, which are then repeated.
         """
         pairs = zip(z, self.shapes, strict=True)
         flat = [part.reshape(*part.shape[: part.dim() - len(shape)], shape.numel()) for part, shape in pairs]

@@ -41,18 +41,13 @@ class MeasureValued(Estimator):
     ``dq/dtheta_i = c (q+ - q-)``,  theta_i a parameter of coordinate i, x_i+ ~ q+, x_i- ~ q-
     ``g_i = (1/n) sum_k c (f(x_k with x_i+) - f(x_k with x_i-))``,  x_k ~ q
 
-    | parameter | c | x+ | x- |
-    | --- | --- | --- | --- |
-    | Normal, loc | 1 / (scale sqrt(2 pi)) | loc + scale W | loc - scale W |
-    | Normal, scale | 1 / scale | loc + scale M | loc + scale U M |
-    | Bernoulli, probs | 1 | 1 | 0 |
-    | categorical, probs of category j | 1 | j | x |
-    | Poisson, rate | 1 | x + 1 | x |
-    | Exponential, Gamma, rate | a / rate | x | x + E / rate |
-    | Weibull, scale | a / scale | scale ((x / scale)^a + E)^(1 / a) | x |
+    | parameter | c | x+ | x- | | --- | --- | --- | --- | | Normal, loc | 1 / (scale sqrt(2 pi)) | loc + scale W | loc -
+    scale W | | Normal, scale | 1 / scale | loc + scale M | loc + scale U M | | Bernoulli, probs | 1 | 1 | 0 | |
+    categorical, probs of category j | 1 | j | x | | Poisson, rate | 1 | x + 1 | x | | Exponential, Gamma, rate | a /
+    rate | x | x + E / rate | | Weibull, scale | a / scale | scale ((x / scale)^a + E)^(1 / a) | x |
 
-    W is Rayleigh, M a random sign times a chi variable of three degrees of freedom, U uniform, E exponential, and a the
-    concentration (1 for Exponential). Gradients in logits follow by the chain rule.
+    W is Rayleigh, U uniform and E exponential. M is a random sign times a chi variable of three degrees of freedom. a
+    is the concentration (1 for Exponential). Gradients in logits follow by the chain rule.
 
     Unbiased, and f may be a black box. Needs a q of independent coordinates. The derivative in the concentration of
     Gamma or Weibull is refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be
@@ -60,16 +55,17 @@ class MeasureValued(Estimator):
     coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not
     differentiated cost nothing.
 
-    If a count of a Poisson has so many digits that its dtype does not hold x + 1, as in float32 beyond 2^24, x+ is the
-    next number of the dtype, and c is divided by the distance; ``coupled=False`` is refused there.
+    Some Poisson counts are so large that their dtype does not hold x + 1, as in float32 beyond 2^24. Then x+ is the
+    next number of the dtype, c is divided by the distance, and ``coupled=False`` is refused.
 
     Args:
         n: number of samples.
-        coupled: whether x+ and x- share their noise, as in the table. If False, each draws its own. Variables of finite
-            support have no noise to share.
+        coupled: whether x+ and x- share their noise, as in the table. If False, each has noise of its own. Variables of
+            finite support have no noise to share.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
-    Departure: all x+ and x- equal to x share one evaluation of f; the text takes two for each coordinate and parameter.
+    Departure: all x+ and x- that equal x share one evaluation of f. In the text, each coordinate and parameter takes
+    two.
     """
 
     n: int = 1
@@ -103,7 +99,10 @@ class MeasureValued(Estimator):
 def differences(
     who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
 ) -> Tensor:
-    """Return what ``MeasureValued(n, coupled)`` returns, ``[*batch]``; error messages name ``who`` as the estimator."""
+    """Return what ``MeasureValued(n, coupled)`` returns, ``[*batch]``.
+
+    ``who`` is the estimator that error messages name.
+    """
     who.check(q)
     wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
     if isinstance(inner(q), OneHotCategorical | Categorical):

@@ -33,19 +33,19 @@ class MultiSample(Estimator):
     ``g = sum_i c_i grad log q(x_i)``
     ``c_i = mean over all sets S of 1[i in S] (F(S) - b_i(S))``
 
-    F(S) is the f of a set. The N = n k samples x_1 ... x_N of n sets are put together into all C(N, k) sets of k
-    samples, and the mean is over these sets. ``baseline`` says what b_i(S) is:
+    F(S) is the f of a set. n sets of k samples are drawn, N = n k samples in all. The mean is over all sets S of k of
+    these N samples. ``baseline`` says what b_i(S) is:
 
     - "none": 0;
     - "others": F(S) with the value of x_i replaced by the mean of the other k - 1 values;
     - "left-out": the mean of F over all sets without x_i, for n of at least 2;
-    - "mean": not a baseline of one sample, but the mean of all c_i of baseline "none", subtracted from each of them.
+    - "mean": 0, but the mean of all c_i is then subtracted from each c_i.
 
-    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. Two cases of "others": if f is
-    the log of the mean of k importance weights, whose logs are the values, and n is 1, it is VIMCO; if f is the largest
-    of k values, F(S) - b_i(S) is the lead of the best sample over the second best, and 0 for every other sample. Needs
-    a ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each
-    of k values. A call that would make more than 20,000 sets raises ``Refusal``.
+    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. There are two known cases of
+    "others". If f is the log of the mean of k importance weights, and n is 1, g is VIMCO. If f is the largest of k
+    values, F(S) - b_i(S) is the lead of the best sample over the second best, and 0 for every other sample. Needs a
+    ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of
+    k values. A call that would make more than 20,000 sets raises ``Refusal``.
 
     Args:
         n: number of sets of k samples that are drawn.
@@ -73,7 +73,7 @@ class MultiSample(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether the expected gradient is exact: not if the mean of all coefficients is subtracted."""
+        """Whether the expected gradient is exact: yes, unless ``baseline`` is "mean"."""
         return self.baseline != "mean"
 
     @property
@@ -117,7 +117,7 @@ class MultiSample(Estimator):
         return joined(together.mean(-1), score_of_choices(q, x, weight, self), self)
 
     def set_coefficients(self, f: SetFunction, values: Tensor) -> Tensor:
-        """Return c_i, what the score of each sample is multiplied by, ``[*batch, N]``, without a graph.
+        """Return c_i, the factors of the scores of the samples, ``[*batch, N]``, without a graph.
 
         Args:
             f: the set function.
@@ -157,11 +157,11 @@ class PKPO(MultiSample):
     ``g = sum_i c_i grad log q(x_i)``
     ``c_i = mean over all sets S of 1[i in S] max_S f``
 
-    This is ``MultiSample`` without a baseline, for any ``SetFunction``; the paper's is the largest of k rewards. The
-    samples of n sets, N = n k of them, are put together into all C(N, k) sets of k samples. ``baseline="mean"``
-    subtracts the mean of all c_i, which makes the expected gradient 1 - 1/n times as long: 0 for N = k. Needs a
-    ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of
-    k values.
+    PKPO is ``MultiSample`` without a baseline, for any ``SetFunction``; in the paper it is the largest of k rewards. n
+    sets of k samples are drawn, N = n k samples in all. S runs over all sets of k of these N samples.
+    ``baseline="mean"`` subtracts the mean of all c_i, which makes the expected gradient 1 - 1/n times as long: 0 for n
+    = 1. Needs a ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations
+    of f, each of k values.
 
     Args:
         n: number of sets of k samples that are drawn.

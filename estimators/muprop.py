@@ -23,7 +23,7 @@ class MuProp(Estimator):
     ``g = (1/n) sum_k (f(x_k) - f(p) - f'(p) (x_k - p)) grad log q(x_k) + f'(p) grad p``,  x_k ~ q
 
     p is the mean of q, and f' the gradient of f. Unbiased. For an affine f only the last term remains, and this term is
-    the exact gradient. There is no further baseline, so f minus the tangent may contain a large constant, which adds
+    the exact gradient. MuProp has no further baseline, so f minus the tangent may contain a large constant, which adds
     variance. Needs df/dx, and an f that is defined off the support of q. Cost: n + 1 evaluations of f, 1 of its
     gradient.
 

@@ -38,7 +38,7 @@ class NestedState(State):
             self.nodes[k].requires_grad_(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set whether the parameters require gradients; those of fixed layers never do."""
+        """Set whether the parameters require gradients. Parameters of fixed layers never do."""
         for k, node in self.nodes.items():
             node.requires_grad_(requires_grad and k not in self.fixed)
         return self
@@ -49,7 +49,7 @@ class NestedState(State):
 
     @property
     def in_units_of_f(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the parameters that double if f doubles."""
+        """Names of the parameters that learning doubles if f is doubled."""
         each = ((k, cast(State, node)) for k, node in self.nodes.items())
         return tuple(f"nodes.{k}.{name}" for k, node in each for name in node.in_units_of_f)
 
@@ -67,17 +67,17 @@ class Nested(Estimator):
     ``g = outer(f_1, q_1)``
     ``f_1(z_1) = inner(f_2, q_2(. | z_1))``,  ``f_2(z_2) = f(z_1, z_2)`` with two layers
 
-    An estimator returns a value whose mean is E f and whose gradient estimates the gradient of E f, so it may stand in
-    the place of an integrand: the mean of g is the gradient of ``E_{z_1} E_{z_2 | z_1} f(z_1, z_2)`` in the parameters
-    of both layers. If there are more than two layers, the inner estimator serves every layer but the first. Unbiased if
-    both estimators are, in gradient and, for the inner one, in value. Needs a q that is a ``Layers``; each estimator
+    An estimator returns a value whose mean is E f, and whose gradient estimates the gradient of E f. So it can be an
+    integrand: the mean of g is the gradient of ``E_{z_1} E_{z_2 | z_1} f(z_1, z_2)`` in the parameters of both layers.
+    If there are more than two layers, the inner estimator serves every layer but the first. Unbiased if both estimators
+    have unbiased gradients, and the inner estimator an unbiased value. Needs a q that is a ``Layers``; each estimator
     must serve the distribution of its layer. Cost: the product of the evaluations of f that the estimators take for one
     estimate, because the samples form a tree.
 
-    If an estimator learns, so does Nested: its state holds a state for each layer whose estimator learns. An estimator
-    that evaluates f off the support, such as REBAR, is an exception. It learns from second derivatives of f, and at
-    every layer but the last f is another estimator, which has no second derivatives. There its state stays as ``init``
-    made it.
+    If an estimator learns, so does Nested: its state holds a state for each layer whose estimator learns. There is one
+    exception, an estimator that evaluates f off the support, such as REBAR. It learns from second derivatives of f. At
+    every layer but the last, f is an estimator, which has no second derivatives, and the state of REBAR stays as
+    ``init`` made it.
 
     Args:
         outer: the estimator of the first layer: an estimator, or its text with fields behind colons, such as
@@ -123,7 +123,7 @@ class Nested(Estimator):
 
     @cached_property
     def nodes(self) -> tuple[Estimator, Estimator]:
-        """The estimator of the first layer, and that of all other layers."""
+        """Two estimators: that of the first layer, and that of all other layers."""
         return estimator_of(self.outer, "Nested: outer"), estimator_of(self.inner, "Nested: inner")
 
     @property
@@ -157,7 +157,7 @@ class Nested(Estimator):
         return any(node.needs_state for node in self.nodes)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> NestedState | None:
-        """Return an untrained state for q, with one for each layer whose estimator learns; None if none does."""
+        """Return an untrained state, which holds one for each layer whose estimator learns; None if none does."""
         if not self.needs_state:
             return None
         tried = list(self._tried(_layers(self, q)))

@@ -49,17 +49,17 @@ class NVIL(Estimator):
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) / d grad log q(x_k)``,  x_k ~ q,  d = 1
 
     c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C, which has 32 hidden
-    units (tanh); both start at 0. If a call gets a fresh state or none, NVIL is ScoreFunction.
+    x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C. C has 32 hidden units
+    (tanh). Both start at 0, so a call with a fresh state, or without a state, is ScoreFunction.
 
-    ``normalise=True`` divides by ``d = max(1, s)``, where s is a moving average in the state: of the distance of the
-    value from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. In
-    training d changes slowly, so that the size of the gradients stays near that of f with deviation 1.
+    ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distance of the
+    value from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. d changes
+    slowly in training, and keeps the gradients at the size that an f of deviation 1 would give.
 
-    There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
-    data; an estimator knows nothing else about a batch element. ``adapt`` trains C to lower the variance; in the paper,
-    C regresses on f. The division is optional, and s averages absolute distances of the value from c, not squares of
-    f(x_k) - c - C(u).
+    There are three departures from the paper. First, C is a function of the parameters of q, because an estimator knows
+    nothing else about a batch element; in the paper it is a function of the data. Second, ``adapt`` trains C to lower
+    the variance; in the paper, C regresses on f. Third, the division is optional, and s averages absolute distances of
+    the value from c, not squares of f(x_k) - c - C(u).
 
     Args:
         n: number of samples.
@@ -81,16 +81,16 @@ class NVIL(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether the expected gradient is exact: only without the division."""
+        """Whether the expected gradient is exact: yes, unless it is divided by d."""
         return not self.normalise
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient after learning: only without the division."""
+        """Whether c f has c times the gradient of f after learning: yes, unless the gradient is divided by d."""
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:
-        """Return a state whose baseline is 0, with random hidden weights."""
+        """Return a state whose baseline is 0. The hidden weights of its network are random."""
         return LearnedBaseline(_context(q), generator)
 
     def __call__(

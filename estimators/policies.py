@@ -20,11 +20,11 @@ LOOKED_UP = ("logits", "prompts", "tokens", "positions")
 
 @dataclass(frozen=True)
 class Policy(PlainFields, abc.ABC):
-    """How a ``TokenSequence`` makes the logits of its next token: the base class of policies.
+    """Base class of policies. A policy makes the logits of the next token of a ``TokenSequence``.
 
-    A policy holds plain numbers only. Its weights are arguments of its methods, because they are the parameters of the
-    distribution. There may be B sets of weights, one for each row, and all of them are used at once. Token 0 ends a
-    sequence. Prompts are numbers from 0.
+    A policy holds plain numbers only. Its weights are the parameters of the distribution, so they are arguments of its
+    methods. There may be B sets of weights, one for each row (independent estimate), and all sets are used at once.
+    Token 0 ends a sequence. Prompts are numbers from 0.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
@@ -70,8 +70,8 @@ class Policy(PlainFields, abc.ABC):
     def initial(self, prompts: int, length: int, generator: Generator, like: Tensor) -> dict[str, Tensor]:
         """Return random weights, in the dtype and on the device of ``like``.
 
-        The weights of a norm are ones. Entries that are looked up have variance 1, and those of any other matrix 1 /
-        (number of its rows): so the logits have a variance of about 1 at most.
+        The weights of a norm are ones. Entries of tables have variance 1. Entries of any other matrix have the variance
+        1 / (number of its rows). So the logits have a variance of about 1 at most.
 
         Args:
             prompts: P, the number of prompts.
@@ -90,6 +90,8 @@ class Policy(PlainFields, abc.ABC):
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
         """Return the logits of the next token, ``[B, N, P, V]``, and a cache for the token after it.
 
+        The shape is for B sets of weights, N sequences, P prompts and V tokens.
+
         Args:
             weights: the weights, each ``[B, *own shape]``.
             last: the token before, ``[B, N, P]``; None for the first token.
@@ -98,7 +100,12 @@ class Policy(PlainFields, abc.ABC):
         """
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given those before it, ``[B, N, P, T, V]``; x is ``[B, N, P, T]``."""
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+
+        Args:
+            weights: B sets of weights, each ``[B, *own shape]``.
+            x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
+        """
         found, cache, last = [], None, None
         for token in x.unbind(-1):
             each, cache = self.step(weights, last, cache, x.shape[1])
@@ -111,26 +118,29 @@ class Policy(PlainFields, abc.ABC):
 class TablePolicy(Policy):
     """A policy with its own logits for every prompt and every beginning of a sequence.
 
-    It can represent any distribution of sequences. The weight is ``logits``, ``[P, prefixes, V]``. Prefixes are the
-    beginnings that have not ended, and there are ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them. Prefix 0 is empty.
-    Prefix i, followed by token v > 0, is prefix ``i (V - 1) + v``.
+    Any distribution of sequences is possible. The weight is ``logits``, ``[P, prefixes, V]``. A prefix is a beginning
+    that has not ended; there are ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them. Prefix 0 is empty. Prefix i, followed
+    by token v > 0, is prefix ``i (V - 1) + v``.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
     """
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
-        """Return ``{"logits": (P, prefixes, V)}``."""
+        """Return ``{"logits": (P, prefixes, V)}``. The prefixes are the beginnings of sequences that have not ended."""
         prefixes = sum((self.vocabulary - 1) ** t for t in range(length))
         return {"logits": (prompts, prefixes, self.vocabulary)}
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
         """Return the logits of the next token, ``[B, N, P, V]``, and the number of the prefix, ``[B, N, P]``.
 
+        The prefix is the beginning of the sequence, up to the token before. The shapes are for B sets of weights, N
+        sequences, P prompts and V tokens.
+
         Args:
             weights: the weight ``logits``, ``[B, P, prefixes, V]``.
             last: the token before, ``[B, N, P]``; None for the first token.
-            cache: the number of the prefix before that token; None for the first token.
+            cache: the number of the prefix without that token; None for the first token.
             points: N, the number of sequences for each prompt.
         """
         table = weights["logits"]
@@ -141,7 +151,12 @@ class TablePolicy(Policy):
         return _of_prefixes(table, prefix), prefix
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given those before it, ``[B, N, P, T, V]``; x is ``[B, N, P, T]``."""
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+
+        Args:
+            weights: the weight ``logits``, ``[B, P, prefixes, V]``.
+            x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
+        """
         prefix = [torch.zeros_like(x[..., 0])]
         for token in x.unbind(-1)[:-1]:
             prefix.append(prefix[-1] * (self.vocabulary - 1) + token)
@@ -156,18 +171,18 @@ def _of_prefixes(table: Tensor, prefix: Tensor) -> Tensor:
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
-    """Return the rows of B tables at the indices of each table, ``[B, ..., W]``.
+    """Return rows of each of B tables, ``[B, ..., W]``.
 
     Args:
         table: the tables, ``[B, rows, W]``.
-        index: the numbers of the rows, ``[B, ...]``.
+        index: the numbers of the wanted rows in each table, ``[B, ...]``.
     """
     flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, table.shape[-1])
     return table.gather(1, flat).reshape(*index.shape, table.shape[-1])
 
 
 def times(h: Tensor, matrix: Tensor) -> Tensor:
-    """Return ``h matrix``, a product for each of B matrices, ``[B, ..., U]``.
+    """Return the product ``h matrix`` for each of B matrices, ``[B, ..., U]``.
 
     Args:
         h: vectors, ``[B, ..., W]``.
@@ -178,7 +193,7 @@ def times(h: Tensor, matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RecurrentPolicy(Policy):
-    """A policy that remembers the tokens before in a vector: an Elman network.
+    """A policy that remembers the earlier tokens in a vector h: an Elman network.
 
     ``h_1 = tanh(prompts_p)``
     ``h_(t+1) = tanh(tokens_(x_t) + h_t recurrent)``
@@ -215,7 +230,9 @@ class RecurrentPolicy(Policy):
         }
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
-        """Return the logits of the next token, ``[B, N, P, V]``, and h, ``[B, N, P, W]``.
+        """Return the logits of the next token, ``[B, N, P, V]``, and the vector h, ``[B, N, P, W]``.
+
+        The shapes are for B sets of weights, N sequences, P prompts and V tokens.
 
         Args:
             weights: the weights, each ``[B, *own shape]``.

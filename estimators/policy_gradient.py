@@ -26,47 +26,48 @@ class PolicyGradient(Estimator):
 
     ``g = sum_i sum_t share_it (rho_it A_it - beta k'(d_it)) grad log q(x_it | x_i<t)``,  x_i ~ mu
 
-    i runs over the n samples of a prompt, its group, and t over the tokens. A is the advantage: a return less a
-    baseline, which may be divided by a scale. rho is the importance weight of q against the sampler mu, and may be
-    clipped. k is a penalty, a function of d = log q - log ref, and k' its derivative. The share is 1/n, or another
-    factor that ``reduction`` chooses.
+    i runs over the n samples of a prompt, its group, and t over the tokens. The advantage A is a return minus a
+    baseline, perhaps divided by a scale. The importance weight rho is q divided by the sampler mu, perhaps clipped. The
+    penalty k is a function of d = log q - log ref, and k' its derivative. The share is 1/n, or another factor that
+    ``reduction`` chooses.
 
-    Each choice has a field. With the defaults the estimator is RLOO: every baseline is made of the other samples, the
-    penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are unbiased for any
-    sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a ``TokenSequence``,
-    whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the greedy baseline.
+    Every choice has a field. With the defaults the estimator is RLOO: the baseline of a sample comes from the other
+    samples, the penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are unbiased
+    for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
+    ``TokenSequence``, whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the
+    greedy baseline.
 
     Args:
         n: number of samples in the group of each prompt.
-        baseline: "none"; "mean", of the group's returns; "length", their mean weighted by the length of the sequence;
-            "optimal-token", their mean at each token, weighted by the squared scores of the tokens up to it; "greedy",
-            the reward of greedy decoding.
+        baseline: "none"; "mean", the mean of the group's returns; "length", the mean weighted by the lengths of the
+            sequences; "optimal-token", the mean at each token, weighted by the squared scores of the tokens up to this
+            token; "greedy", the reward of greedy decoding.
         leave_one_out: whether the baseline of a sample leaves out the sample itself.
-        scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by that of
-            the batch; "tokens", subtract the mean over all tokens of the batch and divide by their deviation.
-        epsilon: a small number that is added to the deviation; if tokens are whitened its square is added to the
-            variance.
-        reduction: "sum", over the tokens of a sample; "sequence-mean", their mean; "token-mean", the mean over all
-            tokens of the batch; "constant", the sum over the largest length. All but the token mean are then averaged
-            over the group.
+        scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by the
+            deviation of all returns of the batch; "tokens", whiten: subtract the mean over all tokens of the batch and
+            divide by their deviation.
+        epsilon: a small number that is added to the deviation; for "tokens", its square is added to the variance.
+        reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "token-mean" over all
+            tokens of the batch; "constant", the sum divided by the largest length. All but "token-mean" are then
+            averaged over the group.
         kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
         kl_in: where the penalty is: "reward", as a part of the return, or "loss", where its slope is taken.
-        kl_per: what d is: of the whole "sequence", or of each "token"; in the reward a token is then charged for itself
-            and the tokens after it.
-        kl_of: whose log-probabilities d has: those of the "policy" q, or, in the reward, those of the "sampler", which
-            are known when the samples are drawn.
-        kl_ratio: whether a penalty in the loss is multiplied by the ratio of q and the sampler, and differentiated
-            together with it.
-        beta: the weight of the penalty; None for that of the integrand.
+        kl_per: "sequence": d is of the whole sequence. "token": d is of each token; a penalty in the reward then counts
+            for its own token and for the tokens before.
+        kl_of: "policy": d has the log-probabilities of q. "sampler": d has those of the sampler, which are known when
+            the samples are drawn; only for a penalty in the reward.
+        kl_ratio: whether a penalty in the loss is multiplied by q divided by the sampler, and differentiated together
+            with this ratio.
+        beta: the weight of the penalty; None for the integrand's ``beta``.
         ratio: the importance weight: "none"; "token"; "sequence", the product over the sequence; "geometric", the L-th
-            root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which
-            also multiplies each part of the return by the product up to that part.
+            root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which also
+            multiplies each part of the return by the product up to that part.
         clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and the advantage is positive, or
-            the ratio is below 1 - clip_low and the advantage is not; "truncate", a ratio that is outside these limits
-            is replaced by the nearer one.
+            the ratio is below 1 - clip_low and the advantage is not; "truncate", a ratio outside these limits is
+            replaced by the nearer limit.
         clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
         clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
-        clip_dual: with the clipping of PPO, a larger ratio has no gradient if the advantage is negative; above 1, or
+        clip_dual: for "ppo": where the advantage is negative, a ratio above this bound has no gradient. Above 1, or
             None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,
@@ -143,12 +144,12 @@ class PolicyGradient(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether the expected gradient is that of E f, whatever the sampler and the reference are."""
+        """Whether the expected gradient is the gradient of E f, for every sampler and every reference."""
         return self._exact and (self.leave_one_out or self.baseline in ("none", "greedy"))
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The factor (n - 1)/n if the baseline is a group mean that holds the sample itself; None if none is known."""
+        """The factor (n - 1)/n if the baseline is a group mean with the sample itself; None if no factor is known."""
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
         return (self.n - 1) / self.n if known and self.kl_in == "reward" else None
 
@@ -162,12 +163,12 @@ class PolicyGradient(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether the gradient of ``a f`` is a times that of f: not with a ``scaling``, nor with PPO's clip."""
+        """Whether ``a f`` has a times the gradient of f: not with a ``scaling``, nor with PPO's clip."""
         return self.scaling == "none" and self.clipping != "ppo"
 
     @property
     def couples_batch(self) -> bool:  # type: ignore[override]
-        """Whether the estimate for one prompt uses the samples of others."""
+        """Whether the estimate for one prompt uses the samples of other prompts."""
         return self.scaling in ("batch", "tokens") or self.reduction == "token-mean"
 
     @property
@@ -198,10 +199,10 @@ class PolicyGradient(Estimator):
         squares: Tensor | None = None,
         beta: float = 0.0,
     ) -> Tensor:
-        """Return what the score of each token is multiplied by, ``[..., P, G, T]``: numbers without a graph.
+        """Return the factors by which the scores of the tokens are multiplied, ``[..., P, G, T]``, without a graph.
 
-        The gradient for prompt p is ``sum_i sum_t weight_pit grad log q(x_pit | x_pi<t)``. The mean of these over the P
-        prompts is the gradient of the batch.
+        The gradient for prompt p is ``sum_i sum_t weight_pit grad log q(x_pit | x_pi<t)``. The gradient of the batch is
+        the mean over the P prompts.
 
         Args:
             rewards: the rewards of the G samples of each prompt, ``[..., P, G]``.
@@ -212,7 +213,7 @@ class PolicyGradient(Estimator):
             greedy: the reward of greedy decoding, ``[..., P]``, if ``needs_greedy``.
             squares: the sum over the vocabulary of the squared probabilities at each token, ``[..., P, G, T]``, if
                 ``needs_squares``.
-            beta: the integrand's weight of the penalty, which the estimator's own ``beta`` replaces, if it is not None.
+            beta: the integrand's weight of the penalty; used only if the field ``beta`` of the estimator is None.
         """
         live = mask.to(logp.dtype)
         log_ratio = torch.zeros_like(logp) if log_mu is None else logp - log_mu
@@ -303,9 +304,13 @@ class PolicyGradient(Estimator):
         return self.loss(f, q, generator, self)
 
     def loss(self, f: Integrand, q: Distribution, generator: Generator | None, who: Estimator) -> Tensor:
-        """Return the value, ``[*batch]``: an estimate of E f for each prompt, with the estimated gradient attached.
+        """Return an estimate of E f for each prompt, ``[*batch]``, with the estimated gradient attached.
 
-        ``who`` is the estimator that the message names if the value is differentiated twice.
+        Args:
+            f: the integrand.
+            q: the policy.
+            generator: source of the noise; torch's global generator if None.
+            who: the estimator that the message names if the result is differentiated twice.
         """
         policy = inner(q)
         assert isinstance(policy, TokenSequence)

@@ -8,14 +8,14 @@ from estimators.policy_gradient import PolicyGradient
 
 @dataclass(frozen=True)
 class DrGRPO(PolicyGradient):
-    """Dr. GRPO: the reward less the mean of its group, divided by neither deviation nor length.
+    """Dr. GRPO: the reward minus the mean reward of its group, divided by neither deviation nor length.
 
     ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
 
-    The mean contains the sample itself, so the expected gradient is (n - 1)/n times the exact one. That holds for
-    samples of another policy, too, because they get the importance weight of the whole sequence. Trainers that take
-    several steps for one batch use ``ratio="token", clipping="ppo"``, and divide by the largest length,
-    ``reduction="constant"``. q is a ``TokenSequence``. Cost: n evaluations of f.
+    The mean contains the sample itself, so the expected gradient is (n - 1)/n times the exact one. Samples of a policy
+    other than q get the importance weight of the whole sequence, so the factor is (n - 1)/n for them, too. Trainers
+    that take several steps for one batch use ``ratio="token", clipping="ppo", reduction="constant"``, which divides by
+    the largest length. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
 
@@ -29,17 +29,18 @@ class DrGRPO(PolicyGradient):
 
 @dataclass(frozen=True)
 class DAPO(PolicyGradient):
-    """DAPO: group-relative advantages, a mean over all tokens of the batch, and a clip that is wider above.
+    """DAPO: group-relative advantages, a mean over all tokens of the batch, and a clip with a wider upper limit.
 
     ``g = P / (sum of all lengths) sum_i sum_t w_it A_i grad log q(x_it | x_i<t)``
 
     ``A_i = (r_i - mean r) / (sd r + epsilon)``
 
-    w is the ratio of q and the sampler at the token. It is set to 0 where it is above 1.28 and A is positive, or below
-    0.8 and A is not. Biased: the deviation weights the prompts, and turns the gradient unless the reward has two
-    values; the number of tokens is random, and depends on the rewards. There is no penalty. Without the division by the
-    deviation, ``scaling="none"``, the expected gradient tends to (n - 1)/n times the exact one over the mean length, as
-    the number of sequences grows. q is a ``TokenSequence``. Cost: n evaluations of f.
+    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
+    set to 0 where it is above 1.28 and A is positive, or below 0.8 and A is not. Biased for two reasons. The deviation
+    sd r weights the prompts, and turns the gradient unless the reward has two values. The sum of all lengths is random,
+    and depends on the rewards. There is no penalty. With ``scaling="none"``, nothing is divided by the deviation. As
+    the number of sequences grows, the expected gradient then tends to (n - 1)/n times the exact one, divided by the
+    mean length. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="ppo", clip_high=0.28``.
@@ -60,17 +61,17 @@ class DAPO(PolicyGradient):
 
 @dataclass(frozen=True)
 class GSPO(PolicyGradient):
-    """GSPO: group-relative advantages, and the geometric mean of the ratios of a sequence as its importance weight.
+    """GSPO: group-relative advantages; the importance weight of a sequence is the geometric mean over its tokens.
 
     ``g = (1/n) sum_i (1/L_i) s_i A_i grad log q(x_i)``
 
     ``s_i = (q(x_i) / mu(x_i))^(1/L_i)``
 
-    L_i is the length of sequence i. The factor 1/L_i comes from the derivative of s_i; ``reduction="sum"`` leaves it
-    out, and s_i is then a weight that is not differentiated. A is the reward less the mean of its group, over the
-    deviation of the group. s_i is set to 0 where it is above 1 + 0.0004 and A is positive, or below 1 - 0.0003 and A is
-    not. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a ``TokenSequence``. Cost: n evaluations
-    of f.
+    mu is the sampler, and L_i the length of sequence i. The factor 1/L_i comes from the derivative of s_i.
+    ``reduction="sum"`` leaves this factor out; s_i is then a weight that is not differentiated. A is the reward minus
+    the mean of its group, divided by the deviation of the group. s_i is set to 0 where it is above 1 + 0.0004 and A is
+    positive, or below 1 - 0.0003 and A is not. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="sequence-mean", kl="none", ratio="geometric", clipping="ppo", clip_low=0.0003, clip_high=0.0004``.
@@ -96,11 +97,11 @@ class CISPO(PolicyGradient):
 
     ``g = P / (sum of all lengths) sum_i sum_t min(w_it, 5) A_i grad log q(x_it | x_i<t)``
 
-    w is the ratio of q and the sampler at the token, A the reward less the mean of its group, over the deviation of the
-    group. Every token keeps a gradient, unlike under PPO's clip. Biased by the deviation, by the random number of
-    tokens and by the weight, which is that of one token and not of the sequence. The paper gives no bound. 5 is the one
-    that TRL recommends; verl clips from 0.8 to 1.2, ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. A is
+    the reward minus the mean of its group, divided by the deviation of the group. Every token keeps a gradient; with
+    PPO's clip some tokens have none. Biased for three reasons: the deviation, the random number of tokens, and the
+    weight of one token in place of the weight of the sequence. The paper gives no bound. TRL recommends the bound 5;
+    verl clips from 0.8 to 1.2, ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="truncate", clip_low=1.0, clip_high=4.0``.
@@ -128,14 +129,15 @@ class PPO(PolicyGradient):
 
     ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
 
-    w is the ratio of q and the sampler at the token. It is set to 0 where it is above 1.2 and A is positive, or below
-    0.8 and A is not. Biased by the random number of tokens, which ``reduction="sum"`` avoids. If the samples are of
-    another policy, it is also biased because w is clipped, and is the weight of one token and not of the sequence. A
-    token with a negative A and a w above ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none.
-    q is a ``TokenSequence``. Cost: n evaluations of f.
+    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
+    set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not. Biased by the random number of tokens;
+    ``reduction="sum"`` avoids this. If the samples come from a policy other than q, there are two more causes of bias:
+    w is clipped, and w is the weight of one token, not of the sequence. A token with a negative A and a w above
+    ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost: n
+    evaluations of f.
 
-    The fields are those of ``PolicyGradient``; here the defaults are ``reduction="token-mean", kl_of="sampler",
-    ratio="token", clipping="ppo"``.
+    The fields are those of ``PolicyGradient``; here the defaults are
+    ``reduction="token-mean", kl_of="sampler", ratio="token", clipping="ppo"``.
 
     Reference: Schulman, Wolski, Dhariwal, Radford & Klimov 2017 (1707.06347), equation 7.
     """
@@ -151,7 +153,7 @@ class PPO(PolicyGradient):
 
 @dataclass(frozen=True)
 class ReMax(PolicyGradient):
-    """ReMax: the reward less the reward of greedy decoding.
+    """ReMax: the reward minus the reward of greedy decoding.
 
     ``g = (1/n) sum_i (r_i - r(greedy)) grad log q(x_i)``
 
@@ -172,15 +174,15 @@ class ReMax(PolicyGradient):
 
 @dataclass(frozen=True)
 class OPO(PolicyGradient):
-    """OPO: the reward less the mean reward of the group, weighted by the lengths of its sequences.
+    """OPO: the reward minus a mean reward of its group, weighted by the lengths of the sequences.
 
     ``g = (1/n) sum_i (r_i - b) grad log q(x_i)``
 
     ``b = sum_j L_j r_j / sum_j L_j``
 
-    The length L stands for the squared norm of the score, which the best constant baseline is weighted by. Biased, in
-    length and in direction: the baseline contains the sample itself. ``leave_one_out=True`` leaves it out, and is
-    unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+    The best constant baseline is weighted by the squared norm of the score; the length L is used in its place. Biased,
+    in length and in direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does not, and
+    the estimator is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="length", leave_one_out=False``.
 
@@ -203,12 +205,13 @@ class OptimalTokenBaseline(PolicyGradient):
 
     ``W_jt = sum_{u <= t} (1 - 2 q(x_ju | x_j<u) + sum_v q(v | x_j<u)^2)``,  0 after the end of sequence j
 
-    R_it is the return of sample i from token t on. W is the squared norm of the scores in the logits. Where no other
-    sequence reaches token t, the baseline is 0. Biased, in length and in direction: the baseline contains the own
-    sample. ``leave_one_out=True`` leaves it out, and is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+    R_it is the return of sample i from token t on. W is the squared norm of the scores in the logits. Biased, in length
+    and in direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does not, and the
+    estimator is unbiased; where no other sequence reaches token t, the baseline is then 0. q is a ``TokenSequence``.
+    Cost: n evaluations of f.
 
-    The fields are those of ``PolicyGradient``; here the defaults are ``baseline="optimal-token", leave_one_out=False,
-    kl_per="token"``.
+    The fields are those of ``PolicyGradient``; here the defaults are
+    ``baseline="optimal-token", leave_one_out=False, kl_per="token"``.
 
     Reference: Li et al. 2026 ("The optimal token baseline", 2602.07078), as verl has it.
     """
@@ -226,11 +229,12 @@ class ReinforcePlusPlus(PolicyGradient):
 
     ``g = P / (sum of all lengths) sum_i sum_t w_it (R_it - mean R) / sd R grad log q(x_it | x_i<t)``
 
-    mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. The return R is
-    the reward less the penalty of the token and those after it. w is the ratio of q and the sampler at the token. It is
-    set to 0 where it is above 1.2 and R - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random
-    scale and in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's
-    mean is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``.
+    P is the number of prompts. The return R of a token is the reward minus the penalties of this token and all later
+    tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. w is the
+    token's probability under q, divided by its probability under the sampler. w is set to 0 where it is above 1.2 and R
+    - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random scale and in direction: the mean and
+    the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the
+    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``.
     Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,

@@ -19,21 +19,21 @@ from estimators.token_sequence import TokenSequence
 
 @dataclass(frozen=True, eq=False)
 class PolicyReturn(Checked):
-    """The reward of a token sequence, less a penalty on the distance of the policy from a reference policy.
+    """The reward of a token sequence, minus a penalty on the distance of the policy from a reference policy.
 
     ``f(x) = reward(x) - beta (log q(x) - log ref(x))``
 
     ``E f = E reward - beta KL(q || ref)``
 
-    The logarithms pass no gradient to q: the expected score is 0, so the gradient of E f needs none. Every estimator
-    that works with any f can be used. Estimators made for policies, such as ``PolicyGradient``, see the parts of f:
-    they may penalise the distance in another way, and they draw from ``sampler``.
+    The logarithms pass no gradient to q. The gradient of E f needs none, because the expected score is 0. Every
+    estimator that works with any f can be used. Estimators made for policies, such as ``PolicyGradient``, use the parts
+    of f: they may penalise the distance in another way, and they draw from ``sampler``.
 
     Args:
         reward: the reward, ``[..., *batch, T] -> [..., *batch]``.
         reference: the reference policy, of batch shape ``[P]`` for the P prompts of q; None for no penalty.
-        sampler: the policy that draws the samples of a ``PolicyGradient``, such as that of an earlier step of training,
-            of batch shape ``[P]``; None for q itself.
+        sampler: the policy that draws the samples of a ``PolicyGradient``, such as the policy of an earlier step of
+            training, of batch shape ``[P]``; None for q itself.
         beta: the weight of the penalty.
         q: the policy; estimators set it.
 
@@ -93,7 +93,7 @@ class PolicyReturn(Checked):
         return self.reward(x) if self.q is None else CheckedFunction(self.reward, self.q, name="the reward")(x)
 
     def penalised(self, rewards: Tensor, logp: Tensor, log_ref: Tensor | None) -> Tensor:
-        """Return f, ``[..., *batch]``, from its parts.
+        """Return the values of f, ``[..., *batch]``, from rewards and log-probabilities.
 
         Args:
             rewards: the rewards, ``[..., *batch]``.
@@ -110,7 +110,7 @@ class PolicyReturn(Checked):
         return self._log_probs(self.reference, x)
 
     def log_mu(self, x: Tensor) -> Tensor | None:
-        """Return the log-probability of each token of x under the sampler; None if there is no sampler but q.
+        """Return the log-probability of each token of x under the sampler; None if q itself draws the samples.
 
         x and the result are ``[..., *batch, T]``.
         """
@@ -126,12 +126,12 @@ class PolicyReturn(Checked):
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
         """Return a copy for samples of ``q`` whose reward is ``around(reward)``.
 
-        ``around`` maps a function of x to another one, such as one that counts its calls.
+        ``around`` maps a function of x to a function of x, such as one that counts its calls.
         """
         return replace(self, reward=around(self.reward), q=q)
 
     def draw(self, n: int, generator: Generator | None) -> Tensor:
-        """Return n sequences of the sampler for every element of the batch, ``[n, *batch, T]``, without a graph."""
+        """Return n sequences from the sampler for every batch element, ``[n, *batch, T]``, without a graph."""
         assert self.q is not None
         if self.sampler is None:
             return draw(self.q, n, generator)

@@ -19,13 +19,13 @@ from estimators._surrogate import inject_at
 
 
 class Quadratic(State):
-    """State of QuadraticControlVariate: slope b and curvature B of a quadratic in D coordinates around the mean of q.
+    """State of QuadraticControlVariate: a quadratic around the mean of q, with slope b and curvature B.
 
     ``B = diag(d) + U diag(w) U^T``
 
     The parameters, which ``adapt`` trains, are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w,
-    ``[rank]``) and ``factors`` (U, ``[D, rank]``). U starts at random; b, d and w start at 0. All batch elements share
-    one quadratic.
+    ``[rank]``) and ``factors`` (U, ``[D, rank]``). U starts at random; b, d and w start at 0. D is the number of
+    coordinates. All batch elements share one quadratic.
     """
 
     in_units_of_f: ClassVar[tuple[str, ...]] = ("slope", "diagonal", "weights")
@@ -44,7 +44,7 @@ class Quadratic(State):
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
-        """Return the diagonal of the curvature matrix B, ``[D]``, whose sum is the trace."""
+        """Return the diagonal of the curvature matrix B, ``[D]``. The sum of the result is the trace of B."""
         return self.diagonal + self.factors.square() @ self.weights
 
 
@@ -58,11 +58,11 @@ class QuadraticControlVariate(Estimator):
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(B) scale``
 
     df is the gradient of f; b and B are the slope and the curvature of the quadratic at the mean. Unbiased for every b
-    and B that do not depend on the e_k: the last term of each gradient is the mean of the subtracted model (for the
-    scale, of the model times e). If f equals the quadratic, the variance is 0. A state, made by ``init``, holds b and
-    B, and ``adapt`` learns them; B is diagonal plus low rank. All batch elements share one quadratic around the mean.
-    If a call gets no state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost:
-    n evaluations of f, n of its gradient.
+    and B that do not depend on the e_k: the last term of g_loc is the mean of the model, and the last term of g_scale
+    is the mean of the model times e. If f equals the quadratic, the variance is 0. A state, made by ``init``, holds b
+    and B, and ``adapt`` learns them; B is diagonal plus low rank. All batch elements share one quadratic around the
+    mean. In a call without a state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports
+    Normal. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -41,31 +41,30 @@ class REBAR(Estimator):
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every
     temperature and coefficient. Needs df/dx, and an f that is defined and continuous off the support of q. Cost: 2n
-    evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
+    evaluations of f, n of its gradient (With separate noise for z', these would be 3n and 2n.)
 
-    The derivative passes through z', too: z' is a function of the logits, of x and of noise v that is independent of x.
-    Given x, z itself is a draw from p(z | x), so v may be taken as the noise that gives z' = z. Then c(z') = c(z), and
-    only the derivatives of z and z' in the logits differ: one evaluation of c serves both. For a bit, z = logit p +
-    logit u with u uniform; for categories, z_j = log p_j + Gumbel noise:
+    grad c(z') is a derivative through z', too: z' is a function of the logits, of x and of noise v that is independent
+    of x. Given x, z itself is a draw from p(z | x). So v may be chosen such that z' = z. Then c(z') = c(z), one
+    evaluation of c serves both, and only the derivatives of z and z' in the logits differ. With z = logit p + logit u,
+    u uniform, for a bit, and z_j = log p_j + Gumbel noise for categories:
 
-    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1
-    ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
+    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1 ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 
     A state, made by ``init``, holds the logarithm of the temperature and the coefficient. ``adapt`` changes both to
-    lower the second moment of g, and returns this moment. If a call gets no state, it uses the fields ``temperature``
-    and ``coefficient``. If f(0) = f(1) but f differs in between, as (b - 1/2)^2 does, c is useless as a control
-    variate, and the coefficient goes to 0.
+    lower the second moment of g, and returns this moment. A call without a state uses the fields ``temperature`` and
+    ``coefficient``. If f(0) = f(1) but f differs in between, as (b - 1/2)^2 does, c is useless as a control variate,
+    and the coefficient goes to 0.
 
     Args:
         n: number of samples.
         temperature: temperature of the relaxation, positive; learning starts from it.
         coefficient: coefficient of the control variate, finite; learning starts from it. At 0 REBAR is ScoreFunction.
 
-    Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3. Departures: the authors' code has two
-    parts that are left out here, a learned baseline beside c that depends on the model's input, and a modified
-    relaxation that becomes MuProp at high temperatures. Without these two parts, REBAR gains little over ScoreFunction
-    if f at the relaxed sample says little about f at x, as on the paper's toy problem with f(x) = (x - 0.45)^2.
+    Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3. Departures: two parts of the authors'
+    code are left out. One is a learned baseline, added to c, that depends on the model's input. The other is a modified
+    relaxation that becomes MuProp at high temperatures. Without them, REBAR gains little over ScoreFunction if f at the
+    relaxed sample says little about f at x, as on the paper's toy problem with f(x) = (x - 0.45)^2.
     """
 
     n: int = 1

@@ -28,12 +28,11 @@ class ReinMax(Estimator):
     ``m_k = (softmax(logits / temperature) + x_k) / 2``
 
     J(p) is the Jacobian of p in the logits, and grad f the gradient of f in x. For a bit, a sigmoid replaces the
-    softmax, and J(p) = p (1-p). Biased in general. At temperature 1, g is unbiased for a quadratic f. For a bit, its
-    mean is then ``p (1-p) (f'(0) + f'(1)) / 2``. At temperature 1 the estimator is also ZGR, the limit of Gumbel-Rao as
-    the temperature of Gumbel-Rao goes to 0. At other temperatures g is biased for quadratics, too. Every positive
-    temperature is allowed. The authors' package refuses temperatures below 1, but the formula holds there as well, and
-    a benchmark should show the result. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its
-    gradient.
+    softmax, and J(p) = p (1-p). Biased in general. At temperature 1, g is unbiased for a quadratic f; for a bit, its
+    mean is then ``p (1-p) (f'(0) + f'(1)) / 2``. At temperature 1, g is also ZGR, the limit of Gumbel-Rao as the
+    temperature of Gumbel-Rao goes to 0. At other temperatures g is biased for quadratics, too. Every positive
+    temperature is allowed, although the authors' package refuses temperatures below 1. Needs df/dx, but only on the
+    support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

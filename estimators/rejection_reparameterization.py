@@ -30,17 +30,17 @@ class RejectionReparameterization(Estimator):
     ``b = s - 1/3``
     ``c = (9 b)^(-1/2)``
 
-    a is the concentration, g_a the gradient in a, and df the gradient of f. The u_i are uniform, and e is the normal
-    that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). Then z is a sample of q: each of the factors u_i^(1
-    / (a + i - 1)) lowers the concentration of y by one. r is the density of y before acceptance. Both derivatives hold
-    e and u fixed. The gradient in the rate is reparameterized. Unbiased for every augmentation. Needs df/dx. Supports
-    Gamma. Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the variance; the effect shrinks
-    as the augmentation grows.
+    a is the concentration, g_a the gradient in a, and df the gradient of f. The u_i are uniform. e is the normal that
+    the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). Each factor u_i^(1 / (a + i - 1)) lowers the
+    concentration by one, so z is a sample of q. r is the density of y before acceptance. Both derivatives hold e and u
+    fixed. The gradient in the rate is reparameterized. Unbiased for every augmentation. Needs df/dx. Supports Gamma.
+    Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the variance; the effect shrinks as the
+    augmentation grows.
 
     Args:
         n: number of samples.
-        augmentation: number by which the concentration is raised for the sampler and lowered again by the factors, at
-            least 0; with 0, concentrations must be at least 1.
+        augmentation: number by which the concentration is raised for the sampler, at least 0; the factors u_i lower it
+            again. With 0, concentrations must be at least 1.
 
     Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code omits the correction if the
     augmentation is above 1, which causes a small bias.)

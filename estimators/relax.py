@@ -24,8 +24,8 @@ from estimators._transforms import value_and_slope
 class LearnedRelaxation(State):
     """State of RELAX, learned by ``adapt``: a network of one hidden layer on relaxed samples, and the log temperature.
 
-    The moving average of the value is kept beside the network, because the network would need many steps of Adam to
-    learn this average.
+    The network would need many steps of Adam to learn the mean value of f. So a moving average of the value is kept
+    beside it.
     """
 
     hidden: ClassVar[int] = 10
@@ -60,22 +60,22 @@ class RELAX(Estimator):
     ``z' ~ p(z | x)``
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every network r
-    and temperature. f may be a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample
-    softmax(z / temperature), which needs df/dx and an f that is defined and continuous off the support of q. Given x, z
-    itself is a draw from p(z | x), so z' may be taken equal to z: only the derivatives of z and z' in the logits
-    differ, and one evaluation of c serves both. Cost: n evaluations of f; if ``relaxed`` is True, 2n evaluations of f,
-    n of its gradient.
+    and temperature. If ``relaxed`` is False, f may be a black box. If it is True, c also contains f at the relaxed
+    sample softmax(z / temperature); this needs df/dx and an f that is defined and continuous off the support of q.
+    Given x, z itself is a draw from p(z | x), so z' may be chosen equal to z. One evaluation of c then serves both, and
+    only the derivatives of z and z' in the logits differ. Cost: n evaluations of f; if ``relaxed`` is True, 2n
+    evaluations of f, n of its gradient.
 
     A state, made by ``init``, holds r and the temperature, and ``adapt`` learns them. r has 10 hidden units (tanh) and
-    starts at 0. If a call gets a fresh state or none, RELAX is ScoreFunction, or REBAR if ``relaxed`` is True. If c
-    does not contain f, a moving average of the value is added to c. The paper has no such average: r would learn it,
+    starts at 0. So a call with a fresh state, or without a state, is ScoreFunction, or REBAR if ``relaxed`` is True. If
+    ``relaxed`` is False, a moving average of the value is added to c. The paper has no such average: r would learn it,
     but slowly.
 
-    If ``relaxed`` is True, RELAX is the paper's method for autoencoders; if False, the paper's method for black boxes.
-    The first method has the lower variance if f at the relaxed sample says much about f at x. On a small trained
-    autoencoder, the first method has 0.7 times the variance of RLOO with two samples, for three evaluations of f or its
-    gradient; the second method has 1.9 times RLOO's variance, for one evaluation. The second method learns more if f is
-    a sum over coordinates. The default is the second method, which serves every f at the lowest cost.
+    ``relaxed=True`` is the paper's method for autoencoders, ``relaxed=False`` its method for black boxes. The variance
+    with True is the lower one if f at the relaxed sample says much about f at x. On a small trained autoencoder, True
+    has 0.7 times the variance of RLOO with two samples, for three evaluations of f or its gradient; False has 1.9 times
+    RLOO's variance, for one evaluation. False learns more if f is a sum over coordinates. The default is False, which
+    serves every f at the lowest cost.
 
     Args:
         n: number of samples.

@@ -58,17 +58,17 @@ class Reparameterization(Estimator):
     ``g = (1/n) sum_k grad f(T(e_k; parameters))``
     ``x_k = T(e_k; parameters)``,  x_k ~ q
 
-    T makes the sample x_k from noise e_k and q's parameters, and grad is the gradient in these parameters. Unbiased if
-    f is absolutely continuous along the paths, the samples as functions of the parameters. A jump in f makes the
-    estimator biased, without a warning. Needs df/dx and a q with ``rsample``. (For Gamma, Beta and Dirichlet these are
-    torch's implicit gradients, which are approximations with relative errors up to 0.5 %.) Cost: n evaluations of f, n
-    of its gradient.
+    T makes the sample x_k from noise e_k and q's parameters, and grad is the gradient in these parameters. A path is
+    the sample as a function of the parameters. Unbiased if f is absolutely continuous along the paths; a jump in f
+    causes a bias, without a warning. Needs df/dx and a q with ``rsample``. (For Gamma, Beta and Dirichlet, torch's
+    implicit gradients are approximations, with relative errors up to 0.5 %.) Cost: n evaluations of f, n of its
+    gradient.
 
     For a Normal or MultivariateNormal the noise e_k need not be independent. ``"antithetic"`` pairs e with -e. This
-    removes the odd part of the gradient of f (for a quadratic f, all variance of the gradient in the mean), but it can
+    removes the odd part of the gradient of f: for a quadratic f, all variance of the gradient in the mean. But it can
     *raise* the variance of the gradient in the scale. ``"sobol"`` spreads the n samples by Sobol points under a random
-    digital shift, one shift for each batch element. Each single sample is still a draw of q, so the estimator is
-    unbiased with both.
+    digital shift, one shift for each batch element. With both, each single sample is still a draw of q, so the
+    estimator is unbiased.
 
     Args:
         n: number of samples; even for antithetic noise, a power of two for Sobol noise.
@@ -98,7 +98,7 @@ class Reparameterization(Estimator):
 
     @property
     def families(self) -> tuple[type[Distribution], ...] | None:  # type: ignore[override]
-        """Supported families: None (all with ``rsample``) for "iid" noise, otherwise Normal and MultivariateNormal."""
+        """Supported families: None for "iid" noise (all with ``rsample``), else Normal and MultivariateNormal."""
         return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:

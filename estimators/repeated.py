@@ -33,7 +33,7 @@ class Repeated(Chain):
     ``q(x_1, ..., x_k) = prod_i q(x_i)``
 
     The samples of a set lie along a new first event axis: ``[*batch, k, *event]``. So f is a function of k samples, and
-    every estimator that works with any q can be called. ``MultiSample`` needs a ``SetFunction`` over such a q. The
+    every estimator that works with any q can be called. ``MultiSample`` needs a ``Repeated`` and a ``SetFunction``. The
     parameters are those of the given distribution.
 
     Args:
@@ -64,7 +64,7 @@ class Repeated(Chain):
         return _EachOf(self)
 
     def apart(self, value: Tensor) -> Tensor:
-        """Return the k samples of each set along the first axis, ``[k, ..., *batch, *event]``.
+        """Return sets with their k samples along the first axis, ``[k, ..., *batch, *event]``.
 
         Args:
             value: sets, ``[..., *batch, k, *event]``.
@@ -93,7 +93,7 @@ class Repeated(Chain):
         return log_prob(self.base_dist, self.apart(value)).movedim(0, -1)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return all sets in every order, ``[S^k, *batch, k, *event]``, S the size of the support of one sample.
+        """Return all sets in every order, ``[S^k, *batch, k, *event]``, if one sample has S possible values.
 
         Args:
             expand: whether the batch axes have their full size; if False they have size 1.

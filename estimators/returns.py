@@ -20,19 +20,19 @@ ROUNDING = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Return(Checked):
-    """An integrand that is a sum of costs: the score of a choice is multiplied by the costs that it can change alone.
+    """An integrand that is a sum of costs; for some estimators, a choice then counts only for costs that it can change.
 
     ``f(x) = sum_c costs(x)_c``
 
-    ``ScoreFunction(credit="downstream")`` and ``RLOO(credit="downstream")`` multiply the score of choice t by the costs
-    downstream of t alone. A cost is downstream of t if it reads choice t or a later one, since later choices depend on
-    earlier ones. Every other estimator sees an ordinary f.
+    ``ScoreFunction(credit="downstream")`` and ``RLOO(credit="downstream")`` multiply the score of choice t only by the
+    costs that are downstream of t. A cost is downstream of t if it reads choice t or a later choice, since later
+    choices depend on earlier ones. For all other estimators, a ``Return`` is an ordinary f.
 
     Args:
         costs: the costs, ``[..., *batch, *event] -> [..., *batch, C]``. Unless ``reads`` is given, there is one cost
             for each of the T choices of q, and cost t depends on the choices 1 ... t only.
         reads: which choices each cost depends on, boolean, ``[C, T]``.
-        total: f itself, ``[..., *batch, *event] -> [..., *batch]``, where it has a cheaper formula than the sum of the
+        total: f itself, ``[..., *batch, *event] -> [..., *batch]``, if there is a cheaper formula than the sum of the
             costs; None for the sum.
         q: the distribution of x; estimators set it.
     """
@@ -67,7 +67,7 @@ class Return(Checked):
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
         """Return a copy for samples of ``q`` whose functions are ``around(costs)`` and ``around(total)``.
 
-        ``around`` maps a function of x to another one, such as one that counts its calls.
+        ``around`` maps a function of x to a function of x, such as one that counts its calls.
         """
         return replace(self, costs=around(self.costs), total=self.total and around(self.total), q=q)
 
@@ -102,9 +102,10 @@ class Return(Checked):
         return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
 
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
-        """Return a cost and a choice, numbered from 0, that the cost reads although it is said not to; None if none.
+        """Return the numbers of a cost and of a choice that the cost reads although it must not; None if none.
 
-        A cost is found if it changes where one choice of a sample is replaced by that of another sample.
+        Both are counted from 0. In a sample, a choice is replaced by the choice of another sample. The cost reads the
+        choice if its value changes.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.
@@ -131,10 +132,10 @@ class Return(Checked):
 def credited(estimator: Estimator, f: Integrand, q: Distribution, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return f(x), ``[n, *batch]``, and for each choice the sum of the costs downstream of it, ``[n, *batch, T]``.
 
-    ``R_t = sum over the costs that read choice t or a later one``
+    ``R_t = sum over the costs that read choice t or a later choice``
 
     Args:
-        estimator: the estimator that calls, for messages.
+        estimator: the caller, for messages.
         f: the integrand, a ``Return``.
         q: the distribution of T choices.
         x: samples, ``[n, *batch, *event]``.
@@ -154,12 +155,12 @@ def credited(estimator: Estimator, f: Integrand, q: Distribution, x: Tensor) -> 
 def score_of_choices(q: Distribution, x: Tensor, weight: Tensor, estimator: Estimator) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient is ``sum_k sum_t weight_kt grad log q_t(x_kt | x_k<t)``.
 
-    The gradient is that at q's own parameters, the tensors that q was made from.
+    The gradient is with respect to the tensors from which q was made.
 
     Args:
         q: the distribution of T choices, batch shape ``[*batch]``.
         x: samples, ``[n, *batch, *event]``.
         weight: one weight for each sample, batch element and choice, ``[n, *batch, T]``.
-        estimator: the estimator that calls; the message that refuses a second derivative names it.
+        estimator: the caller; the message that refuses a second derivative names it.
     """
     return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_probs(q, x.detach()).movedim(0, -1))], estimator)

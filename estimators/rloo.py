@@ -19,18 +19,19 @@ from estimators.returns import credited, score_of_choices
 class RLOO(Estimator):
     """Score function with leave-one-out baselines (REINFORCE leave-one-out, LOORF).
 
-    ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k)
-       = 1/(n-1) sum_k (f(x_k) - mean f) grad log q(x_k)``
+    ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k) = 1/(n-1) sum_k (f(x_k) - mean f) grad log
+    q(x_k)``
 
-    Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``,
-    whose support does not move with a trained parameter; f may be a black box. Cost: n evaluations of f.
+    Unbiased: the baseline of a sample is made from the other samples. A constant in f changes nothing. Needs a q with
+    ``log_prob``, and a support that does not move with a trained parameter; f may be a black box. Cost: n evaluations
+    of f.
 
     ``credit="downstream"`` is for an f that is a ``Return``, a sum of costs, and a q of several choices, a ``Chain``:
 
     ``g = (1/n) sum_k sum_t (R_kt - 1/(n-1) sum_{j != k} R_jt) grad log q_t(x_kt | x_k<t)``
 
-    R_kt is the sum of the costs of sample k that choice t can change. The costs before a choice, which only add
-    variance to its score, are left out.
+    R_kt is the sum of the costs of sample k that choice t can change. Costs before a choice would only add variance,
+    and are left out.
 
     Args:
         n: number of samples, at least 2.

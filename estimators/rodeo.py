@@ -43,7 +43,7 @@ class SteinNetwork(State):
 
 @dataclass(frozen=True)
 class RODEO(Estimator):
-    """RODEO: leave-one-out with one Stein control variate in the baseline and another one beside it.
+    """RODEO: leave-one-out with two Stein control variates, one in the baseline and one added to the gradient.
 
     ``g = (1/n) sum_k [f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A h'_k s)(x_k)``
     ``(A h)(x) = (1/D) sum_i q(not x_i) (h(x with bit i flipped) - h(x))``
@@ -51,12 +51,12 @@ class RODEO(Estimator):
     ``s(x) = x - p``
 
     The x_k are samples of q, p is the mean of q, f' the gradient of f, and H a network of two outputs, one for h and
-    one for h'. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and H, because no h_k depends on x_k,
-    the sample at which A evaluates it. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n
-    evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b
-    and H, and ``adapt`` learns them. If a call gets a fresh state or none, a and b are 0 and RODEO is RLOO. H has 32
-    hidden units; the authors' has 100. H has no bias terms, so that multiplying f by a positive constant multiplies the
-    gradient by the constant.
+    one for h'. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and H: A evaluates h_k at x_k, and h_k
+    does not depend on x_k. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n evaluations of f, n
+    of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b and H, and ``adapt``
+    learns them. In a call with a fresh state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden
+    units, and 100 in the authors' code. H has no bias terms, so that a positive factor of f is a factor of the
+    gradient.
 
     Args:
         n: number of samples, at least 2.
@@ -75,7 +75,10 @@ class RODEO(Estimator):
         at_least(self, 2, ": its control variates come from other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points held at once, per batch element; a hidden unit of the network counts as one."""
+        """Return the number of points that one call holds at once, per batch element.
+
+        A hidden unit of the network counts as one point.
+        """
         return self.n * (self.n - 1) * SteinNetwork.hidden
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:

@@ -26,7 +26,7 @@ from estimators.returns import credited, score_of_choices
 
 
 class MovingAverage(State):
-    """State of ScoreFunction(baseline="moving-average"): its ``mean`` is the baseline, 0 before the first update."""
+    """State of ScoreFunction(baseline="moving-average"). Its ``mean`` is the baseline, 0 before the first update."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class ScoreFunction(Estimator):
     Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f may be a black box.
     Cost: n evaluations of f. The variance grows with the square of any constant in f.
 
-    q may be a distribution of one's own: ``sample`` draws, and ``log_prob`` is the density of these draws with all its
-    constants, differentiable in whatever q holds. A support that moves with a trained parameter is refused, because a
-    score misses what crosses the ends of the support. An outcome of probability 0 is never drawn: if a trained
-    probability is exactly 0 or 1, a part of the derivative is missing. Then use Enumeration, MeasureValued or
-    LocalExpectation.
+    q may be a distribution of your own: ``sample`` draws, and ``log_prob`` is the density of these draws with all its
+    constants, differentiable in the parameters of q. A support that moves with a trained parameter is refused, because
+    a score misses what crosses the ends of the support. If a trained probability is exactly 0 or 1, a part of the
+    derivative is missing, because an outcome of probability 0 is never drawn. Use Enumeration, MeasureValued or
+    LocalExpectation there.
 
-    ``baseline="moving-average"`` takes the baseline from a state, an object from ``init`` that holds the moving average
-    of the value. Call ``state.update(value)`` after each step, with the value that the estimator returned, so that no
-    baseline contains its own sample. The moving average starts at 0. If a call gets no state, the baseline is 0.
+    ``baseline="moving-average"`` takes the baseline from a state, made by ``init``, which holds a moving average of the
+    value. It starts at 0. Call ``state.update(value)`` after each step, with the value that the estimator returned. So
+    no baseline contains its own sample. In a call without a state, the baseline is 0.
 
-    ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
-    constant is ``E[f s_i^2] / E[s_i^2]``; s_i is coordinate i of the score grad log q(x). The estimate for sample k
-    uses the other n - 1 samples:
+    ``baseline="optimal"`` estimates, for each coordinate i of q's parameters, the constant baseline of least variance.
+    This constant is ``E[f s_i^2] / E[s_i^2]``, where s_i is coordinate i of the score grad log q(x). The estimate for
+    sample k uses the other n - 1 samples:
 
     ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``
 
@@ -61,8 +61,8 @@ class ScoreFunction(Estimator):
 
     ``g = (1/n) sum_k sum_t (R_kt - b) grad log q_t(x_kt | x_k<t)``
 
-    R_kt is the sum of the costs of sample k that choice t can change, so the costs before a choice add no variance to
-    its score. The baseline is a number then.
+    R_kt is the sum of the costs of sample k that choice t can change. Costs before a choice would only add variance,
+    and are left out. The baseline must then be a number.
 
     Args:
         n: number of samples; at least 2 for the optimal baseline.
@@ -71,8 +71,8 @@ class ScoreFunction(Estimator):
 
     Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
     & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. The baseline is
-    leave-one-out here, because a baseline that contains its own sample is biased.
-    Downstream: the reward to go of Sutton, McAllester, Singh & Mansour 2000.
+    leave-one-out here, because a baseline that contains its own sample is biased. Downstream: the reward to go of
+    Sutton, McAllester, Singh & Mansour 2000.
     """
 
     n: int = 1

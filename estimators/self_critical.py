@@ -26,15 +26,15 @@ class SelfCritical(Estimator):
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
     The mode is the point at which q is largest. If the coordinates of q are independent, it consists of the modes of
-    the coordinates. For a ``TokenSequence`` greedy decoding takes its place, as in ReMax. Unbiased: the mode is not
-    random. If q is nearly certain, most samples equal the mode and contribute 0. f may be a black box. Cost: n + 1
-    evaluations of f.
+    the coordinates. For a ``TokenSequence``, the sequence of greedy decoding takes the place of the mode, as in ReMax.
+    Unbiased: the mode is not random. If q is nearly certain, most samples equal the mode and contribute 0. f may be a
+    black box. Cost: n + 1 evaluations of f.
 
     Args:
         n: number of samples.
 
-    Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning");
-    for language models, Li et al. 2024 (ReMax).
+    Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning"); for
+    language models, Li et al. 2024 (ReMax).
     """
 
     n: int = 1

@@ -13,18 +13,20 @@ from estimators._refusals import InvalidIntegrand, Refusal
 
 @dataclass(frozen=True, eq=False)
 class SetFunction(Checked):
-    """An integrand that computes one number for each of k samples, its value, and combines the k values.
+    """An integrand that computes a value for each of k samples, and combines the k values into one number.
 
     ``f(x) = F(values(x_1), ..., values(x_k))``
 
     One sample of q is a whole set ``x_1 ... x_k``: k independent samples of one distribution along q's first event
-    axis, as in ``Repeated(q, k)``. F must not depend on their order. ``MultiSample`` makes new sets of the samples that
-    it has drawn; every other estimator sees an ordinary f. Examples of F, for values along the last axis:
+    axis, as in ``Repeated(q, k)``. F must not depend on their order. ``MultiSample`` forms many sets from the samples
+    that it has drawn. For every other estimator, a ``SetFunction`` is an ordinary f. Examples of F, for values along
+    the last axis:
 
     - the best of k, and pass@k if the values are 0 or 1: ``lambda v: v.amax(-1)``;
     - the mean of the m worst of k, their conditional value at risk: ``lambda v: v.sort(-1).values[..., :m].mean(-1)``;
     - entropic risk: ``lambda v: ((-a * v).logsumexp(-1) - math.log(v.shape[-1])) / -a``;
-    - an importance-weighted bound, of log-weights: ``lambda v: v.logsumexp(-1) - math.log(v.shape[-1])``.
+    - an importance-weighted bound, if the values are log-weights:
+      ``lambda v: v.logsumexp(-1) - math.log(v.shape[-1])``.
 
     Args:
         values: one number for each sample of a set, ``[..., *batch, k, *event] -> [..., *batch, k]``.
@@ -43,9 +45,9 @@ class SetFunction(Checked):
         return self.together(self.each(x, self.q))
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "SetFunction":
-        """Return a copy for sets drawn from ``q`` whose values are those of ``around(values)``.
+        """Return a copy for sets drawn from ``q``, with ``around(values)`` in place of ``values``.
 
-        ``around`` maps a function of x to another one, such as one that counts its calls.
+        ``around`` maps a function of x to a function of x, such as one that counts its calls.
         """
         return replace(self, values=around(self.values), q=q)
 
@@ -79,7 +81,11 @@ class SetFunction(Checked):
 
 
 def shown(estimator: Estimator, f: Integrand) -> SetFunction:
-    """Return f if it is a ``SetFunction``; else raise ``Refusal``, which names the estimator."""
+    """Return f if it is a ``SetFunction``.
+
+    Raises:
+        Refusal: f is none. The message names ``estimator``.
+    """
     if not isinstance(f, SetFunction):
         raise Refusal(
             f"{estimator!r} needs a SetFunction, an f that shows one value for each sample of a set (got "

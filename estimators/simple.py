@@ -17,7 +17,7 @@ from estimators.subset import Subset
 
 @dataclass(frozen=True)
 class SIMPLE(Estimator):
-    """SIMPLE: an exact k-subset in the forward pass, its elements' probabilities in the backward pass.
+    """SIMPLE: a sampled k-subset in the forward pass, the probabilities of its elements in the backward pass.
 
     ``g = (1/n) sum_j J^T grad f(x_j)``,  x_j ~ q
 

@@ -29,22 +29,19 @@ class StochasticAD(Estimator):
 
     ``g_i = (1/n) sum_k +- w_i (f(x_k with coordinate i moved by d) - f(x_k))``,  x_k ~ q
 
-    | q | right: d, w | left: d, w |
-    | --- | --- | --- |
-    | Bernoulli(p) | +1, (1 - x) / (1 - p) | -1, x / p |
-    | Binomial(N, p) | +1, (N - x) / (1 - p) | -1, x / p |
-    | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p |
-    | Poisson(rate) | +1, 1 | -1, x / rate |
+    | q | right: d, w | left: d, w | | --- | --- | --- | | Bernoulli(p) | +1, (1 - x) / (1 - p) | -1, x / p | |
+    Binomial(N, p) | +1, (N - x) / (1 - p) | -1, x / p | | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p | |
+    Poisson(rate) | +1, 1 | -1, x / rate |
 
     g_i is the gradient in the parameter of coordinate i. Unbiased. The right coupling increases the parameter and takes
     +w, the left coupling decreases it and takes -w, and "both" is their mean. Which coupling has the least variance
     depends on f. For Poisson the right coupling is the measure-valued derivative. At p = 1 only the left coupling has a
-    derivative, at p = 0 only the right one. f may be a black box. Cost: n (1 + D) evaluations of f for D coordinates, n
-    (1 + 2 D) for "both". The paper differentiates whole programs in one direction, and keeps one of several jumps. Here
-    each coordinate of q jumps on its own.
+    derivative, at p = 0 only the right coupling. f may be a black box. Cost: n (1 + D) evaluations of f for D
+    coordinates, n (1 + 2 D) for "both". The paper differentiates whole programs in one direction, and keeps one of
+    several jumps. Here there is one jump for each coordinate of q.
 
-    If a count has so many digits that its dtype does not hold the next integer, as in float32 beyond 2^24, the next
-    number of the dtype takes its place, and the difference of f is divided by the distance.
+    Some counts are so large that their dtype does not hold the next integer, as in float32 beyond 2^24. The next number
+    of the dtype is then used, and the difference of f is divided by the distance.
 
     Args:
         n: number of samples.

@@ -32,24 +32,24 @@ class _Subsets(constraints.Constraint):
 
 
 class Subset(Drawable):
-    """Random subset of k out of D elements: independent bits, conditioned on k of them being 1.
+    """Random subset of k out of D elements: independent bits, given that exactly k of them are 1.
 
     ``q(x) = exp(x . logits) / Z``,  x in {0, 1}^D with ``sum x = k``
     ``Z = sum of exp(x . logits) over all k-subsets``
 
-    Also called conditional Bernoulli or conditional Poisson. A recursion over the elements computes the sums over
-    subsets in log space, at cost O(D k). Sampling is exact: one element after another is taken or left, each with its
-    probability given the earlier elements. (Gumbel-top-k draws from another distribution, Plackett-Luce.)
+    The distribution is also called conditional Bernoulli or conditional Poisson. A recursion over the elements computes
+    the sums over subsets in log space, at cost O(D k). Sampling is exact: one element after another is taken or left,
+    with its probability given the earlier elements. (Gumbel-top-k draws from a different distribution, Plackett-Luce.)
 
     Args:
-        logits: ``[*batch, D]``; adding a constant to all of them changes nothing. At most D - k of them may be -inf:
-            these elements are never in the subset.
+        logits: ``[*batch, D]``; adding a constant to all logits of a batch element changes nothing. At most D - k of
+            them may be -inf: their elements are never in the subset.
         k: number of elements in the subset, from 1 to D.
         validate_args: whether torch checks the arguments.
 
     Raises:
-        Refusal: k is not a whole number from 1 to D; or torch checks the arguments, and a logit is +inf or more than
-            D - k logits are -inf.
+        Refusal: k is not a whole number from 1 to D; or torch checks the arguments, and a logit is +inf or more than D
+            - k logits are -inf.
 
     Reference: Chen, Dempster & Liu 1994 (Biometrika 81); Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE).
     """
@@ -89,7 +89,7 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q at ``value``, ``[..., *batch, D]``. It is linear in ``value``, which may lie off the support."""
+        """Return log q at ``value``, ``[..., *batch, D]``. ``value`` may lie off the support: log q is linear in it."""
         if self._validate_args:
             self._validate_sample(value)
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]

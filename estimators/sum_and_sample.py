@@ -19,15 +19,15 @@ from estimators.token_sequence import TokenSequence
 
 @dataclass(frozen=True)
 class SumAndSample(Estimator):
-    """Sum and sample: Rao-Blackwellisation over the n - 1 most probable states.
+    """Sum and sample: an exact sum over the n - 1 most probable states, and one sample of the others.
 
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
     A state is a joint value of q's variables, or a sequence of tokens. T holds the n - 1 most probable states, and q(T)
     is their probability. v is drawn from q, given that v is outside T. Unbiased: T and b do not depend on v. Exact if n
-    covers all states. The paper leaves the baseline open; this b needs no further evaluations of f. Among equally
-    probable states T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
+    covers all states. The paper leaves the choice of b open; this b needs no further evaluations of f. Among equally
+    probable states, T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
     black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are fewer
     than n, all are taken.
 

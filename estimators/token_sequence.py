@@ -35,7 +35,7 @@ def _going(x: Tensor) -> Tensor:
 
 
 class TokenSequence(Chain):
-    """Sequences of tokens that a policy writes, one token after another, in answer to each of several prompts.
+    """Distribution of sequences that a policy writes, token after token, in answer to each of several prompts.
 
     ``q(x | prompt) = prod_t pi(x_t | prompt, x_<t)``
 
@@ -43,8 +43,8 @@ class TokenSequence(Chain):
     and has probability 1. The length L of a sequence counts the 0 that ends it. A sequence of T tokens needs no end.
     The last axis of the batch is the axis of prompts, which are numbered from 0.
 
-    q's own parameters are the weights of the policy, ``weights.NAME``. ``rows(q, R)`` has R sets of weights, and
-    computes with all of them at once. If the R sets are copies of one, samples are drawn with that one alone.
+    q's parameters are the weights of the policy, ``weights.NAME``. ``rows(q, R)`` has R sets of weights, and computes
+    with all of them at once. If the R sets are copies of one set, samples are drawn with this set alone.
 
     Args:
         weights: the weights of the policy by name, each ``[*lead, *own shape]``. The batch shape is ``[*lead, P]``.
@@ -145,7 +145,7 @@ class TokenSequence(Chain):
         return _going(x).sum(-1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits of each token given those before it, ``[..., *batch, T, V]``; meaningless after the end.
+        """Return the logits of each token given the earlier tokens, ``[..., *batch, T, V]``; meaningless after the end.
 
         Args:
             x: sequences, ``[..., *batch, T]``.
@@ -172,10 +172,10 @@ class TokenSequence(Chain):
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
 
     def first_row(self) -> "TokenSequence":
-        """Return q with one row if all rows share their weights; else q itself.
+        """Return q with a single row if all rows share their weights; else q itself.
 
-        The rows lie along the first batch axis, which has length 1 in the result. A q without rows, of batch shape
-        ``[P]``, is returned itself.
+        The rows lie along the first batch axis. This axis has length 1 in the result. If q has no rows, so that its
+        batch shape is ``[P]``, q itself is returned.
         """
         if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
             return self
@@ -183,9 +183,9 @@ class TokenSequence(Chain):
         return TokenSequence(weights, self.policy, self.prompts, self.length, validate_args=False)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each token given those before it, ``[..., *batch, T]``.
+        """Return the log-probability of each token given the earlier tokens, ``[..., *batch, T]``.
 
-        After the end it is 0 for token 0, and minus infinity for any other.
+        After the end of a sequence, it is 0 for token 0, and minus infinity for any other token.
 
         Args:
             value: sequences, whole numbers, ``[..., *batch, T]``.
@@ -199,7 +199,7 @@ class TokenSequence(Chain):
         return torch.where(_going(value), each, after)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sequences, whole numbers ``[*sample_shape, *batch, T]``, by inverse transform: one uniform a token."""
+        """Return sequences, whole numbers ``[*sample_shape, *batch, T]``. A token takes one uniform number."""
         like = next(iter(self.weights.values()))
         noise = uniform(self._extended_shape(sample_shape), like.detach(), generator)
 
@@ -211,9 +211,9 @@ class TokenSequence(Chain):
 
     @property
     def mode(self) -> Tensor:
-        """The sequence of greedy decoding, ``[*batch, T]``: each token is the most probable one after those before it.
+        """The sequence of greedy decoding, ``[*batch, T]``: every token is the most probable next one.
 
-        Another sequence may be more probable as a whole.
+        Some other sequence may be more probable as a whole.
         """
         like = next(iter(self.weights.values()))
         return self._written(like.new_zeros(self.batch_shape + self.event_shape), lambda logits, _: logits.argmax(-1))
@@ -239,7 +239,7 @@ class TokenSequence(Chain):
 
     @property
     def support_size(self) -> int:
-        """S, the number of sequences: those that end at 1, 2, ..., T tokens, and those of T tokens without an end."""
+        """S, the number of possible sequences: they end after 1, 2, ..., T tokens, or have T tokens without an end."""
         return self.policy.sequences(self.length)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

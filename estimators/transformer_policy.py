@@ -16,7 +16,7 @@ Cache = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class TransformerPolicy(Policy):
-    """A policy that attends to the prompt and all tokens before: a small causal transformer.
+    """A policy that attends to the prompt and to all earlier tokens: a small causal transformer.
 
     ``h_t = tokens_(x_(t-1)) + positions_t``, with ``prompts_p`` in place of the token for t = 1
     ``h = h + attention(norm(h))``, then ``h = h + gelu(norm(h) up) down``, in each block
@@ -28,11 +28,11 @@ class TransformerPolicy(Policy):
     - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``
       (queries, keys, values), and ``projection``, ``[blocks, W, W]``;
     - for the second part of all blocks: ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``,
-      ``[blocks, 4 W, W]``;
+    ``[blocks, 4 W, W]``;
     - for the logits: ``norm``, ``[W]``, and ``output``, ``[W, V]``.
 
-    The default has about 20,000 weights. Keys and values are kept while a sequence is written, so each token costs one
-    position, and not all positions before it again.
+    The default has about 20,000 weights. Keys and values are kept while a sequence is written, so a new token does not
+    repeat the work for earlier positions.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
@@ -60,7 +60,7 @@ class TransformerPolicy(Policy):
         return max(4 * self.width, self.vocabulary)
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each weight by name."""
+        """Return the shape of each weight by name, for a number of prompts and a largest length of sequences."""
         w, blocks = self.width, self.blocks
         return {
             "prompts": (prompts, w),
@@ -79,10 +79,12 @@ class TransformerPolicy(Policy):
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Cache]:
         """Return the logits of the next token, ``[B, N, P, V]``, and the keys and values of all positions.
 
+        The shape is for B sets of weights, N sequences, P prompts and V tokens.
+
         Args:
             weights: the weights, each ``[B, *own shape]``.
             last: the token before, ``[B, N, P]``; None for the first token.
-            cache: keys and values of the positions before; None for the first token.
+            cache: keys and values of the earlier positions; None for the first token.
             points: N, the number of sequences for each prompt.
         """
         h = _first(weights, points) if last is None else looked_up(weights["tokens"], last)
@@ -92,7 +94,12 @@ class TransformerPolicy(Policy):
         return logits.squeeze(-2), cache
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given those before it, ``[B, N, P, T, V]``; x is ``[B, N, P, T]``."""
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+
+        Args:
+            weights: B sets of weights, each ``[B, *own shape]``.
+            x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
+        """
         before = looked_up(weights["tokens"], x[..., :-1])
         h = torch.cat([_first(weights, x.shape[1]).unsqueeze(-2), before], -2)
         return self._attended(weights, h + weights["positions"][:, None, None, : x.shape[-1]], None)[0]

@@ -20,17 +20,17 @@ from estimators.token_sequence import TokenSequence
 
 @dataclass(frozen=True)
 class UnorderedSet(Estimator):
-    """Unordered set estimator: n different states, each weighted by the probability, given the set, that it came first.
+    """Unordered set estimator: n different states, weighted by the probability that a state of the set came first.
 
     ``g = sum_{s in S} q(s) R(S,s) [f(s) - sum_{s' in S} q(s') R(S,s,s') f(s')] grad log q(s)``
     ``R(S,s) = P(S - s without s) / P(S)``
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
     A state is a joint value of q's variables, or a sequence of tokens. P(S) is the probability of drawing the set S of
-    states without replacement; S - s is S without the state s, and "without s" means from a q that lacks s. Unbiased.
-    Exact if n covers all states. P(S) is a sum over the orders of drawing S, computed in one pass over the 2^n subsets
-    of S. f may be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if
-    there are fewer than n, all are taken.
+    states without replacement. S - s is the set without its state s. "P(... without s)" is for draws from a q that
+    lacks s. Unbiased. Exact if n covers all states. P(S) is a sum over the orders of drawing S, computed in one pass
+    over the 2^n subsets of S. f may be a black box. Cost: n evaluations of f. If there are more than 4,096 states,
+    ``Refusal`` is raised; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.

@@ -21,7 +21,7 @@ from estimators.bound import log_mean_exp, needed
 
 @dataclass(frozen=True)
 class VIMCO(Estimator):
-    """VIMCO: score function of an importance-weighted bound, with a baseline for each particle made from the others.
+    """VIMCO: score function of an importance-weighted bound; the baseline of a particle comes from the others.
 
     ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k)``,  averaged over n samples
     ``L = log (1/K) sum_k p(x_k)/q(x_k)``
@@ -33,7 +33,7 @@ class VIMCO(Estimator):
 
     Args:
         n: number of samples, each a whole set of particles.
-        mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic"; for two particles both are
+        mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic". For two particles the two are
             equal.
 
     Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.

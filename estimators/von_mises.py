@@ -33,8 +33,8 @@ class ReparameterizedVonMises(Drawable, VonMises):
         concentration: positive; ``[*batch]``.
         validate_args: whether torch checks the arguments.
 
-    Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral whose
-    integrand has one sign, by Gauss-Legendre quadrature, not the derivative of a series. Sampler: Best & Fisher 1979.
+    Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is computed as an
+    integral, by Gauss-Legendre quadrature, and not from a series. Sampler: Best & Fisher 1979.
     """
 
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
@@ -84,9 +84,9 @@ def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    Here x is ``turn``, the angle of a sample from loc in radians, and q the density of this angle. F' is the derivative
-    of its distribution function in the concentration, and A the mean of cos t under q. The two integrals for F' are
-    equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second above it: there the
+    x is ``turn``, the angle between a sample and loc in radians, and q the density of this angle. F' is the derivative
+    of the distribution function in the concentration, and A the mean of cos t under q. The two integrals for F' are
+    equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second for x above. So the
     integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()

@@ -53,7 +53,7 @@ def values_of_f(trial: ObjectiveTrial) -> None:
 
 
 def costs_of_f(trial: ObjectiveTrial) -> None:
-    """Check the costs of an f that is a ``Return``: they must sum to f, and no cost may depend on a later choice."""
+    """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on a later choice."""
     q, r, x = trial.q, trial.rows, trial.many
     shown = trial.problem.integrand(q)
     if isinstance(shown, Return) != trial.objective.costs:
@@ -77,7 +77,7 @@ def costs_of_f(trial: ObjectiveTrial) -> None:
 
 
 def sets_of_f(trial: ObjectiveTrial) -> None:
-    """Check an f that is a ``SetFunction``: its value must not depend on the order of the samples in a set."""
+    """Check that f, if it is a ``SetFunction``, does not depend on the order of the samples in a set."""
     shown = trial.problem.integrand(trial.q)
     if isinstance(shown, SetFunction) != trial.objective.sets:
         built = "a SetFunction" if isinstance(shown, SetFunction) else "not a SetFunction"
@@ -100,7 +100,7 @@ def sets_of_f(trial: ObjectiveTrial) -> None:
 
 
 def columns_of_log_probs(trial: ObjectiveTrial) -> None:
-    """Check the log-probabilities of an f that is a ``Return``: that of a choice must not depend on a later choice."""
+    """Check that the log-probability of a choice does not depend on a later choice, if f is a ``Return``."""
     q, r, x = trial.q, trial.rows, trial.many
     if not isinstance(trial.problem.integrand(q), Return):
         raise NotJudged("f is no Return")
