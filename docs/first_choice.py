@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import advise
 from bench.advice.candidates import of_catalogue
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 from estimators import Estimator
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.objectives import Objective
 from bench.planning.cells import mismatch
-from bench.planning.loading import expand, load
+from bench.planning.instances import expand
+from bench.planning.loading import load
 from bench.planning.selectors import Selector, full_label
 from estimators import Estimator, catalogue, command_line_name
 

@@ -36,7 +36,7 @@ def command(objective: tuple[str, ...], json: bool) -> None:
     from pathlib import Path
 
     from bench.measurement.objective_checks import CHECKS, Fault, NotJudged, ObjectiveTrial, judge
-    from bench.planning.loading import expand
+    from bench.planning.instances import expand
     from bench.planning.selectors import label, parse
 
     found, faulty = dict[str, dict[str, str]](), list[str]()

@@ -148,7 +148,8 @@ def _serving(kind: Kind, entries: Entries, family: str) -> Entries:
 
 def _explained(text: str, *, json: bool) -> str:
     """Return everything about an estimator or objective: what it is, formula, parameters, source, code to paste."""
-    from bench.planning.loading import expand, load
+    from bench.planning.instances import expand
+    from bench.planning.loading import load
     from bench.planning.selectors import UsageError, check_name, full_label, parse
 
     selector = parse(text)

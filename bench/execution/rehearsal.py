@@ -8,7 +8,7 @@ from bench.execution.progress import Progress, Silent
 from bench.execution.worker import Crashed
 from bench.planning import plugins
 from bench.planning.catalogue import Kind
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import Named, Selector, Unloadable, UsageError
 from bench.planning.spec import Spec
 from bench.planning.user_code import contained

@@ -11,7 +11,7 @@ from bench.gate.baseline import Baseline, Entry
 from bench.gate.baseline_file import selectors
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, plan, skip_of
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, full_label, label, names, parse
 from bench.records.identity import fields_of
 from bench.records.text import message, printable

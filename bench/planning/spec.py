@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.planning.catalogue import Kind, did_you_mean
-from bench.planning.loading import expand, has_parameter
+from bench.planning.instances import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
 from bench.planning.settings import ADAPT_STEPS, MOST, Settings
 from bench.stats import PrecisionTarget

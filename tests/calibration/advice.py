@@ -28,7 +28,7 @@ from bench.advice.course import Prepared, prepare
 from bench.advice.points import Point
 from bench.measurement.threads import single_thread
 from bench.objectives import Objective, catalogue
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 from bench.planning.settings import Settings
 from bench.stats.selection import Loss, loss_of

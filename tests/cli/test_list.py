@@ -6,7 +6,7 @@ import pytest
 
 from bench.planning import catalogue as names
 from bench.planning.cells import mismatch
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 from estimators import Bound
 

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from bench.cli import cli
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.naming import read_labels
 from bench.planning.selectors import parse
 from bench.planning.spec import Spec

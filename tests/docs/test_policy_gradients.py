@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 from bench.records import store
 from bench.report import curves

@@ -1,6 +1,6 @@
 """Instances of selectors."""
 
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 
 

@@ -10,7 +10,7 @@ from bench.measurement import draws
 from bench.measurement.engine import Engine
 from bench.objectives import BernoulliQuadratic, GaussianQuadratic
 from bench.planning.cells import Cell
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import UsageError, parse
 from bench.planning.settings import MOST, Settings
 from bench.planning.spec import Spec

@@ -8,7 +8,7 @@ import pytest
 
 from bench.objectives import GaussianQuadratic
 from bench.planning.catalogue import catalogue
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import UsageError, check_name, label, parse
 from estimators import ScoreFunction
 from tests.planning.instances import one

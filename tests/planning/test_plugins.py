@@ -145,7 +145,7 @@ def test_a_changed_helper_is_changed_code(tmp_path):
 
     def digests():
         code = (
-            "from bench.planning.loading import expand; from bench.planning.selectors import parse;"
+            "from bench.planning.instances import expand; from bench.planning.selectors import parse;"
             "from bench.records.code import code_digest;"
             f"[print(code_digest(*expand(parse(selector), 'estimator'))) for selector in {selectors}]"
         )

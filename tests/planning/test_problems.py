@@ -9,7 +9,7 @@ import pytest
 from bench import measure
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import UsageError, label, parse
 from bench.planning.spec import Spec
 from bench.records.code import code_digest

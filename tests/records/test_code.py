@@ -13,7 +13,7 @@ import pytest
 
 import estimators
 from bench import objectives
-from bench.planning.loading import expand
+from bench.planning.instances import expand
 from bench.planning.selectors import parse
 from bench.records.code import NOISE, code_digest
 
