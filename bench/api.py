@@ -349,7 +349,7 @@ def measure_gradients(
         unbiased: whether the gradients are declared unbiased, so that a bias is called a fault.
 
     Raises:
-        ValueError: the gradients or the exact gradient have the wrong shape or dtype, or are not finite.
+        ValueError: the gradients or the exact gradient have the wrong shape or dtype, are not finite or too small.
     """
     given, target = (_array(value) for value in (gradients, exact))
     settings = Settings(replicates, seed)

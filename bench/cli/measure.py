@@ -7,6 +7,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish, print_json, print_table
+from bench.cli.terminal import echo
 
 
 @click.command(
@@ -59,7 +60,7 @@ def command(
         raise click.UsageError("Two files of gradients have one name, which is their name in the table. Rename one.")
     from bench.measurement.given import Given, measure_given, read
     from bench.measurement.threads import single_thread
-    from bench.records.store import Store
+    from bench.records import store
     from bench.report import Report
 
     target = None if exact is None else read(exact)
@@ -75,9 +76,13 @@ def command(
                 "gradients of one problem have equally many. Measure them in two commands, with a --problem for each."
             )
     if out is not None:
-        with Store(out) as store:
+        older = {record["run"]: record for record in store.read(out, lean=True)}
+        with store.Store(out) as study:
             for record in records:
-                store.append(record)
+                study.append(record)
+                if older.get(record["run"], record)["fingerprint"] != record["fingerprint"] and not quiet:
+                    held = f"{out} held other gradients of the name {record['estimator']}, which these replace"
+                    echo(f"{held}. Another name of the file, or another --out, keeps both.", err=True)
         return finish(records, out, json=json, quiet=quiet)
     if json:
         print_json(records, None, ())

@@ -80,7 +80,7 @@ class Printer:
         steps = []
         if bad:
             steps.append(f"To see the evidence: {self.check('--explain', bad[0].label)}")
-            steps.append(f"If the change is intended: {self.promote(bad[0])}")
+            steps.append(f"If the change is intended: {self.promote(bad[0]) if len(bad) == 1 else self.promote()}")
         if by[Verdict.MISSING]:
             steps.append(f"If cells were removed on purpose: {self.promote()}")
         if by[Verdict.IMPROVED]:

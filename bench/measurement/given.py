@@ -34,6 +34,8 @@ Make = Callable[[int, int], Any]
 """A function from a number of rows and a seed to that many independent gradients, ``[rows, size]``."""
 TENSOR = "theta"
 """The name of the one tensor that given gradients have."""
+SMALLEST = 1e-72
+"""The smallest variance that is measured: the fourth power of its squares is near the end of float64."""
 DIFFERENT = 16
 """Two draws are the same gradients if their first 64 are equal and at least this many of them differ from the first."""
 
@@ -107,7 +109,7 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
     ``progress`` gets the number of replicates done and the total.
 
     Raises:
-        UsageError: the gradients or the exact gradient have the wrong shape or dtype, or are not finite.
+        UsageError: the gradients or the exact gradient have the wrong shape or dtype, are not finite or too small.
     """
     begin, source = time.perf_counter(), _source(given)
     exact = None if given.exact is None else _exact(given.exact, source.size)
@@ -127,6 +129,12 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
             f"{first}. Nothing is dropped, because that would be a bias: mend the code that made them."
         )
     sums = accumulator.sums()
+    variance = float(sums.w.mean)
+    if 0 < variance < SMALLEST or (variance == 0 and np.ptp(source.draw_gradients(0).numpy(), axis=0).any()):
+        raise UsageError(
+            f"The gradients in {given.name} vary by less than {SMALLEST**0.5:.0e}, and the powers that the statistics "
+            "take of them are lost in float64. Multiply them, and the exact gradient, by a power of ten."
+        )
     summary = summarise(sums, exact=exact, dtype=dtype)
     return {
         **_head(given, source, exact, total),

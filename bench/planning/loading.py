@@ -62,7 +62,8 @@ def load_function(text: str) -> Callable[..., Any]:
 def _module(source: str, *, is_file: bool) -> types.ModuleType:
     if is_file and (not Path(source).is_file() or Path(source).suffix != ".py"):
         problem = f"{source!r} is not a Python file" if Path(source).exists() else f"There is no file {source!r}"
-        raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine.")
+        package = ", or a package, as in package.module:Mine" if Path(source).name.isidentifier() else ""
+        raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine{package}.")
     words, sys.argv = sys.argv, [source]  # the user's code may parse arguments, and ours are not for it
     try:
         with set_apart(), printing_to_stderr():

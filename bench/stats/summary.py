@@ -120,7 +120,7 @@ class Summary:
         stuck_coordinates: indices of coordinates that never varied but are wrong, at most 32 of them.
         stuck_count: number of all coordinates that never varied but are wrong.
         mse: mean squared error of a gradient.
-        snr: norm of the mean gradient divided by √V.
+        snr: norm of the mean gradient, corrected for noise, divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
         zero_rows: number of gradients that are 0 among the first ``followed`` replicates.
         followed: number of replicates at the start of the run whose cosines and other series were kept one by one.

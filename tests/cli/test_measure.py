@@ -51,6 +51,13 @@ def test_a_study_folder_is_written_reported_and_compared(call, tmp_path):
     assert compared.code == 0, compared.err
     assert "4.0" in compared.out
     assert call("verify", "study").code == 0
+    call("measure", "--gradients", "scaled.npy", "--exact", "exact.npy", "--out", "later", "--quiet")
+    np.save(tmp_path / "scaled.npy", G[::-1])
+    words = ("measure", "--gradients", "scaled.npy", "--exact", "exact.npy", "--out", "later")
+    assert call(*words).err.startswith("later held other gradients of the name scaled, which these replace. Another")
+    assert "replace" not in call(*words).err
+    (cell,) = json.loads(call("compare", "study", "later", "--json").out)["cells"]
+    assert cell["noise"] == "independent"  # nobody knows the random numbers of either
 
 
 def test_mistakes_are_one_sentence(call, tmp_path):

@@ -2,8 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from bench.gate.baseline import assemble
 from bench.gate.decide import decide, screen
 from bench.gate.findings import Case, Verdict
+from bench.gate.stages import Options, Report
+from bench.gate.words import Printer
+from bench.planning.settings import Settings
 from bench.stats.gate import ALPHA_BIAS, ALPHA_VARIANCE
 from tests.gate.fabricated import case, entry, grown
 
@@ -172,3 +176,17 @@ def test_unflagged_cells_are_not_confirmed():
     flags = screen(case(entry(), {"p_bias": 0.02}))
     assert not flags.variance
     assert not flags.bias
+
+
+def test_one_command_accepts_all_faults_that_were_found():
+    entries = [entry(name) for name in ("one", "two", "three")]
+    cases = [case(each, grown(each, 2), grown(each, 2)) for each in entries[:2]]
+    for few, promote in (
+        (cases[:1], "`bench baseline promote ci -e one -o objective`"),
+        (cases, "`bench baseline promote ci`"),
+    ):
+        report = Report(decide([*few, case(entries[2], {})], cells=3, confirming=40_000), 3, "commit", Options())
+        assert (
+            f"If the change is intended: {promote}"
+            in Printer("ci", assemble(Settings(1000), entries), report).next_steps()
+        )

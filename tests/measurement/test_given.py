@@ -150,6 +150,8 @@ NAN[3, 1] = np.nan
             "Some of the 500 gradients in gradients are not finite: NaN, infinite, or too large to square (the "
             "first is row 3, counted from 0).",
         ),
+        (G * 1e-40, None, "The gradients in gradients vary by less than 1e-36, and the powers"),
+        (G.astype(float) * 1e-200, None, "vary by less than 1e-36"),
         (G.astype(complex), None, "gradients holds complex numbers: gradients are real numbers"),
         (G > 0, None, "gradients holds values of dtype bool"),
         (np.array([[None]] * 64), None, "gradients holds values of dtype object"),
