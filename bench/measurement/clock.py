@@ -34,7 +34,7 @@ import torch
 
 from bench.measurement.peak_memory import Job, peak_bytes, timed_device
 from bench.measurement.threads import single_thread
-from bench.stats.comparison import order_statistic_interval
+from bench.stats.median import order_statistic_interval
 
 Clock = Callable[[], int]
 """A function that returns the nanoseconds since a fixed moment and never goes back."""

@@ -8,13 +8,13 @@ from bench.stats.comparison import (
     LogRatio,
     compare,
     independent_log_ratio,
-    order_statistic_interval,
     paired_log_ratio,
     pool,
     ranks,
     work_normalised,
 )
 from bench.stats.gate import CellTest, GateCell, default_margin, gate_cell, holm
+from bench.stats.median import order_statistic_interval
 from bench.stats.partial import Partial
 from bench.stats.printing import (
     format_bias,

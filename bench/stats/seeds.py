@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.stats.comparison import median_rank, order_statistic_interval
+from bench.stats.median import median_rank, order_statistic_interval
 from bench.stats.series import Array
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.measurement.threads import single_thread
-from bench.stats.comparison import order_statistic_interval
+from bench.stats.median import order_statistic_interval
 
 
 @dataclass(frozen=True)

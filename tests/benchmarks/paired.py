@@ -18,7 +18,7 @@ from typing import Self
 
 import torch
 
-from bench.stats.comparison import order_statistic_interval
+from bench.stats.median import order_statistic_interval
 from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import ROWS, Row
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.measurement.clock import FLOOR, WARM_BLOCKS, Timing, looks_of, time_pair
-from bench.stats.comparison import median_rank
+from bench.stats.median import median_rank
 
 MICRO, MILLI, SECOND = 1_000, 1_000_000, 1_000_000_000
 
