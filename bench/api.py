@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 class Measurement:
     """The result of ``measure``: the statistics of one estimator on one objective.
 
-    A measurement prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
+    ``print`` shows a measurement as one line, a notebook as a table. ``frame`` returns the numbers.
 
     Args:
-        cell: the estimator and the objective; None for gradients that were made elsewhere.
+        cell: the estimator and the objective; None if the gradients were made elsewhere.
         record: the record of the gradients' mean, variance and bias.
         timing: the record of the seconds; None if nothing was timed.
     """
@@ -69,13 +69,13 @@ class Measurement:
     def variance(self) -> float | None:
         """Total variance of one estimate: the trace of its covariance; None if ``status`` says that the tail is heavy.
 
-        For a heavy tail only a lower limit is known: the first number of ``variance_interval``.
+        For a heavy tail only a lower limit is known: the first number in ``variance_interval``.
         """
         return self.summary.variance
 
     @property
     def variance_interval(self) -> tuple[float, float | None]:
-        """Lower and upper 95 % limit of the variance; the upper one is None if ``status`` says that none is known."""
+        """Lower and upper 95 % limit of the variance. The upper limit is None if ``status`` says that none is known."""
         return self.summary.variance_low, self.summary.variance_high
 
     @property
@@ -92,27 +92,28 @@ class Measurement:
     def bias_bound(self) -> float | None:
         """95 % upper bound on the Euclidean norm of the bias; None if the bias cannot be bounded.
 
-        It cannot be bounded if there is neither an exact gradient nor a long run of another estimator in its place, if
-        the variance seems infinite, or if all estimates were equal although the estimator is not deterministic.
+        There are three reasons for None: there is neither an exact gradient nor a long run of another estimator to
+        compare with; the variance seems infinite; or all estimates were equal although the estimator is not
+        deterministic.
         """
         return self.summary.bias_bound
 
     @property
     def verdict(self) -> str:
-        """What is known of the bias, in a word such as ``BIASED``, ``UNBIASED_WITHIN_TOL`` or ``INCONCLUSIVE``."""
+        """What is known about the bias, as a word such as ``BIASED``, ``UNBIASED_WITHIN_TOL`` or ``INCONCLUSIVE``."""
         return self.summary.verdict
 
     @property
     def scale(self) -> float | None:
-        """Component of the mean gradient along the exact one, over the exact gradient's norm: 1 without a bias.
+        """Component of the mean gradient along the exact one, divided by the norm of the exact one: 1 without a bias.
 
-        None if there is nothing to compare the mean gradient with, or if the exact gradient is 0.
+        The result is None if the exact gradient is 0, or if there is nothing to compare the mean gradient with.
         """
         return self.summary.scale
 
     @property
     def scale_interval(self) -> tuple[float, float] | None:
-        """Lower and upper 95 % limit of ``scale``; None if it has none, because nothing varied."""
+        """Lower and upper 95 % limit of ``scale``; None if there are none, because nothing varied."""
         low, high = self.summary.scale_low, self.summary.scale_high
         return None if low is None or high is None else (low, high)
 
@@ -123,15 +124,16 @@ class Measurement:
 
     @property
     def angle_interval(self) -> tuple[float, float] | None:
-        """Lower and upper 95 % limit of ``angle``; the lower one is 0 unless a wrong direction was found."""
+        """Lower and upper 95 % limit of ``angle``. The lower limit is 0 unless a wrong direction was found."""
         low, high = self.summary.angle_low, self.summary.angle_high
         return None if low is None or high is None else (low, high)
 
     @property
     def direction(self) -> str | None:
-        """What is known of scale and direction: ``unbiased``, ``scaled``, ``turned``, ``undecided``, ``points away``.
+        """What is known about scale and direction, as a word such as ``unbiased``, ``scaled`` or ``turned``.
 
-        None if there is nothing to compare the mean gradient with.
+        The other words are ``undecided`` and ``points away``. The result is None if there is nothing to compare the
+        mean gradient with.
         """
         return self.summary.direction
 
@@ -156,15 +158,18 @@ class Measurement:
         return None if self.timing is None else float(self.timing["seconds"])
 
     def frame(self, by: Literal["tensor", "coordinate"] = "tensor") -> pd.DataFrame:
-        """Return the numbers as a pandas frame. An unknown exact gradient or limit of an interval is NaN.
+        """Return the numbers as a pandas frame. A number that is unknown is NaN.
+
+        With ``by="tensor"`` there is one row ``all`` and, if theta has several tensors, one row for each tensor. The
+        columns are ``size``, the number of coordinates; the total ``variance`` of one estimate; its 95 % interval,
+        ``variance_low`` and ``variance_high``; and ``status``, which says whether the variance can be trusted.
+
+        With ``by="coordinate"`` there is one row for each coordinate of theta, by tensor and position. The columns are
+        the ``mean`` gradient; its 95 % interval for this coordinate alone, ``mean_low`` and ``mean_high``; the
+        ``exact`` gradient; and the ``variance`` of one estimate.
 
         Args:
-            by: "tensor" for one row ``all`` and, if theta has several tensors, one row for each tensor. Columns: its
-                ``size``; the total ``variance`` of one estimate and its 95 % interval, ``variance_low`` and
-                ``variance_high``; and ``status``, which says whether the variance can be trusted. "coordinate" for one
-                row for each coordinate of theta, by tensor and position. Columns: the ``mean`` gradient and its 95 %
-                interval for this coordinate alone, ``mean_low`` and ``mean_high``; the ``exact`` gradient; and the
-                ``variance`` of one estimate.
+            by: what a row is, "tensor" or "coordinate".
 
         Raises:
             ValueError: ``by`` is neither "tensor" nor "coordinate".
@@ -279,19 +284,18 @@ def measure(
         estimator: from the catalogue, or your own.
         objective: from the catalogue, or your own.
         replicates: number R of independent calls, which are made in draws (batches); R is rounded up to whole draws.
-        precision: wanted half-width of the 95 % interval of the variance, relative to the variance, such as 0.05. If it
-            is given, ``replicates`` is not used: a pilot run, whose gradients are thrown away, chooses R.
+        precision: wanted half-width of the variance's 95 % interval, divided by the variance, such as 0.05. If it is
+            given, ``replicates`` is not used: a pilot run chooses R, and its gradients are thrown away.
             ``record["precision_reached"]`` says whether R was enough.
         max_replicates: largest R that the pilot run may choose.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64", of samples and gradients.
-        common_noise: whether the estimators of an objective share noise, so that the estimators can be compared in
-            pairs.
+        common_noise: whether all estimators of an objective share their noise, so that they can be compared in pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
-        adapt_steps: largest number of steps in which the state of an estimator (what it has learned) is adapted at the
-            objective's theta, before the state is frozen and the estimator measured. Learning stops earlier if further
-            steps no longer pay; ``record["adapt_steps"]`` has the number of steps.
+        adapt_steps: largest number of steps in which an estimator that learns is trained, at the objective's theta,
+            before it is frozen and measured. Learning stops earlier if further steps no longer pay;
+            ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         TypeError: an argument is no estimator or no objective.
@@ -331,17 +335,17 @@ def measure_gradients(
 ) -> Measurement:
     """Measure the bias and the variance of gradients that were made elsewhere, such as in JAX or in a training run.
 
-    The gradients pass through the sums, the statistics and the words of every other measurement. Gradients that an
-    estimator of this package made give the numbers that ``measure`` gives for that estimator.
+    The statistics are those of every other measurement. If an estimator of this package made the gradients, the numbers
+    are those that ``measure`` gives for this estimator.
 
     Args:
-        gradients: independent gradients of one point, ``[replicates, size]``, as an array, a list or the path of a file
-            of ``numpy.save``, which is not read into memory as a whole; or a function that makes them,
-            ``gradients(rows, seed) -> [rows, size]``. The seed is a whole number below 2^32, another one in each call.
-        exact: the exact gradient, ``[size]``, as an array or the path of a file; None if it is unknown, which leaves
-            bias, scale and direction open.
-        name: what the gradients are called.
-        problem: what their problem is called.
+        gradients: independent gradients at one point, ``[replicates, size]``, as an array, a list or the path of a file
+            of ``numpy.save``. Such a file is not read into memory as a whole. Or a function that makes gradients,
+            ``gradients(rows, seed) -> [rows, size]``. Every call gets a different seed, a whole number below 2^32.
+        exact: the exact gradient, ``[size]``, as an array or the path of a file. None if it is unknown; bias, scale and
+            direction are then unknown, too.
+        name: name of the gradients in tables.
+        problem: name of the problem in tables.
         replicates: number of gradients that a function is asked for, rounded up to whole draws (batches); not used if
             the gradients are given.
         seed: root of the seeds that a function gets.

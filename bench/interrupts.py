@@ -11,9 +11,9 @@ _received = list[tuple[int, float]]()
 
 
 def listen() -> None:
-    """Make SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt`` in this process, except those that are ignored.
+    """Make the signals SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt`` in this process.
 
-    nohup, for example, makes a process ignore SIGHUP.
+    A signal that the process ignores stays ignored. nohup, for example, makes a process ignore SIGHUP.
     """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -28,7 +28,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def end() -> int:
-    """Return the exit code of a command that an interrupt has ended, and ignore all signals that come later.
+    """Return the exit code of a command that an interrupt has ended, and ignore all further signals.
 
     The exit code is 128 plus the number of the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM and 129 for
     SIGHUP. If the handlers of ``listen`` have received no signal, the exit code is 130, and no signal is ignored.

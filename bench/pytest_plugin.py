@@ -46,10 +46,10 @@ class GradientCheck:
     ) -> None:
         """Fail if the mean of the gradient estimates differs from the exact gradient.
 
-        If ``tolerance`` is None, this is a test of significance: an estimator that looks biased (p ≤ 0.01) is measured
-        again on fresh noise, with four times the replicates, and fails if p ≤ 4e-4 there. If a tolerance is given, it
-        is a test of equivalence: the 95 % upper bound on the bias may not exceed ``tolerance`` times the norm of the
-        exact gradient.
+        If ``tolerance`` is None, this is a test of significance. An estimator that looks biased (p ≤ 0.01) is measured
+        again on fresh noise, with four times the replicates, and fails if p ≤ 4e-4. If a tolerance is given, this is a
+        test of equivalence: the estimator fails if the 95 % upper bound on its bias exceeds ``tolerance`` times the
+        norm of the exact gradient.
 
         Args:
             estimator: the estimator to test.
@@ -163,16 +163,16 @@ class GradientCheck:
     ) -> None:
         """Fail if a policy-gradient loss does not, on average, follow the gradient of its target.
 
-        The loss is audited on nine small policies, as ``bench audit`` does, and has to pass on each of them.
+        The loss is audited on nine small policies, as by ``bench audit``, and has to pass on each of them.
 
         Args:
-            loss: a function of any of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards`` and ``tokens``, by
-                name, that returns one number, which is minimised.
+            loss: a function that returns one number, which is minimised. Its arguments are any of ``logp``,
+                ``old_logp``, ``ref_logp``, ``mask``, ``rewards`` and ``tokens``, by name.
             target: "reward", "penalised-reward", "off-policy", "reverse-kl", "forward-kl", "token-kl",
                 "token-forward-kl", "arcsine", "log" or "pass@k".
             up_to_scale: whether any positive multiple of the gradient passes.
-            tolerance: relative error of the scale, and tangent of the angle, that passes. If batches are sampled, the
-                limits of the intervals count.
+            tolerance: largest relative error of the scale, and largest tangent of the angle, that passes. If batches
+                are sampled, the limits of the intervals count.
             options: further arguments of ``bench.audit.audit``, such as ``group`` and ``beta``.
 
         Raises:

@@ -40,12 +40,12 @@ class Study:
         """Return the study as a tidy data frame, with the columns of ``bench export``.
 
         A row is one measurement of an estimator on an objective. Every field of the estimators and objectives has a
-        column, such as ``estimator.temperature`` or ``objective.dim``, also if it has its default. A number that was
+        column, such as ``estimator.temperature`` or ``objective.dim``, even if all have the default. A number that was
         not measured is a missing value. The page "Tables and records" of the documentation explains all columns.
 
         Args:
-            training: whether the rows are the checkpoints of each training run, and not the measurements. None stands
-                for True if the study holds training runs only, otherwise for False.
+            training: True for rows that are the checkpoints of training runs, False for rows that are measurements.
+                None means True if the study holds training runs only, else False.
         """
         return export.rows(self.records, checkpoints=self._trained == {True} if training is None else training)
 
@@ -55,7 +55,7 @@ class Study:
         """Return a figure of the report, to be shown, changed or saved with ``savefig``.
 
         Args:
-            name: the name of its file without the ending, such as "heatmap", "variance-n" or "training".
+            name: the name of the figure's file without the ending, such as "heatmap", "variance-n" or "training".
             cost: the unit of the cost of an estimate.
             width: width in inches of a figure for print, which has no title; None makes one for the screen.
 
@@ -136,12 +136,12 @@ def run(
     its code has changed. ``bench report`` makes the tables and figures of the folder.
 
     Args:
-        spec: the path of a ``spec.toml`` or of a study folder; the words of a command ``bench run``, with or without
-            these two, as a text or a list; or a dictionary with the keys of a spec, whose paths start at the working
-            folder.
+        spec: one of three: the path of a ``spec.toml`` or of a study folder; the words of a command ``bench run``, as a
+            text or a list, with or without ``bench run`` itself; or a dictionary with the keys of a spec. Paths in a
+            dictionary start at the working folder.
         out: the study folder; None for ``results/NAME``, with the name of the spec, as on the command line.
-        workers: number of processes that measure; None for as many as pay off. If ``spec`` is words, the option
-            ``--workers`` among them counts instead. Code of your own always runs in a separate process.
+        workers: number of processes that measure; None for as many as pay off. An option ``--workers`` in the words of
+            ``spec`` takes precedence. Code of your own always runs in a separate process.
         progress: whether to write progress to stderr.
         settings: keys of a spec that replace those of ``spec``, such as ``replicates=2000`` or ``seed=1``.
 

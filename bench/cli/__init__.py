@@ -68,7 +68,7 @@ def main() -> int:
 
 
 class Ordered(click.Group):
-    """A group that lists its commands in the order in which they were added."""
+    """A group of commands. It lists the commands in the order in which they were added."""
 
     def list_commands(self, _context: click.Context) -> Sequence[str]:  # type: ignore[override]
         """Return the names of the commands."""

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def options(command: F) -> F:
-    """Add the options to a command that name a Dask cluster, which then takes the place of its argument ``workers``.
+    """Add the options that name a Dask cluster to a command. The cluster is passed as the argument ``workers``.
 
     The command must have the option ``--workers``.
     """
@@ -46,10 +46,10 @@ def options(command: F) -> F:
 
 
 def placed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a command with all options that say where to measure in one: ``workers``.
+    """Return the arguments of a command, with the options that say where to measure joined into one: ``workers``.
 
-    ``executor``, ``scheduler`` and ``scheduler_file`` are left out. ``workers`` is a number, None for as many as pay
-    off, or the Dask cluster that these options name.
+    ``workers`` is a number, the Dask cluster that the options name, or None for as many processes as pay off. The
+    options ``executor``, ``scheduler`` and ``scheduler_file`` are left out of the result.
 
     Raises:
         click.UsageError: options contradict each other.

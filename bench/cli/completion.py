@@ -70,7 +70,10 @@ fi
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion in bash, also of selectors such as ``rloo:n=2``, which bash splits at colons and equals signs."""
+    """Completion in bash, also of selectors such as ``rloo:n=2``.
+
+    bash splits such a word at colons and equals signs.
+    """
 
     source_template = BASH
 
@@ -84,8 +87,8 @@ class Bash(BashComplete):
     def complete(self) -> str:
         """Return the completions, one a line, each as its type, a comma and the text that bash inserts.
 
-        bash splits a word at every colon and equals sign, and replaces only the last part. So the parts before it are
-        left out.
+        bash splits a word at every colon and equals sign, and replaces only the last part. So the text has only this
+        part.
         """
         args, word = self.get_completion_args()
         value = word.partition("=")[2] if word.startswith("--") else word

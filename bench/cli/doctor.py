@@ -15,7 +15,7 @@ from bench.planning.catalogue import catalogue
 def findings() -> dict[str, Any]:
     """Return the facts that ``bench doctor`` prints, by name, in the order of printing.
 
-    They are versions of packages, processors, memory and GPUs.
+    The facts are versions of packages, processors, memory and GPUs.
     """
     import importlib.metadata
 

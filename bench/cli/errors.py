@@ -61,11 +61,11 @@ def program() -> str:
 def reported(interrupted: str = SAFE) -> Iterator[None]:
     """Turn an error that is meant for the user, or an interrupt, into a ``CommandError``, which ``main`` prints.
 
-    It is a decorator of commands.
+    Use it as a decorator of commands.
 
     Args:
         interrupted: what the message after an interrupt says of the results: ``SAFE`` if they were kept, ``UNWRITTEN``
-            if not, ``UNCHANGED`` if the command only reads records.
+            if they were not, ``UNCHANGED`` if the command only reads records.
     """
     from bench.execution.progress import NoWorker
     from bench.planning.selectors import NothingFits, UsageError

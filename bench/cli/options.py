@@ -28,7 +28,7 @@ VARIABLE = "BENCH_DATA_DIR"
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a function with which a shell completes the names of estimators, or of objectives, as ``kind`` says.
+    """Return a function for tab completion in a shell, of names of estimators or of objectives, as ``kind`` says.
 
     The names are selectors, such as ``rloo:n=2``.
     """
@@ -50,9 +50,9 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def misplaced(word: str) -> str:
-    """Return a sentence that says where a misplaced word belongs; an empty text if that cannot be guessed.
+    """Return a sentence that says where a misplaced word belongs; empty if that cannot be guessed.
 
-    For ``rloo`` it is ``rloo is an estimator: give it as -e rloo.``
+    For ``rloo`` the sentence is ``rloo is an estimator: give it as -e rloo.``
     """
     name, colon, _ = word.partition(":")
     for kind, option in (("estimator", "-e"), ("objective", "-o")):
@@ -68,8 +68,8 @@ def misplaced(word: str) -> str:
 def spec_path(_context: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
     """Return the path that was given for a spec, unchanged; a callback of click.
 
-    If there is no such file, and the word belongs to an option, as ``rloo`` belongs to ``-e``, the command ends with a
-    message that says so.
+    If there is no such file, the word may belong to an option, as ``rloo`` belongs to ``-e``. The command then ends
+    with a message that says so.
     """
     if value is not None and not value.exists() and (hint := misplaced(str(value))):
         raise click.UsageError(f"There is no spec or folder {str(value)!r}. {hint}")
@@ -129,7 +129,7 @@ def _set_variable(context: click.Context, _param: click.Parameter, value: Path |
 def no_plugins(command: F) -> F:
     """Add the option ``--no-plugins`` to a command: no file or module of a user is imported.
 
-    Every command that makes estimators or objectives from selectors has it.
+    Every command that makes estimators or objectives from selectors has this option.
     """
     return click.option(
         "--no-plugins",
@@ -156,10 +156,10 @@ def _restore_variable(before: str | None) -> None:
 def prepare_workers(
     named: Iterable[Selector], workers: int | Dask | None = None, cell_timeout: float | None = None
 ) -> None:
-    """Begin to prepare worker processes if the command will need them, before it loads anything slow itself.
+    """Begin to prepare worker processes if the command will need them. Call this before anything slow is loaded.
 
-    They are needed if one of the selectors ``named`` is the user's own, if there are several ``workers``, or if there
-    is a ``cell_timeout``.
+    Workers are needed in three cases: one of the selectors ``named`` is the user's own, there are several ``workers``,
+    or there is a ``cell_timeout``.
     """
     several = isinstance(workers, int) and workers > 1
     if several or cell_timeout is not None or any(selector.is_own for selector in named):
@@ -208,7 +208,7 @@ class Processes(Count):
 
 
 class Between(click.FloatRange):
-    """A number in a range; "nan" is none."""
+    """A number in a range. The word "nan" is no number."""
 
     name = "number"
 
@@ -228,7 +228,7 @@ class Positive(Between):
 
 
 class Output(click.Path):
-    """The path of a file to write, which is none of the files in which a study keeps its measurements."""
+    """The path of a file to write. It must not be a file in which a study keeps its measurements."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -300,7 +300,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Write neither progres
 
 
 def reads_given(name: str, *, given: bool, study: Path | None, measuring: Iterable[Any]) -> bool:
-    """Return whether a command takes gradients that were made elsewhere from a study, and measures nothing.
+    """Return whether a command reads gradients that were made elsewhere from a study, and measures nothing.
 
     Args:
         name: the baseline's name.
@@ -309,7 +309,7 @@ def reads_given(name: str, *, given: bool, study: Path | None, measuring: Iterab
         measuring: the values of the options that say what is measured and how.
 
     Raises:
-        UsageError: the baseline needs a study, or an option of measuring is given beside the study.
+        UsageError: the baseline needs a study, or there is a study and also an option of measuring.
     """
     if study is None and not given:
         return False

@@ -25,7 +25,7 @@ PIPE_WIDTH = 160
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder without the sums that no table needs; there is at least one.
+    """Return the records of a study folder, at least one, without the sums that no table needs.
 
     Raises:
         CommandError: the folder holds no records.
@@ -41,9 +41,10 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def to_go(folder: Path, records: Sequence[Record]) -> str:
-    """Return how much of a study folder's plan is done, and the commands that go on; empty text if nothing is to do.
+    """Return how much of a study folder's plan is done, and the commands that do the rest; empty if all is done.
 
-    ``records`` are those of the folder. A plan that cannot be read is told in place of it: a report needs none.
+    ``records`` are those of the folder. If the plan cannot be read, the text is the error message. No error is raised,
+    because a report needs no plan.
     """
     from bench.records import plan
     from bench.records.files import Unreadable
@@ -59,7 +60,7 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
 
 
 def sentence(standing: Standing, folder: Path) -> str:
-    """Return how much of a study folder is done as a sentence, with the command that goes on if something is to do."""
+    """Return, as a sentence, how much of a study folder is done, and the command that does the rest if there is one."""
     if standing.is_complete:
         return f"{standing}."
     command = "train" if standing.noun == "runs" else "run"
@@ -71,9 +72,9 @@ def print_table(report: Report, *, named: bool = False, brief: bool = False) -> 
 
     Args:
         report: the report.
-        named: whether the user has named the estimators; if so, it is printed which of them do not fit which
-            objectives, with the reason.
-        brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
+        named: whether the user has named the estimators. If so, the estimators that do not fit an objective are
+            printed, with the reason.
+        brief: whether to print one table, with a row for each objective, if there are three or more objectives.
     """
     screen = console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with screen.capture() as text:  # rich ends the program if the reader of a pipe has left
@@ -102,10 +103,11 @@ def complain(report: Report) -> None:
 
 
 def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False, few: bool = False) -> None:
-    """List the ``files`` of a study folder, or of a folder that holds a report alone, and say what to open next.
+    """List the ``files`` of a study folder, or of a folder that holds only a report, and say what to open next.
 
-    ``brief`` says whether only one table for all objectives was printed, and ``few`` whether no figures were drawn
-    because the study is small. The command that prints all tables or draws the figures is then named. Writes to stderr.
+    ``brief`` says whether only one table for all objectives was printed. ``few`` says whether no figures were drawn
+    because the study is small. If one of them is True, the command that prints all tables or draws the figures is
+    named. The list is written to stderr.
     """
     from bench.records.store import LINES
 
@@ -134,18 +136,18 @@ def finish(
 ) -> ExitCode:
     """Print the records of a command, write the report of the study, and return the exit code for the outcomes.
 
-    The tables compare the command's estimators with all that the folder has on the same objectives, so that the best of
-    all is recommended.
+    The tables also have all other estimators that the folder has on the same objectives, so that the best of all is
+    recommended.
 
     Args:
         records: the records of the command: those that it made, and those that it found in the folder and used again.
         folder: the study folder.
-        held: all records of the folder; they are read from it if this is None.
+        held: all records of the folder; None to read them from the folder.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.
-        named: whether the user has named the estimators; if so, it is printed which of them do not fit which
-            objectives.
-        brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
+        named: whether the user has named the estimators. If so, the estimators that do not fit an objective are
+            printed.
+        brief: whether to print one table, with a row for each objective, if there are three or more objectives.
         printed: whether the table has been printed already.
 
     Raises:
@@ -175,7 +177,7 @@ def finish(
 
 
 def beside(records: Sequence[Record], held: Sequence[Record]) -> list[Record]:
-    """Return those of the records in ``held`` whose objective is also that of a record in ``records``.
+    """Return the records in ``held`` whose objective also has a record in ``records``.
 
     ``held`` are all records of the study folder.
     """

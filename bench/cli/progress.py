@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Plain(Silent):
     """Progress as lines of text on a stream.
 
-    Every failure is a line. Of all other lines, one is written at most every ``interval`` seconds. ``clock`` returns
-    the time in seconds.
+    Every failure is written as a line. All other lines are written only if the last line is at least ``interval``
+    seconds old. ``clock`` returns the time in seconds.
     """
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,13 +34,13 @@ class Plain(Silent):
     def start(self, total: int, done: int) -> None:
         """Write the number of measurements, ``total``, as in ``measurements: 12``.
 
-        ``done``, how many of them are finished already, is not written: later lines count on from it, as ``[3/12]``.
+        ``done`` is the number of measurements that are finished already. Later lines count from it, as in ``[3/12]``.
         """
         self._total, self._done = total, done
         self._write(f"measurements: {total}")
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Write how much of the study is done, and when the ``records`` of earlier runs that count were written."""
+        """Write how much of the study is done, and when the valid ``records`` of earlier runs were written."""
         self._write(describe_standing(standing, records))
 
     def cell(self, label: str) -> None:
@@ -96,11 +96,11 @@ class Live(Silent):
         self.bar.update(self._task, total=total, completed=done)
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Print above the bar how much of the study is done, and when the ``records`` that count were written."""
+        """Print above the bar how much of the study is done, and when its valid ``records`` were written."""
         self.bar.console.print(describe_standing(standing, records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
-        """Show the label of the cell (an estimator on an objective) that begins; show the bar again if it was gone."""
+        """Show the label of the cell (an estimator on an objective) that begins. Show the bar if it was removed."""
         self.bar.start()
         self.bar.update(self._task, description=label)
 
@@ -149,10 +149,10 @@ def complaint(record: Record) -> str:
 
 
 def describe_standing(standing: str, records: Sequence[Record]) -> str:
-    """Return how much of a study is done, followed by when the ``records`` of earlier runs that count were written.
+    """Return how much of a study is done, and when the valid ``records`` of earlier runs were written.
 
     The text is such as ``73 of 120 cells are here, 47 to go; records of 28 November 2026, 12:03 (--fresh measures
-    again)``. Without records it is ``standing`` alone.
+    again)``. If there are no records, it is ``standing`` alone.
     """
     if not records:
         return standing
@@ -173,7 +173,7 @@ def describe_look(label: str, reached: float, wanted: float, replicates: int) ->
 
 
 def choose(*, quiet: bool) -> Progress:
-    """Return the progress that suits stderr: a bar on a terminal, otherwise lines of text, and none if ``quiet``."""
+    """Return the progress that suits stderr: a bar on a terminal, else lines of text; nothing if ``quiet``."""
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Plain(sys.stderr)

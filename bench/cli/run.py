@@ -134,10 +134,10 @@ def asked(
     fresh: bool,
     **given: Any,
 ) -> tuple["list[Spec]", Path, dict[str, Any]]:
-    """Return what the words of the command ask for: specs, study folder, and how ``run_study`` is to run them.
+    """Return what a command ``bench run`` asks for: specs, study folder, and how ``run_study`` is to run them.
 
-    The arguments are those that click makes of the words. ``given`` holds the other keys of a spec; the value of a key
-    is None if the words do not set it.
+    The arguments are the options of the command, as click parses them. ``given`` has the options that set other keys of
+    a spec; an option that was not given is None.
 
     Raises:
         click.UsageError: options contradict each other.
@@ -161,7 +161,7 @@ def asked(
 
 
 def without_table(specs: "Sequence[Spec]") -> list[str]:
-    """Return a sentence for each objective whose score table is too large: which of its parameters to lower."""
+    """Return a sentence for each objective whose score table is too large: which parameter of it to lower."""
     from bench.measurement.look_up import too_large, weighs
 
     found = list[str]()
@@ -172,9 +172,9 @@ def without_table(specs: "Sequence[Spec]") -> list[str]:
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:
-    """Return a sentence that says how many replicates were measured per cell; empty text if it was ``asked`` in each.
+    """Return a sentence on how many replicates were measured per cell; empty if no cell has more than ``asked``.
 
-    More are measured because replicates are made in whole draws (batches).
+    A cell can have more, because replicates are made in whole draws (batches).
     """
     measured = [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
     found = sorted({r["replicates"] for r in measured if not r["deterministic"]})

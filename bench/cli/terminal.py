@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text of one or more lines on stdout, or on stderr if ``err``; ``nl`` adds a line feed.
+    """Print a text of one or more lines on stdout, or on stderr if ``err``. A line feed follows if ``nl``.
 
     Control characters and escape sequences in the text are left out.
     """
@@ -27,12 +27,12 @@ def echo_json(document: str) -> None:
 
 
 def echo_styled(text: str) -> None:
-    """Print a text that a console of this module has made, with its colours, on stdout."""
+    """Print a text with colours on stdout. The text must come from a console of this module."""
     click.echo(text, nl=False)
 
 
 def console(**settings: Any) -> Console:
-    """Return a console of rich on which a text can use no control characters of its own.
+    """Return a console of rich that removes control characters from the texts it is given.
 
     ``settings`` are arguments of ``rich.console.Console``.
     """

@@ -38,7 +38,7 @@ COARSEST = 1.0
 
 @dataclass(frozen=True)
 class Flags:
-    """What the first of a check's two stages has found for a cell, an estimator on an objective.
+    """What the first stage of a check has found for a cell, an estimator on an objective.
 
     Args:
         test: the test of the variance.
@@ -54,9 +54,9 @@ class Flags:
 
 
 def screen(case: Case) -> Flags:
-    """Test the first measurement of a cell, and return whether the second stage must test its variance and its bias.
+    """Test the first measurement of a cell, and return whether a second one must test its variance or its bias.
 
-    A cell is an estimator on an objective; the ``case`` holds its measurement and the accepted statistics.
+    A cell is an estimator on an objective. The ``case`` holds its measurement and the accepted statistics.
     """
     entry, first = _both(case)
     test = gate_cell(entry.gate, first.statistics.gate, 0.0)
@@ -75,8 +75,7 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     Args:
         cases: what is known about each selected cell (an estimator on an objective).
         cells: number of cells in the whole baseline (the file of accepted statistics), selected or not.
-        confirming: replicates of the second stage, on which ``smallest_change`` and ``smallest_bias`` of a finding
-            depend.
+        confirming: replicates of the second stage; ``smallest_change`` and ``smallest_bias`` of a finding depend on it.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}
     tests, p_bias = {}, {}
@@ -201,7 +200,7 @@ def _verdict(
 
 
 def p_text(p: float | None) -> str:
-    """Return a p-value as text: ``p = 0.01``, ``p < 1e-300`` or, for None, ``not tested``."""
+    """Return a p-value as text: ``p = 0.01`` or ``p < 1e-300``; ``not tested`` for None."""
     if p is None:
         return "not tested"
     return f"p = {p:.1g}" if p > SMALLEST else f"p < {SMALLEST:g}"
@@ -296,7 +295,7 @@ def off_text(found: Entry | Summary) -> str:
     """Return the bias of a measurement as text, such as ``its mean is off by about 3.1% of the exact gradient``.
 
     The size of the bias is corrected for noise. The scale is the component of the mean gradient along the exact one,
-    over its norm. If the scale is known, the text goes on with the scale and its 95 % limits:
+    divided by the norm of the exact one. If it is known, the text also has the scale with its 95 % limits:
     ``, and 1.03 [1.02, 1.04] times as long in its direction``.
     """
     size = max(found.bias_squared or 0.0, 0.0) ** 0.5

@@ -38,8 +38,8 @@ UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verd
 class Sample:
     """One measurement of a cell (an estimator on an objective) in a check.
 
-    ``statistics`` has its results in the form of a baseline entry, ``seed`` is its seed, and ``bias`` the verdict on
-    its bias, such as ``BIASED``.
+    ``statistics`` has the results of the measurement in the form of a baseline entry. ``seed`` is the seed, and
+    ``bias`` the verdict on the bias, such as ``BIASED``.
     """
 
     statistics: Entry
@@ -50,8 +50,8 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        The variance seems finite if the tail index of the squared norms is below 1, or None (too few distinct values
-        for one).
+        The variance seems finite if the tail index of the squared norms is below 1, or None because the norms have too
+        few distinct values for an index.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1
@@ -99,9 +99,9 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Largest relative growth of the variance that passes: ``margin`` or, if ``margin`` is None, a default.
+        """Largest relative growth of the variance that passes: ``margin``, or a default if ``margin`` is None.
 
-        The default is 0.05, or 0.1 if the squared gradient norms vary a lot (cv² above 3); 0 for a new cell.
+        The default is 0.05, or 0.1 if the squared gradient norms vary a lot (cv² above 3). It is 0 for a new cell.
         """
         if self.margin is not None:
             return self.margin
@@ -120,7 +120,7 @@ class Finding:
         label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
         verdict: the verdict.
         reason: the reason for the verdict, in words.
-        margin: relative growth of the variance that passes.
+        margin: largest relative growth of the variance that passes.
         change: the last measured variance divided by the variance in the baseline.
         baseline_variance: the variance in the baseline; None if its tail is heavy.
         variance: the last measured variance; None if the tail in the baseline is heavy.
@@ -141,7 +141,8 @@ class Finding:
         evaluations: evaluations of f and of df/dx per estimate, measured now.
         baseline_evaluations: evaluations of f and of df/dx per estimate in the baseline.
         notes: remarks for the reader of the report.
-        speed: "unchanged", "slower" or "not gateable"; ``speed_note`` gives the reason. None if the cell was not timed.
+        speed: the verdict on the speed: "unchanged", "slower" or "not gateable"; ``speed_note`` gives the reason. None
+            if the cell was not timed.
     """
 
     cell: str
