@@ -83,14 +83,14 @@ class CheckedFunction(Checked):
 
         Raises:
             InvalidIntegrand: f changed x in place, wrote over the values of its last call, or returned nothing, no
-                numbers or a wrong shape. Changes of x through numpy or ``x.data``, which torch does not count, are seen
-                in the first calls of f only.
+                numbers or a wrong shape. Changes of x that torch does not count are seen in the calls in which
+                ``_compared`` keeps a copy.
             NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
         """
         sample, last = unwrapped(x) if transformed() else x, self.kept
         count = None if sample.is_inference() else sample._version
         last_count = None if last is None else last._version
-        copy = x.detach().clone() if _is_new(self.f, x) else None  # torch does not count what numpy and x.data change
+        copy = _compared(self.f, x)  # torch does not count what numpy and x.data change
         points = x.shape[: -self.axes] if self.axes else x.shape
         try:
             fx = self.f(x)
@@ -106,8 +106,10 @@ class CheckedFunction(Checked):
             raise
         if count is not None and sample._version != count:
             raise _changed(self.name)
-        if copy is not None and not torch.allclose(x.detach(), copy, rtol=0, atol=0, equal_nan=True):
+        if copy is not None and not _is_equal(x, copy):
             raise _changed(self.name)
+        if not isinstance(fx, Tensor):
+            _CALLS[_source(self.f)] = None
         if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
             fx = _floating(fx, x, self.q, self.name)
         if self.columns:
@@ -146,25 +148,48 @@ def _check_columns(fx: Tensor, x: Tensor, points: Size, name: str) -> None:
         )
 
 
-_EVALUATED: dict[object, int] = {}
-"""Number of calls, up to ``COMPARED``, of every function that was an integrand."""
+_CALLS: dict[object, int | None] = {}
+"""Number of calls of every function that was an integrand; None if it has returned values from outside torch."""
 
 
 COMPARED = 3
 """In its first calls, as many as this, an integrand's argument is compared with a copy."""
 
 
-def _is_new(f: Integrand, x: Tensor) -> bool:
-    """Return whether this is one of the first calls of f, and x shows its values; functions of one source are one."""
-    if torch.compiler.is_compiling():
-        return False
+def _source(f: Integrand) -> object:
+    """Return what stands for a function in ``_CALLS``: functions of one source are one."""
     f = getattr(f, "__wrapped__", f)
-    code = getattr(f, "__code__", type(f))
-    calls = _EVALUATED.get(code, 0)
-    if calls == COMPARED or transformed() or x.is_meta:
-        return False
-    _EVALUATED[code] = calls + 1
-    return True
+    return getattr(f, "__code__", type(f))
+
+
+def _compared(f: Integrand, x: Tensor) -> Tensor | bytes | None:
+    """Return a copy of x, with which it is compared after this call of f; None if it is not.
+
+    It is in the first calls, and in those whose number is 1 more than a power of two. If f has ever returned an array,
+    a list or a number, and so may hold x as an array of numpy, it is in every call. Later copies are bytes, outside
+    torch, so that they do not appear in the memory that is measured, and are made on a CPU only.
+    """
+    if torch.compiler.is_compiling() or transformed() or x.is_meta:
+        return None
+    calls = _CALLS.setdefault(source := _source(f), 0)
+    if calls is not None:
+        _CALLS[source] = calls + 1
+        if calls < COMPARED:
+            return x.detach().clone()
+        if calls & (calls - 1):
+            return None
+    return _bytes(x) if x.is_cpu and x.dtype != torch.bfloat16 else None  # numpy cannot hold others
+
+
+def _bytes(x: Tensor) -> bytes:
+    return bytes(x.detach().numpy().tobytes())
+
+
+def _is_equal(x: Tensor, copy: Tensor | bytes) -> bool:
+    """Return whether x has the numbers of an earlier copy."""
+    if isinstance(copy, bytes):
+        return _bytes(x) == copy
+    return torch.allclose(x.detach(), copy, rtol=0, atol=0, equal_nan=True)
 
 
 def _changes_a_copy(f: Integrand, x: Tensor) -> bool:

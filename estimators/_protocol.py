@@ -213,11 +213,19 @@ class Estimator(PlainFields, abc.ABC):
         return int(getattr(self, "n", 1))
 
 
+UNCOMPILED = (
+    "torch cannot make an estimator part of a graph. Leave out fullgraph=True: torch.compile then compiles what comes "
+    "before and after the estimator, and f."
+)
+
+
 def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return an estimator's ``__call__`` that checks its arguments, every value of f, and the type of the loss."""
 
     @functools.wraps(call)
     def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break(msg=UNCOMPILED)
         if transformed():
             _refuse_one_generator(self, *args, **kwargs)
         f, wide = _checked_integrand(self, f, q), widened(q)

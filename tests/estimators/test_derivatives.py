@@ -499,6 +499,16 @@ def test_forward_gradient_inside_torch_compile_is_refused():
         torch.compile(lambda *theta: loss_of(ForwardGradient(), case, theta).sum(), backend="eager")(*case.theta)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_one_graph_is_refused_in_one_sentence_by_every_estimator():
+    q = Normal(torch.zeros(2, requires_grad=True), 1.0)
+    for estimator in {type(each): each for each in ESTIMATORS}.values():
+        torch.compiler.reset()
+        whole = torch.compile(lambda t, e=estimator: t + e(torch.exp, q).sum(), backend="eager", fullgraph=True)
+        with pytest.raises(RuntimeError, match=r"Message: torch cannot make an estimator part of a graph\. Leave out"):
+            whole(torch.zeros(()))
+
+
 # One estimator inside the f of another ----------------------------------------------------------------------------
 
 

@@ -155,12 +155,33 @@ def test_three_calls_of_a_function_are_compared(first):
     assert len(calls) == first + 1
 
 
-def test_further_calls_of_a_function_are_not_compared(monkeypatch):
-    compared, allclose = [], torch.allclose
-    monkeypatch.setattr(torch, "allclose", lambda *args, **given: compared.append(1) or allclose(*args, **given))
-    for f in [new(lambda x: x.sum(-1))] * 5:
-        RLOO()(f, NORMAL)
-    assert len(compared) == 3
+@pytest.mark.parametrize(
+    ("values", "compared"),
+    [
+        (lambda x: x.sum(-1), {1, 2, 3, 5, 9, 17}),
+        (lambda x: x.numpy().sum(-1), {*range(1, 20)}),
+        (lambda x: x.sum(-1).tolist(), {*range(1, 20)}),
+    ],
+    ids=["a tensor", "an array", "a list"],
+)
+def test_the_argument_is_compared_ever_more_rarely_and_always_if_values_come_from_outside_torch(values, compared):
+    calls, found = [], set()
+
+    def f(x):
+        calls.append(1)
+        if len(calls) == changing:
+            x.numpy()[0] = np.nan
+        return values(x)
+
+    for changing in range(1, 20):
+        calls.clear()
+        for same in [new(f)] * 19:
+            try:
+                ScoreFunction()(same, NORMAL)
+            except InvalidIntegrand:
+                found.add(changing)
+                break
+    assert found == compared
 
 
 def test_in_half_precision_f_is_compared_by_its_own_source():
