@@ -34,11 +34,14 @@ def candidates(rows: Sequence[Any]) -> list[Candidate]:
 
 
 def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") -> dict[str, Decision]:
-    """Return for each objective which estimators are the best: a ``Decision``, by the objective's label.
+    """Return, by the label of each objective, the ``Decision`` which estimators are the best on it.
 
-    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for, "evaluations",
-    "seconds" or "samples". Objectives on which nothing was measured are left out. An objective measured with several
-    dtypes, devices or seeds has a decision and a label for each, such as ``gaussian-quadratic (seed 3)``.
+    An objective that was measured with several dtypes, devices or seeds has a decision and a label for each, such as
+    ``gaussian-quadratic (seed 3)``. Objectives on which nothing was measured are left out.
+
+    Args:
+        records: the records of one study.
+        cost: the unit of the cost of an estimate: "evaluations", "seconds" or "samples".
     """
     table = priced(frame(records))
     groups = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
@@ -51,11 +54,11 @@ def method_of(label: str) -> str:
 
 
 def sentence(decision: Decision) -> str:
-    """Return a sentence that recommends an estimator for one objective and claims no more than the intervals show.
+    """Return a sentence that recommends an estimator for one objective. It claims no more than the intervals show.
 
-    An estimator is recommended alone only if its interval of variance times cost lies below every other method's.
-    Averaging does not remove a bias, so a biased estimator is mentioned together with the largest budget at which its
-    error is certain to be below the error of the best unbiased estimator.
+    One estimator alone is recommended only if its interval of variance times cost lies below the interval of every
+    other method. Averaging does not remove a bias. So a biased estimator is mentioned together with the largest budget
+    at which its error is certainly below the error of the best unbiased estimator.
     """
     return "; ".join(clauses(decision))
 
@@ -118,7 +121,7 @@ def _recommendation(decision: Decision) -> str:
 
 
 def tied_of(decision: Decision) -> str:
-    """Return how many of the decision's methods share the first place, as text: ``all 7`` or ``5 of 7``."""
+    """Return as text how many of the compared methods are tied for the first place: ``all 7`` or ``5 of 7``."""
     tied = len(decision.best)
     return f"all {tied}" if tied == decision.methods else f"{tied} of {decision.methods}"
 
@@ -182,9 +185,9 @@ def _without_rivals(decision: Decision) -> str:
 
 
 def alternatives(found: Sequence[Candidate], joint: str) -> str:
-    """Return the candidates' labels as one text: ``x or y``; if there are more than three, ``x, y or 3 more``.
+    """Return the candidates' labels as one text: ``x or y``, or ``x, y or 3 more`` for more than three.
 
-    ``joint`` is the word before the last one, such as ``or``.
+    ``joint`` is the word before the last label, such as ``or``.
     """
     names = [c.label for c in found]
     if len(names) == 1:

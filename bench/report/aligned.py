@@ -21,7 +21,7 @@ LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambd
 
 
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
-    """Return a table of Markdown, in GitHub's form. A bar in the text of a cell has to be escaped already.
+    """Return a table of Markdown, in GitHub's form. Bars in the texts must have been escaped by the caller.
 
     ``left`` holds the names of the columns that are aligned left; all others are aligned right.
     """
@@ -31,7 +31,7 @@ def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> 
 
 
 def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
-    """Return a table of LaTeX for a document that loads the package booktabs. The texts of the cells are escaped here.
+    """Return a table of LaTeX for a document that loads the package booktabs. The texts are escaped for LaTeX.
 
     ``left`` holds the names of the columns that are aligned left; all others are aligned right.
     """
@@ -41,9 +41,9 @@ def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str
 
 
 def latex_lines(header: Sequence[str], body: Rows, left: Sequence[bool]) -> str:
-    """Return a table of LaTeX for a document that loads the package booktabs. Its cells are LaTeX already.
+    """Return a table of LaTeX for a document that loads the package booktabs. The texts must be LaTeX already.
 
-    ``left`` says for each column whether it is aligned left; all others are aligned right.
+    ``left`` has a bool for each column: whether it is aligned left. If not, it is aligned right.
     """
     (head,), rows = _aligned([header], body, left)
     return _tabular([head, *rows], left)
@@ -57,9 +57,9 @@ def _tabular(lines: Rows, left: Sequence[bool]) -> str:
 
 
 def plain_table(header: Sequence[str], body: Rows) -> str:
-    """Return a table with two spaces between its columns, all of which are aligned left. Cells may have several lines.
+    """Return a table in plain text, with two spaces between columns. All columns are aligned left.
 
-    There is a line of dashes below the header.
+    There is a line of dashes below the header. A cell may have several lines.
     """
     head, *parts = ([*zip_longest(*map(str.splitlines, row), fillvalue="")] for row in (header, *body))
     names, rows = _aligned(head, [line for part in parts for line in part], [True] * len(header))
@@ -70,7 +70,7 @@ def plain_table(header: Sequence[str], body: Rows) -> str:
 def escaped(text: str) -> str:
     """Return a text with its special characters escaped, so that LaTeX prints it as it is.
 
-    A bracket or a star at its start is escaped too: LaTeX would obey it at the start of a row.
+    A bracket or a star at the start is escaped too, because at the start of a row it would be a command.
     """
     return ("{}" if text.lstrip().startswith(("[", "*")) else "") + text.translate(ESCAPES)
 

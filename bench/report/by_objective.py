@@ -47,15 +47,15 @@ SEVERAL = 3
 
 
 class Section(NamedTuple):
-    """One objective of a study as text.
+    """The results on one objective of a study, as text.
 
     Args:
-        problem: the objective's label; if a study measured the objective with several settings, such as dtypes or
-            seeds, those that differ follow in brackets.
+        problem: the objective's label. If a study measured the objective with several settings, such as dtypes or
+            seeds, the settings that differ follow in brackets.
         facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
         body: one row of texts per run (measurement of an estimator), in the order of ``HEADER``.
         advice: a sentence that recommends an estimator.
-        runs: the rows of the frame that ``body`` is made of, in its order.
+        runs: the rows of the frame from which ``body`` was made, in its order.
     """
 
     problem: str
@@ -66,10 +66,10 @@ class Section(NamedTuple):
 
 
 def ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """Return runs in this order: unbiased, biased, heavy-tailed, failed.
+    """Return ``table`` with its runs sorted: unbiased, biased, heavy-tailed, failed.
 
-    Within each of these four groups, the run with the smallest variance times cost is first. A run is one measurement
-    of an estimator; ``table`` has a row for each run.
+    In each of these four groups, the run with the smallest variance times cost is first. A run is one measurement of an
+    estimator; ``table`` has a row for each run.
     """
     place = (~table["fair"]).astype(int) + 2 * table["heavy"] + 4 * (table["outcome"] != Outcome.MEASURED)
     keyed = table.assign(_place=place, _cost=table["variance_times_cost"].fillna(math.inf))
@@ -84,9 +84,9 @@ def sections(table: pd.DataFrame, *, terse: bool = False, most: int | None = Non
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
-        terse: whether the half-widths of variance intervals are in percent of the variance, as on a terminal; otherwise
-            they are in its units.
-        most: the largest number of objectives; the first ones are chosen. None for all.
+        terse: whether the half-widths of variance intervals are in percent of the variance, as on a terminal. If not,
+            they are in the units of the variance.
+        most: the largest number of objectives; the first objectives are taken. None for all.
     """
     run = tried(table)
     problems = list(dict.fromkeys(run["problem"]))[:most]
@@ -103,7 +103,10 @@ def _by_problem(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def tried(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of runs that were measured or failed, without those that were skipped."""
+    """Return the rows of ``table`` for runs that were measured or failed. Skipped runs are left out.
+
+    A run is one measurement of an estimator on an objective.
+    """
     return table[table["outcome"] != Outcome.SKIPPED]
 
 
@@ -174,7 +177,7 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a table without the columns that are empty in every row."""
+    """Return the header and the rows of a table without the columns in which all cells are empty."""
     kept = [i for i in range(len(header)) if any(row[i] not in ("", NONE) for row in body)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
 
@@ -195,7 +198,7 @@ def provenance(table: pd.DataFrame) -> str:
 
 
 def has_several(table: pd.DataFrame) -> bool:
-    """Return whether the study has three or more objectives, so that a table with a row for each is printed.
+    """Return whether the study has three or more objectives. If so, a table with a row for each objective is printed.
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """

@@ -22,11 +22,11 @@ class Table(NamedTuple):
 
 
 def comment(title: str, tables: Sequence[Table], end: Sequence[str] = ()) -> str:
-    """Return a comment of at most 65,000 characters; rows that are too many are left out, and counted.
+    """Return a comment of at most 65,000 characters. Rows for which there is no room are left out, and counted.
 
     Args:
-        title: what stands above the tables, in Markdown.
-        tables: the tables, the most important first; those without rows are left out.
+        title: what is above the tables, in Markdown.
+        tables: the tables, the most important first; tables without rows are left out.
         end: lines below the tables, in Markdown.
     """
     tail = "\n".join(end)

@@ -49,7 +49,7 @@ class Unknown(Exception):
 class Comparison:
     """A comparison of the variances of two measurements, a and b.
 
-    They are measurements of one cell (an estimator on an objective) in two studies, or of two cells in one study.
+    The two are measurements of one cell (an estimator on an objective) in two studies, or of two cells in one study.
 
     Args:
         cell: name of what is compared: a cell or, if two estimators are compared, their objective.
@@ -59,12 +59,12 @@ class Comparison:
         variance_b: variance of b, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
             tail is heavy or nothing varies.
-        per_evaluation: like ``ratio``, but each variance is multiplied by the evaluations per estimate, of f and of its
-            gradient together.
+        per_evaluation: the ratio of variance times evaluations per estimate, of f and of its gradient together, b
+            divided by a.
         p: p-value of the hypothesis that both variances are equal, corrected over all comparisons (Holm); None if there
             is no ratio.
-        noise: "same samples" if a and b drew identical gradients, "paired" if they were compared block by block because
-            they drew the same random numbers, otherwise "independent".
+        noise: "same samples" if a and b have identical gradients, "paired" if they drew the same random numbers and
+            were compared block by block, else "independent".
         word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
         seeds: number of seeds that were pooled; 1 if the comparison is of two measurements. The variances are then
             means over the seeds, weighted with the replicates, and so is the logarithm of the ratio.
@@ -95,8 +95,8 @@ def of_studies(
     """Return the comparisons of two studies, and the labels of the measurements that have no partner.
 
     Each cell (estimator on objective) that both studies measured in one dtype is compared. If a study measured a cell
-    more than once, every measurement is compared with those of the other study that have its settings and its number of
-    replicates. If there are none of these, only the two measurements with most in common are compared.
+    more than once, measurements with equal settings and equal numbers of replicates are compared. If there are none,
+    the two measurements with most in common are compared.
 
     If ``pooled``, all seeds of a cell are one comparison. If a study measured a cell with one seed more than once, the
     measurement with the most replicates counts. Measurements of both studies with one seed form a pair. The
@@ -180,11 +180,11 @@ def verdict(found: Sequence[Comparison]) -> str:
 
 
 def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequence[str]]) -> str:
-    """Return comparisons as a comment for a pull request: what differs in a table, all else folded.
+    """Return comparisons as a comment for a pull request. A table shows what differs; everything else is folded.
 
     Args:
-        a: what A is called.
-        b: what B is called.
+        a: the name of side A in the comment.
+        b: the name of side B.
         found: the comparisons.
         only: the labels of the measurements of A that were not compared, and those of B.
     """
@@ -202,7 +202,7 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
 
 
 def ratios(found: Sequence[Comparison]) -> list[Ratio]:
-    """Return the ratios of comparisons for a figure, without those of cells that have none."""
+    """Return the ratios of comparisons for a figure. Comparisons without a ratio are left out."""
     return [
         Ratio(c.cell, c.ratio, c.ratio_low or 0.0, c.ratio_high, c.word in WORDS[:2])
         for c in found

@@ -24,13 +24,13 @@ def priced(table: pd.DataFrame, cost: str = "evaluations") -> pd.DataFrame:
     ``table`` is the frame that ``bench.report.frame.frame`` returns. A run is one measurement of an estimator on an
     objective.
 
-    - ``price``: cost of one estimate, in evaluations of f and of its gradient; or in seconds if ``cost`` is "seconds"
-      and every measured run of the objective was timed;
+    - ``price``: cost of one estimate. It is in seconds if ``cost`` is "seconds" and every measured run of the objective
+      was timed. If not, it is in evaluations of f and of its gradient;
     - ``unit``: unit of the price, "evaluations" or "seconds";
     - ``variance_times_cost``: variance times price (``stats.comparison.work_normalised``);
     - ``efficiency``: the lowest ``variance_times_cost`` among the objective's runs that may compete as unbiased,
-      divided by the ``variance_times_cost`` of this run. The best run has 1. NaN for exact methods, and if a bias or a
-      heavy tail makes the figure meaningless.
+      divided by the ``variance_times_cost`` of this run. 1 for the best run. NaN for exact methods, and for runs with a
+      bias or a heavy tail.
 
     ``price`` and ``variance_times_cost`` have 95 % limits in columns that end in ``_low`` and ``_high``.
     """

@@ -74,7 +74,7 @@ class Curves:
     def at(self, evaluations: float) -> Array:
         """Return the value of the objective in each run after a number of evaluations of f, ``[seeds]``.
 
-        ``evaluations`` is that number for one batch element; it includes the evaluations that train the estimator's own
+        ``evaluations`` is this number, for one batch element. It includes evaluations that train the estimator's own
         state. Between two checkpoints the value is interpolated linearly.
         """
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
@@ -87,8 +87,8 @@ class Problem:
     """One objective with one choice of training settings, and the results of every estimator that was trained on it.
 
     Args:
-        title: the objective's label; if a study trained the objective with several settings, those that differ follow
-            in brackets.
+        title: the objective's label. If a study trained the objective with several settings, the settings that differ
+            follow in brackets.
         maximise: whether a larger value of the objective is better.
         curves: the results of each estimator, in the order of the records.
         line: one of the training records, for the keys that all of them share.
@@ -101,9 +101,9 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Number of evaluations of f per batch element that every estimator has spent by the end of its training.
+        """Number of evaluations of f, per batch element, that all estimators have spent at the end of their training.
 
-        It is the smallest of the estimators' totals.
+        If the estimators have different totals, this is the smallest one.
         """
         return min(float(c.evaluations[-1]) for c in self.curves)
 
@@ -116,7 +116,7 @@ class Problem:
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return a ``Problem`` for each objective and choice of training settings in a study's training records.
 
-    They are in the order of the records.
+    The problems are in the order of the records.
     """
     groups: dict[Any, list[Record]] = {}
     line: Record

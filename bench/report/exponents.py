@@ -24,7 +24,7 @@ class Exponent(NamedTuple):
     """The exponent b of a power law ``variance ~ x^b``, fitted to the variances of one sweep.
 
     Args:
-        what: the estimator and the objective, without the parameter that is swept.
+        what: the labels of estimator and objective, without the parameter that is swept.
         parameter: the parameter x: ``n``, ``dim``, ``temperature``.
         values: number of values of x.
         exponent: b.
@@ -43,8 +43,8 @@ class Exponent(NamedTuple):
 def exponents(table: pd.DataFrame) -> list[Exponent]:
     """Return the exponents of all sweeps of a study in which a parameter has three or more positive values.
 
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns. Exact methods are left out, and so are
-    variances of which only a lower limit is known.
+    ``table`` is the frame that ``bench.report.prepared.prepared`` returns. Two kinds of measurements are left out:
+    those of exact methods, and those with only a lower limit of the variance.
     """
     rows = [row for row in each(table[table["outcome"] == Outcome.MEASURED]) if row.variance > 0 and not row.exact]
     sweeps: dict[tuple[str, str, str, str], list[tuple[float, Any]]] = {}

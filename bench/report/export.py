@@ -19,7 +19,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 class Format(StrEnum):
-    """The format of the rows of a study."""
+    """The format in which the rows of a study are exported."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -39,8 +39,8 @@ def exported(records: Records, form: Format, *, checkpoints: bool = False) -> by
     Args:
         records: the records of the study.
         form: the format.
-        checkpoints: whether the rows are those of training, one for each checkpoint of each run; otherwise there is one
-            for each measurement of an estimator on an objective.
+        checkpoints: True for a row for each checkpoint of each training run, False for a row for each measurement of an
+            estimator on an objective.
 
     Raises:
         Unavailable: Parquet is wanted, and pyarrow is not installed.
@@ -60,8 +60,8 @@ def rows(records: Records, *, checkpoints: bool = False) -> pd.DataFrame:
 
     Args:
         records: the records of the study.
-        checkpoints: whether the rows are those of training, one for each checkpoint of each run; otherwise there is one
-            for each measurement of an estimator on an objective.
+        checkpoints: True for a row for each checkpoint of each training run, False for a row for each measurement of an
+            estimator on an objective.
     """
     held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
     return training.columns(held) if checkpoints else table_csv.columns(prepared(held))

@@ -57,23 +57,23 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     A run is one measurement of an estimator on an objective.
 
-    The columns are keys of the records and of their ``summary``, and these:
+    The columns are the keys of the records and of their ``summary``, and in addition:
 
     - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
       varies them. Only runs with one value of this column are compared;
     - ``parameters``: the parameters that differ among the labels with this estimator name, such as ``n=4``;
-    - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
-    - ``fair``: the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased and the
-      data do not refute this. If a method has no noise, an error within the relative ``tolerance`` of the summary
-      counts as rounding;
-    - ``biased``: a bias was found;
-    - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
-      1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
-      arithmetic alone, and is compared with no other variance;
-    - ``learned``: the estimator's state was learned at the point of measurement, and frozen before the measurement;
+    - ``heavy``: whether only a lower limit of the variance is known. Numbers that need a finite variance are then NaN;
+    - ``fair``: whether the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased
+      and no bias was found. If a method has no noise, an error within the relative ``tolerance`` of the summary counts
+      as rounding;
+    - ``biased``: whether a bias was found;
+    - ``exact``: whether the run is unbiased, and its only noise is rounding in its dtype. f can be larger than its
+      gradient, so noise up to 1000 times the gradient's rounding error counts as rounding. The variance of an exact run
+      comes from the arithmetic alone, and is not compared with other variances;
+    - ``learned``: whether the estimator's state was learned at the point of measurement, and then frozen;
     - ``evals``: evaluations of f and of its gradient per estimate;
-    - ``shared``: a note on the tensors in theta that f uses too; empty if there are none.
+    - ``shared``: a note on the tensors in theta that not only q but also f uses; empty if there are none.
 
     ``records`` may be of any kind, such as "moments" or "timing". A row is made of the run's moments record, which has
     its bias and variance, and of its timing record, if there is one. Of several moments records, the last one counts.
@@ -123,7 +123,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return digests of the files that a record's objective reads, as text: ``data 1a2b3c4d``; empty without files."""
+    """Return digests of the files that a record's objective reads, as text: ``data 1a2b3c4d``; empty if none."""
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 
@@ -140,9 +140,9 @@ def shared_note(record: Mapping[str, Any]) -> str:
 
 
 def each(table: pd.DataFrame) -> list[Any]:
-    """Return the rows of a frame, one per run, as named tuples.
+    """Return the rows of a frame, one per run, as named tuples, like those of ``table.itertuples()``.
 
-    They are those of ``table.itertuples()``, which is five times slower: it takes texts out of a column one by one.
+    pandas' own method takes texts out of a column one by one, and is five times as slow.
     """
     row = namedtuple("row", ["Index", *table.columns])  # type: ignore[misc]
     return list(map(row._make, zip(table.index.tolist(), *(table[name].tolist() for name in table), strict=True)))

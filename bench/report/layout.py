@@ -9,7 +9,9 @@ Rows = Sequence[Sequence[str]]
 def fitting(
     header: Sequence[str], rows: Rows, width: int, dropped_first: Sequence[str], broken_up: Mapping[str, int]
 ) -> dict[str, int]:
-    """Return the columns that fit on a line, by name, with their widths in characters.
+    """Return the columns of a table that fit on a line: the width of each in characters, by name.
+
+    All widths and the spaces between them exceed ``width`` only if no column is left that may be left out.
 
     Args:
         header: the names of the columns.
@@ -17,10 +19,6 @@ def fitting(
         width: number of characters of a line. One of these characters separates two columns.
         dropped_first: columns that are left out, in this order, until the others fit.
         broken_up: the columns whose cells may take several lines, as ``broken`` makes them, each with its least width.
-
-    Returns:
-        A width for each column that is kept. All widths and the spaces between them exceed ``width`` only if no column
-        is left that may be dropped.
     """
     columns = dict(zip(header, zip(header, *rows, strict=True), strict=True))
     whole = {name: max(map(len, cells)) for name, cells in columns.items()}

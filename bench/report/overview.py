@@ -18,8 +18,12 @@ def row_of(problem: str, rows: Sequence[Any], cost: Cost = "evaluations") -> tup
     """Return one objective's row of the overview table, as a text for each column in ``OVERVIEW``.
 
     The row names the best unbiased estimators by variance times evaluations of f and its gradient, the runner-up, and
-    what is biased or exact. ``problem`` is the objective's label; ``rows`` are its measured runs, rows of the frame
-    that ``bench.report.cost.priced`` returns. A star marks an estimator whose state was learned and frozen.
+    what is biased or exact. A star marks an estimator with a learned, frozen state.
+
+    Args:
+        problem: the objective's label.
+        rows: the objective's measured runs, rows of the frame that ``bench.report.cost.priced`` returns.
+        cost: the unit of the cost of an estimate.
     """
     found = candidates(rows)
     decision = decide(found, cost)

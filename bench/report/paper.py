@@ -37,9 +37,9 @@ SIGNS = {"±": r"\pm", "≥": r"\geq", "≤": r"\leq", "∞": r"\infty", "%": r"
 
 @dataclass(frozen=True)
 class Names:
-    """What estimators and objectives are called in a table, by label, in the order of the table.
+    """The names of estimators and objectives in a table, by label, in the order of the table.
 
-    Estimators and objectives without a name here come last, under their labels.
+    Estimators and objectives that have no name here come last, under their labels.
     """
 
     estimators: Mapping[str, str] = field(default_factory=dict)
@@ -47,14 +47,17 @@ class Names:
 
 
 class Cell(NamedTuple):
-    """One cell of a table: its text, and whether it belongs to the best group of its objective, which is bold."""
+    """One cell of a table: its text, and whether it is printed bold.
+
+    A cell is bold if it belongs to the best group of its objective.
+    """
 
     text: str
     is_best: bool = False
 
 
 class Grid(NamedTuple):
-    """A table: its caption, the names of its columns and of its rows, and its cells, row by row."""
+    """A table for a paper: its caption, the names of its columns and of its rows, and its cells, row by row."""
 
     caption: str
     columns: list[str]
@@ -77,9 +80,9 @@ def grid(
     Args:
         table: the frame that ``bench.report.prepared.prepared`` makes of the records.
         records: the records of the study.
-        kind: which number the cells hold.
-        names: what estimators and objectives are called, and their order.
-        rows: "estimators" for a row for each estimator and a column for each objective, "objectives" for the reverse.
+        kind: the number in the cells, such as "variance".
+        names: the names of estimators and objectives, and their order.
+        rows: "estimators" if a row is an estimator and a column an objective, "objectives" if a row is an objective.
     """
     run = table[table["outcome"] != Outcome.SKIPPED]
     best = _best(run, records, kind)
@@ -110,9 +113,9 @@ def texts(
     Args:
         table: the frame that ``bench.report.prepared.prepared`` makes of the records.
         records: the records of the study.
-        kinds: which numbers the tables hold, a table for each.
-        names: what estimators and objectives are called, and their order.
-        rows: "estimators" for a row for each estimator and a column for each objective, "objectives" for the reverse.
+        kinds: the numbers, such as "variance", for each of which there is a table.
+        names: the names of estimators and objectives, and their order.
+        rows: "estimators" if a row is an estimator and a column an objective, "objectives" if a row is an objective.
         formats: "md" for Markdown and "tex" for LaTeX.
     """
     grids = {kind: grid(table, records, kind, names, rows=rows) for kind in kinds}

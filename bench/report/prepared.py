@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def prepared(records: Sequence[Mapping[str, Any]], cost: str = "evaluations") -> pd.DataFrame:
-    """Return the frame that tables and figures read: a row per measurement, with its price and its rank interval.
+    """Return the frame from which tables and figures are made: a row per measurement, with its price and its ranks.
 
     ``cost`` is the unit of the price of an estimate, "evaluations" or "seconds".
     """

@@ -30,17 +30,17 @@ OVERVIEW_BROKEN_UP = {"objective": 20, "best unbiased": 20, "runner-up": 20}
 
 
 def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: bool = False) -> None:
-    """Print the study in the width of the console, without the least important columns if it is narrow.
+    """Print the study in the width of the console. If it is narrow, the least important columns are left out.
 
-    The study gets a table for each objective. If there are three objectives or more, a table with a row for each of
-    them comes last.
+    There is a table for each objective. If there are three objectives or more, a table with a row for each objective
+    comes last.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
         console: where to print.
-        named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines;
-            otherwise only the number of such pairs is printed.
-        brief: whether to leave out the tables for one objective each if there are three objectives or more.
+        named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines.
+            If not, only their number is printed.
+        brief: whether to print only the last table if there are three objectives or more.
     """
     several = has_several(table)
     if not (brief and several):

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the frame of runs with 95 % limits of their ranks by variance, in columns ``rank_low`` and ``rank_high``.
 
-    ``table`` is the frame made of ``records``, as ``bench.report.frame.frame`` returns it. The records hold the sums of
-    each block (group of gradients), which the comparison needs.
+    A run is one measurement of an estimator on an objective. Rank 1 is the smallest variance on this objective. With
+    probability 95 %, the limits of all runs of an objective hold together. Both limits are NaN if a run has a heavy
+    tail, if nothing varied in the run, or if the run was not measured.
 
-    A run is one measurement of an estimator on an objective; rank 1 is the smallest variance on that objective. With
-    probability 95 %, the limits of all runs of an objective hold at once.
+    If all runs of an objective used common noise, runs with blocks (groups of gradients) of equal size are compared
+    block by block. This comparison can tell variances apart that are much closer together.
 
-    Both limits are NaN if a run has a heavy tail, if nothing varied in the run, or if the run was not measured. If all
-    runs of an objective used common noise, runs with blocks of equal size are compared block by block. This comparison
-    distinguishes variances that are much closer together.
+    Args:
+        table: the frame that ``bench.report.frame.frame`` makes from ``records``.
+        records: the records, with the sums of each block.
     """
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
     varied = table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)]

@@ -29,11 +29,11 @@ the papers of the estimators as BibTeX."""
 
 
 class Report:
-    """The tables and figures of a study; what they have in common is computed once.
+    """The tables and figures of a study. Their common data are computed only once.
 
     Args:
-        records: all or some of the study's records; failed ones alone are enough.
-        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        records: all or some of the study's records; they may all be failures.
+        cost: the unit of the cost of an estimate, "evaluations" or "seconds".
     """
 
     def __init__(self, records: Records, cost: str = "evaluations") -> None:
@@ -60,14 +60,13 @@ class Report:
         """Write the report into a folder; return the paths written.
 
         The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
-        gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds of records gets
-        all five files. Equal records give equal bytes. The page and the figures are made only if the records have
-        changed. A figure that has no data, or cannot be drawn, is not written, and its file from an earlier report is
-        removed.
+        has ``training.md`` and ``training.csv`` in place of the three tables. A study with both kinds of records has
+        all five. Equal records give equal bytes. The page and the figures are made only if the records have changed. If
+        a figure has no data, or cannot be drawn, it is not written, and its file from an earlier report is removed.
 
         Args:
             folder: the study folder; made if it does not exist.
-            drawn: whether to make the page and the figures; if not, those of an earlier report stay.
+            drawn: whether to make the page and the figures. If not, the page and the figures of an earlier report stay.
             standing: how much of the study is done, in a sentence for the page; empty if it is complete.
             formats: what to write, of ``FORMATS`` and ``OTHERS``.
             width: width in inches of figures for print, which have no title; None makes them for the screen.
@@ -126,13 +125,13 @@ class Report:
     def show(self, console: Console, *, named: bool = False, brief: bool = False) -> None:
         """Print the tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.
 
-        Of a study with many objectives, the first tables are printed, and the others counted.
+        If there are many objectives, only the first tables are printed, and the others are counted.
 
         Args:
             console: where to print.
             named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8
-                lines; otherwise only the number of such pairs is printed.
-            brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
+                lines. If not, only their number is printed.
+            brief: whether to print one table, with a row for each objective, if there are three objectives or more.
         """
         if self.table is not None:
             printed.show(self.table, console, named=named, brief=brief)
@@ -146,8 +145,8 @@ def measures(record: Mapping[str, Any]) -> bool:
 
 
 def is_one_table(records: Records) -> bool:
-    """Return whether ``Report.show``, asked to be brief, prints these records as one table with a row per objective.
+    """Return whether ``Report.show(brief=True)`` prints these records as one table, with a row for each objective.
 
-    It does if the study has three or more objectives.
+    The result is True if the study has three or more objectives.
     """
     return by_objective.has_several(frame(records))

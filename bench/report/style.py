@@ -80,8 +80,8 @@ _GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """Return the style of each estimator, by name.
 
-    A name outside ``FAMILIES``, such as a user's own estimator, is a guest and gets one of 40 styles kept for guests. A
-    hash of the name chooses it; if another guest of the study has that style, the next free one is taken. With more
+    A name that is not in ``FAMILIES``, such as a user's own estimator, is a guest. 40 styles are kept for guests, and a
+    hash of the name chooses one. If a guest of the study has this style already, the next free one is taken. With more
     than 40 guests, styles repeat.
     """
     chosen = {name: _KNOWN[name] for name in names if name in _KNOWN}
@@ -96,10 +96,10 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 
 def variants(names: Mapping[str, str]) -> dict[str, Style]:
-    """Return the style of each estimator label: the style of the estimator's name, without dots.
+    """Return the style of each estimator label: the style of the estimator's name, as a solid line.
 
-    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first has a dash and a marker of
-    its own. ``names`` holds the estimator's name for each label.
+    If several labels have one name, as ``rloo:n=2`` and ``rloo:n=4`` do, each label after the first has a dash and a
+    marker of its own. ``names`` holds the estimator's name for each label.
     """
     of_name = styles(list(names.values()))
     chosen: dict[str, Style] = {}

@@ -36,8 +36,8 @@ INTEGERS = (
 def columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of ``table.csv``, under the names that they have in that file.
 
-    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``. A column of
-    whole numbers stays so if some of its values are missing.
+    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``. Whole numbers
+    stay whole numbers even if some values of their column are missing.
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """

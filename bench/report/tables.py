@@ -46,7 +46,7 @@ def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:
 
 
 def heading(title: str) -> str:
-    """Return the heading of a Markdown page; ``title`` may be any text, such as the name of a folder."""
+    """Return the heading of a Markdown page. Any text is allowed as the ``title``, such as the name of a folder."""
     return f"# {in_markdown(printable(title))}"
 
 
@@ -60,7 +60,7 @@ def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
 
 
 def tabulated(header: Sequence[str], body: Rows) -> str:
-    """Return a table of Markdown, in which the texts of the cells are escaped."""
+    """Return a table of Markdown. The texts of the cells are escaped."""
     written = [in_markdown if name in FOREIGN else _barred for name in header]
     cells = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
     return markdown_table(header, cells, LEFT)

@@ -136,7 +136,7 @@ def estimate(where: SeedSummary) -> str:
     """Return the median over seeds with its interval as text: ``0.412 ± 0.012``.
 
     If there are only 2 to 5 seeds, the text is the range of their values, such as ``0.40 to 0.43, range of 3``. An
-    infinite value is shown as ``diverged``. ``where`` has the median and the interval.
+    infinite value is printed as ``diverged``. ``where`` has the median and the interval.
     """
     if not math.isfinite(where.median):
         return "diverged"
@@ -167,9 +167,9 @@ def _least(header: Sequence[str]) -> dict[str, int]:
 
 
 def absences(records: Sequence[Record]) -> list[str]:
-    """Return a text line for each pair of estimator and objective whose training was skipped, failed or diverged.
+    """Return lines of text on the pairs of estimator and objective whose training was skipped, failed or diverged.
 
-    The line gives the reason and the seeds. A pair that ended for several reasons has a line for each.
+    A line gives the reason and the seeds. A pair with several reasons has a line for each.
     """
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in labelled(records):

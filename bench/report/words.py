@@ -41,8 +41,8 @@ TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 def estimate(value: float, low: float, high: float) -> str:
     """Return a value with the limits of its interval as text: ``0.412 ± 0.012``.
 
-    The text is like ``0.412 [0.40, 0.45]`` if the interval is lopsided, and like ``≥ 0.38`` if the value is NaN, so
-    that only the lower limit is known.
+    If the interval is lopsided, the text is like ``0.412 [0.40, 0.45]``. If the value is NaN, so that only the lower
+    limit is known, it is like ``≥ 0.38``.
     """
     if math.isnan(value):
         return NONE if math.isnan(low) else f"≥ {format_number(low, 2)}"
@@ -50,9 +50,10 @@ def estimate(value: float, low: float, high: float) -> str:
 
 
 def terse(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ±3 %``, a value with its relative half-width, or ``7e7 -20/+60 %`` if the interval is lopsided.
+    """Return a value with its relative half-width as text: ``0.412 ±3 %``.
 
-    ``low`` and ``high`` are the limits of the interval, in the units of the value.
+    If the interval is lopsided, the text is like ``7e7 -20/+60 %``. ``low`` and ``high`` are the limits of the
+    interval, in the units of the value.
     """
     if not (value > 0 and high > low):
         return estimate(value, low, high)
@@ -64,7 +65,7 @@ def terse(value: float, low: float, high: float) -> str:
 
 
 def efficiency(row: Any) -> str:
-    """Return the efficiency of a measured run as text, such as ``0.45``; ``exact`` if only rounding errors vary.
+    """Return the efficiency of a measured run as text, such as ``0.45``; ``exact`` if the run has only rounding errors.
 
     The efficiency is 1 for the best unbiased estimator of the objective. The text has two digits, or one digit below
     0.01. ``row`` is the run's row of the frame that ``bench.report.cost.priced`` returns.
@@ -91,7 +92,7 @@ def percent(fraction: float) -> str:
 def duration(seconds: float, *, noisy: bool = False) -> str:
     """Return seconds as text: ``1.2 ms``; ``~1.2 ms`` if the timing was noisy.
 
-    The unit is the one of s, ms, µs and ns that leaves one to three digits before the point.
+    The unit is s, ms, µs or ns, such that the number has one to three digits before the point.
     """
     if math.isnan(seconds):
         return NONE
@@ -100,9 +101,9 @@ def duration(seconds: float, *, noisy: bool = False) -> str:
 
 
 def evaluations(f: float, gradient: float) -> str:
-    """Return the number of evaluations per estimate as text: ``4`` of f alone, ``4 + 1`` if its gradient is needed too.
+    """Return the number of evaluations per estimate as text: ``4``, or ``4 + 1`` with one evaluation of the gradient.
 
-    ``f`` and ``gradient`` are these two numbers.
+    ``f`` is the number of evaluations of f, ``gradient`` that of its gradient.
     """
     return f"{count(f)} + {count(gradient)}" if gradient > 0 else count(f)
 
@@ -115,10 +116,10 @@ def count(value: float) -> str:
 
 
 def bias(row: Any) -> str:
-    """Return what is known of a run's bias as text: ``unbiased ≤ 0.31 %``, ``biased 5.9–7.1 %``, ``inconclusive``.
+    """Return what is known about a run's bias as text: ``unbiased ≤ 0.31 %``, ``biased 5.9–7.1 %``, ``inconclusive``.
 
-    A percentage is the norm of the bias relative to the norm of the exact gradient: an upper bound, or both limits.
-    ``row`` is the run's row of the frame; a run is one measurement of an estimator.
+    The percentages are limits of the norm of the bias, divided by the norm of the exact gradient. A run is one
+    measurement of an estimator, and ``row`` its row of the frame.
     """
     word: str = VERDICTS[row.verdict]
     if row.verdict in BOUNDED and row.relative_bias_bound > 0:
@@ -133,10 +134,11 @@ def bias(row: Any) -> str:
 
 
 def direction(row: Any) -> str:
-    """Return scale and direction of a run in which a bias was found; empty if none was.
+    """Return scale and direction of a run in which a bias was found as text; empty if no bias was found.
 
-    The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, ``scale 0.75, ≤
-    7°`` if neither is shown, or ``points away``. ``row`` is the run's row of the frame; a run is one measurement.
+    The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, and
+    ``scale 0.75, ≤ 7°`` if the direction may be right or wrong. It is ``points away`` if the scale is negative. A run
+    is one measurement of an estimator, and ``row`` its row of the frame.
     """
     if not row.biased or math.isnan(row.scale):
         return ""
@@ -157,16 +159,17 @@ def direction(row: Any) -> str:
 def learning(row: Any) -> str:
     """Return how an estimator's state was learned: ``learned and frozen at this point: 300 steps, 1,200 f``.
 
-    The last number is the evaluations of f that learning took. ``row`` is the row of a frame for one measurement.
+    The last number counts the evaluations of f for learning. ``row`` is the row of a frame for one measurement.
     """
     still = ", still learning" if row.adapt_settled == 0 else ""
     return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f{still}"
 
 
 def remarks(row: Any) -> str:
-    """Return the reasons to be careful with a run's numbers: ``few replicates, not within ±5 %``; empty without any.
+    """Return the reasons to be careful with a run's numbers, such as ``few replicates, not within ±5 %``.
 
-    ``row`` is the row of a frame for one run, a measurement of an estimator on an objective.
+    The text is empty if there are none. A run is one measurement of an estimator on an objective, and ``row`` its row
+    of a frame.
     """
     if row.verdict in CONSTANT:
         return ""

@@ -45,12 +45,16 @@ SWEEPS = ("variance-", "bias-")
 
 
 def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS, width: float | None = None) -> Files:
-    """Yield the name and the content of each figure's files, or why there is none (``Files``).
+    """Yield the name and the content of each figure's files, or the reason why there is none (``Files``).
 
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns, and ``formats`` names the files: "svg",
-    "png" or "pdf". ``width`` is the width in inches of figures for print; None makes them for the screen. The files
-    hold a digest of the data and of the code that drew them. A file in ``folder`` whose digest is still right is not
-    drawn again: its content is yielded as it is.
+    A file has a digest of its data and of the code that drew it. If a file in ``folder`` has the right digest, it is
+    not drawn again, and its content is yielded as it is.
+
+    Args:
+        table: the frame that ``bench.report.prepared.prepared`` returns.
+        folder: the folder of the figures.
+        formats: the files of each figure: "svg", "png" or "pdf".
+        width: width in inches of figures for print; None makes them for the screen.
     """
     all_columns = _digest(table, width)
     without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]], width)
@@ -70,12 +74,17 @@ def training_images(
     formats: Sequence[str] = FORMATS,
     width: float | None = None,
 ) -> Files:
-    """Yield the name and the content of each training figure's files, or why there is none (``Files``).
+    """Yield the name and the content of each training figure's files, or the reason why there is none (``Files``).
 
-    ``problems`` are the objectives with their training settings, made of ``records``; ``formats`` names the files:
-    "svg", "png" or "pdf"; ``width`` is the width in inches of figures for print, None makes them for the screen. The
-    files hold a digest of the records and of the code that drew them. A file in ``folder`` whose digest is still right
-    is not drawn again: its content is yielded as it is.
+    A file has a digest of its records and of the code that drew it. If a file in ``folder`` has the right digest, it is
+    not drawn again, and its content is yielded as it is.
+
+    Args:
+        problems: the objectives with their training settings.
+        records: the records from which ``problems`` were made.
+        folder: the folder of the figures.
+        formats: the files of each figure: "svg", "png" or "pdf".
+        width: width in inches of figures for print; None makes them for the screen.
     """
     from bench.report.figures.training import curves, pictures, variances
 
@@ -139,7 +148,7 @@ def plotted(
     Args:
         name: one of ``known(records)``.
         records: the records of the study.
-        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        cost: the unit of the cost of an estimate, "evaluations" or "seconds".
         width: width in inches of a figure for print, which has no title; None makes one for the screen.
     """
     from bench.report.curves import problems
@@ -156,10 +165,17 @@ def plotted(
 
 
 def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, title: str) -> bytes:
-    """Return a figure of ratios with their intervals as a file of the format ``suffix``: svg, pdf or png.
+    """Return the file of a figure of ratios with their intervals, as bytes.
 
-    ``axis`` names the ratio; ratios within ``margin`` of 1, such as 0.05 for 5 %, are shaded.
-    Raises ``ValueError`` if there is no ratio.
+    Args:
+        rows: the ratios.
+        axis: the name of the ratio.
+        suffix: the format of the file: "svg", "pdf" or "png".
+        margin: ratios within ``margin`` of 1 are shaded, 0.05 for 5 %.
+        title: the title of the figure.
+
+    Raises:
+        ValueError: there is no ratio.
     """
     from bench.report.figures.forest import forest
 
@@ -187,7 +203,7 @@ def _settled(drawing: Callable[[], Figure | None]) -> Figure | None:
 
 
 def names(table: pd.DataFrame) -> list[str]:
-    """Return the names of all figures that a study may have, those of the fields that it sweeps included.
+    """Return the names of all figures that a study may have, including those of the fields that it sweeps.
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
@@ -197,11 +213,14 @@ def names(table: pd.DataFrame) -> list[str]:
 
 
 def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure | None:
-    """Return one figure by its name, such as ``heatmap`` or ``variance-n``; None if ``table`` has no data for it.
+    """Return the figure with the given name, such as ``heatmap`` or ``variance-n``; None if there are no data for it.
 
-    ``name`` is one of ``names(table)``, and ``table`` the frame that ``bench.report.prepared.prepared`` returns. The
-    variance of an exact method is only rounding and is drawn as 0. ``width`` is the width in inches of a figure for
-    print; None makes one for the screen.
+    The variance of an exact method is only rounding, and is drawn as 0.
+
+    Args:
+        name: one of ``names(table)``.
+        table: the frame that ``bench.report.prepared.prepared`` returns.
+        width: width in inches of a figure for print; None makes one for the screen.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.direction import direction

@@ -30,9 +30,11 @@ SIGNS = (
 def bias_variance(table: pd.DataFrame) -> Figure | None:
     """Draw squared bias against variance, with a panel for each objective on which a bias was found.
 
-    A significant bias is drawn as its estimate with an interval. An estimator without a significant bias has a tick at
-    the lower edge of the panel, and a grey bar from there to the upper bound of its squared bias. Return None if no
-    bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    A significant bias is drawn as its estimate with an interval. If a bias is not significant, the estimator has a tick
+    at the lower edge of the panel, and a grey bar from there to the upper bound of its squared bias.
+
+    Return None if no bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared``
+    returns.
     """
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis

@@ -26,8 +26,8 @@ WIDE = 10.0
 def direction(table: pd.DataFrame) -> Figure | None:
     """Draw the angle against the scale, with a panel for each objective on which a bias was found.
 
-    Only estimators with a bias are drawn. The bar of an angle is grey if the test found no wrong direction. Return None
-    if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
+    Only estimators with a bias are drawn. If the test found no wrong direction, the bar of the angle is grey. Return
+    None if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table, thinned = panels.thinned(table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()])

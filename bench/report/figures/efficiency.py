@@ -30,17 +30,17 @@ heavy tails, and what was measured on fewer than 3 objectives."""
 
 
 def efficiency(table: pd.DataFrame) -> Figure | None:
-    """Draw how efficient estimators are over all objectives on which two or more have an efficiency.
+    """Draw in three panels how efficient estimators are over all objectives on which two or more have an efficiency.
 
-    The first panel is the performance profile: the share of the objectives on which an estimator needs at most a factor
-    times the variance × cost of the best one. An objective on which it was not measured counts as never. The second
-    is its mean efficiency on the objectives on which it was measured. The third is the probability that its variance ×
-    cost is lower than that of another drawn estimator, on an objective on which both were measured.
+    - The performance profile: the share of the objectives on which an estimator needs at most a factor times the
+      variance × cost of the best one. An objective on which the estimator was not measured is not in its share.
+    - The mean efficiency over the objectives on which the estimator was measured.
+    - The probability that the variance × cost of the estimator is lower than that of a rival drawn at random, on an
+      objective on which both were measured.
 
-    Estimators measured on three or more objectives are drawn, the one with the highest sum of efficiencies first, and
-    of more than 12, the first 12. Return None if there are fewer than three such objectives, or fewer than two such
-    estimators. ``table`` is the frame that ``bench.report.prepared.prepared``
-    returns.
+    Only estimators that were measured on three or more objectives are drawn, at most 12 of them. The order is that of
+    the sum of efficiencies, the highest first. Return None if there are fewer than three objectives, or fewer than two
+    estimators to draw. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     import pandas as pd
     from matplotlib.figure import Figure

@@ -42,14 +42,15 @@ def forest(
 ) -> Figure | None:
     """Draw a row for each ratio: its estimate and its interval, on a logarithmic axis.
 
-    A ratio that differs from 1 is a filled triangle that points to its side; any other ratio is a hollow circle. An
-    interval without an upper limit ends in an arrow. Return None if there is no row. Of more than 150 rows, the 150
-    whose ratios are farthest from 1 are drawn, in the given order.
+    A ratio that differs from 1 is a filled triangle, which points to the side of 1 on which the ratio lies. Any other
+    ratio is a hollow circle. An interval without an upper limit ends in an arrow. Return None if there is no row. If
+    there are more than 150 rows, the 150 with ratios farthest from 1 are drawn, in the given order.
 
     Args:
         rows: the ratios.
         axis: name of the ratio, such as ``variance of B / variance of A``.
-        margin: ratios between 1 / (1 + margin) and 1 + margin are shaded, as what counts as equal; None shades nothing.
+        margin: ratios between 1 / (1 + margin) and 1 + margin, which count as equal to 1, are shaded; None shades
+            nothing.
         title: title of the figure.
         width: width of the figure in inches.
     """

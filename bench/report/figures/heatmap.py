@@ -37,16 +37,17 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
-    """Draw a map of relative variances, a row per estimator and a column per objective.
+    """Draw a map of relative variances, with a row for each estimator and a column for each objective.
 
-    A relative variance is the variance divided by the lowest variance of an unbiased estimator on the objective or, if
-    none is unbiased, of any estimator. Estimators that fit no objective are left out. Return None if there is no
-    variance, or only one objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    A relative variance is the variance divided by the lowest variance of an unbiased estimator on the objective. If no
+    estimator is unbiased, it is divided by the lowest variance of all. Estimators that fit no objective are left out.
+    Return None if there is no variance, or only one objective. ``table`` is the frame that
+    ``bench.report.prepared.prepared`` returns.
 
-    If there are more than 14 objectives, some are left out, and the title says so. Of the objectives that differ only
-    in parameters, those with the smallest and the largest dimension are drawn. If these are more than 14 in all, only
-    those with the largest dimension are, and at most 50. Of more than 150 estimators, those that were measured on most
-    of these objectives are drawn.
+    If there are more than 14 objectives, some are left out, and the title says so. Of objectives that differ only in
+    parameters, those with the smallest and the largest dimension are drawn. If this still gives more than 14, only
+    those with the largest dimension are drawn, at most 50. At most 150 estimators are drawn, those that were measured
+    on most of these objectives.
     """
     if not (table["variance_low"] >= 0).any():
         return None

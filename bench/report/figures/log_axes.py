@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 def logarithmic(ax: Axes, *, room: float = 0.12, straight: bool = False) -> None:
     """Make both axes logarithmic, and long enough that at least one tick has a label: 1.3 decades or more.
 
-    The horizontal axis is left as it is if ``straight``.
-
-    ``room`` is the free space at each end as a fraction of the range of the data, and at least 0.12 decades.
+    If ``straight`` is True, the horizontal axis is left as it is. ``room`` is the free space at each end, as a fraction
+    of the range of the data; it is at least 0.12 decades.
     """
     both = (
         (ax.dataLim.intervaly, ax.yaxis, ax.set_yscale, ax.set_ylim),
@@ -32,7 +31,10 @@ def logarithmic(ax: Axes, *, room: float = 0.12, straight: bool = False) -> None
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return round values between 10^low and 10^high: powers of ten; if high − low < 2, also 2 and 5 times them."""
+    """Return round values between 10^low and 10^high: powers of ten, or 1, 2 and 5 times powers of ten.
+
+    The values with 2 and 5 are there only if high − low is below 2.
+    """
     powers = range(math.floor(low), math.ceil(high) + 1)
     if high - low < 2:
         values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -42,7 +44,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Put ticks at these values of a logarithmic axis and nowhere else, with labels in plain text such as ``0.1``.
+    """Put ticks at ``values`` of a logarithmic axis and nowhere else, with labels in plain text such as ``0.1``.
 
     This is ten times as fast as matplotlib's own logarithmic labels.
     """

@@ -27,20 +27,18 @@ SPAN, DIAMETER = (165.0, 125.0), 6.5
 def limits(row: Any) -> tuple[float, float, float]:
     """Return the variance to draw for a run, with its lower and its upper limit.
 
-    If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the row of the frame for
-    the run, a measurement of an estimator on an objective.
+    If only a lower limit is known, the result is (lower limit, lower limit, NaN). A run is one measurement of an
+    estimator on an objective, and ``row`` its row of the frame.
     """
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
 
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
-    """Draw an estimate at (x, y): a filled marker, or a hollow one if a bias is not excluded.
+    """Draw an estimate at (x, y): a filled marker, or a hollow one if the estimator may be biased.
 
-    ``row`` is the row of the frame that has the estimate, and ``style`` the style of its estimator.
-
-    A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of
-    that axis.
+    ``row`` is the row of the frame that has the estimate, and ``style`` the style of its estimator. A logarithmic axis
+    has no zero. If x or y is zero, ``edge`` names its axis, and the marker is drawn at the low end of this axis.
     """
     where, shape = _coordinates(ax, edge), marker(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
@@ -49,9 +47,9 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
 
 
 def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) -> None:
-    """Draw a value that was not found: a tick at the panel's lower edge, and a grey bar from there to its upper bound.
+    """Draw a quantity that has only an upper bound: a tick at the panel's lower edge, and a grey bar up to the bound.
 
-    The vertical axis is logarithmic, and its limits do not follow the bar. ``shift`` moves tick and bar aside, in
+    The vertical axis is logarithmic, and its limits do not follow the bar. ``shift`` moves tick and bar sideways, in
     1/72 inch.
     """
     from matplotlib.lines import Line2D
@@ -69,9 +67,9 @@ def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) 
 
 
 def apart(places: Sequence[tuple[float, float]]) -> list[float]:
-    """Return the x of each point (x, y), moved to the right where its marker would cover an earlier one.
+    """Return the x of each point (x, y), moved to the right if its marker would cover an earlier marker.
 
-    Both axes are logarithmic, and as long as the points need. Points with a zero stay where they are.
+    Both axes are logarithmic, and just long enough for the points. Points with a zero are not moved.
     """
     import numpy as np
 
@@ -96,7 +94,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker, which is larger for an estimator with more samples ``n``.
+    """Return matplotlib's properties of a marker. The marker is larger for an estimator with more samples ``n``.
 
     NaN counts as one sample. A ``hollow`` marker is filled with white.
     """
@@ -112,19 +110,17 @@ def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, A
 
 
 def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    """Draw one half of an interval: a line from ``start``, the estimate, to ``end``, a limit, both (x, y)."""
+    """Draw one half of an interval: a line from the estimate at ``start`` to the limit at ``end``, both (x, y)."""
     ax.plot(*zip(start, end, strict=True), color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2)
 
 
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow that starts at (x, y), to show that an interval has no limit in that direction.
+    """Draw an arrow that starts at (x, y), to show that an interval has no limit in this direction.
 
-    ``towards`` is the offset of the arrow's tip from (x, y), in typographic points (1/72 inch).
-
-    A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of
-    that axis.
+    ``towards`` is the offset of the arrow's tip from (x, y), in typographic points (1/72 inch). A logarithmic axis has
+    no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of this axis.
     """
     ax.annotate(
         "",
@@ -140,7 +136,7 @@ def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
     ``row`` is the row of the frame that has the variance and its limits. If the tail is heavy, only the lower limit is
-    known, and the marker stands there. A value of zero is drawn at the low end of the axis.
+    known, and the marker is at this limit. A value of zero is drawn at the low end of the axis.
     """
     value, low, high = limits(row)
     if value == 0:

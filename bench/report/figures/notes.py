@@ -54,10 +54,14 @@ class Point(NamedTuple):
 
 
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
-    """Write each text in the first free one of eight places around its marker; omit the text if no place is free.
+    """Write each text beside its marker, in the first free one of eight places. If no place is free, omit the text.
 
-    ``points`` are the markers of each panel with their texts. Texts also keep clear of the panels' ``lines``, each
-    given by its corners in data coordinates. The figure's layout must be final.
+    The figure's layout must be final.
+
+    Args:
+        figure: the figure.
+        points: the markers of each panel, with their texts.
+        lines: lines of the panels that texts must not cross, each given by its corners in data coordinates.
     """
     scale = 72 / figure.dpi
     for ax, wanted in points.items():

@@ -29,8 +29,8 @@ def panels(
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a panel for each objective in ``problems``, and the axes of each panel by objective.
 
-    The objective's label is the title of its panel, and ``title`` that of the figure. A row has at most ``across``
-    panels. ``width`` and ``height`` are the size of a panel, in inches.
+    The label of an objective is the title of its panel, and ``title`` the title of the figure. A row has at most
+    ``across`` panels. ``width`` and ``height`` are the size of a panel, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -56,9 +56,8 @@ def panels(
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
     """Put the title into the figure's upper left corner, in type of ``size`` points.
 
-    A figure for print has no title, because a paper has captions. In every figure the title is the id, which becomes
-    the description in its file. The lines of the title are wrapped at ``letters`` characters per inch of the figure's
-    width.
+    A figure for print shows no title, because a paper has captions. In every figure, the title becomes the description
+    in the figure's file. The lines of the title are wrapped at ``letters`` characters per inch of the figure's width.
     """
     figure.set_gid(title)  # what the file says of itself
     if page() < PAGE:
@@ -77,10 +76,10 @@ def _wrapped(problem: str, width: int) -> list[str]:
 
 
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
+    """Return the labels of the objectives to draw, and a note for the title if some are left out, else an empty text.
 
-    If there are more than 24, the 4 on which the most estimators were measured are drawn. The note is empty if none is
-    left out. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    If there are more than 24 objectives, only 4 are drawn: those on which the most estimators were measured. ``table``
+    is the frame that ``bench.report.prepared.prepared`` returns.
     """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
@@ -93,7 +92,7 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 def thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the frame with at most 200 runs of each objective, and a note for the title if some are left out.
 
-    Those with the lowest variance times cost are kept, the unbiased first. ``table`` is the frame that
+    The runs with the lowest variance times cost are kept, unbiased ones first. ``table`` is the frame that
     ``bench.report.prepared.prepared`` returns; a run is one measurement of an estimator.
     """
     counts = table["problem"].value_counts(sort=False)
@@ -128,6 +127,6 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Compute the layout and fix it: later drawing moves nothing, and saving does not compute it again."""
+    """Compute the figure's layout and fix it. Later drawing moves nothing, and saving does not compute it again."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

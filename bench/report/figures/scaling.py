@@ -39,8 +39,8 @@ MOST_CELLS = 2_000
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
     """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
 
-    If the points scatter about the line k times as much as their errors say, and k is above 1, the standard error is
-    multiplied by k. Points that scatter less do not reduce it.
+    The points may scatter about the line k times as much as their errors say. If k is above 1, the standard error is
+    multiplied by k.
 
     Args:
         x: positive, at least two distinct values.
@@ -56,12 +56,12 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Return the figures of quantities against fields that a study sweeps: quantity and field by the figure's name.
+    """Return the figures of a quantity against a field that a study sweeps: (quantity, field) by the figure's name.
 
-    A field is n, dim, or a numeric field of an estimator or an objective, such as ``estimator.temperature``, whose
-    figures are ``variance-temperature`` and ``bias-temperature``. Every field of ``table``, the frame that
-    ``bench.report.prepared.prepared`` returns, that has several values is in the result. In a study of more than 2,000
-    cells only n and dim are, because so many lines take long to draw and cannot be told apart.
+    A field is n, dim, or a numeric field of an estimator or an objective. For ``estimator.temperature``, the figures
+    are ``variance-temperature`` and ``bias-temperature``. The result has every field with several values in ``table``,
+    the frame that ``bench.report.prepared.prepared`` returns. In a study of more than 2,000 cells it has only n and
+    dim: so many lines take long to draw and cannot be told apart.
     """
     taken, found = {"n", "dim", "cost", "variance"}, {"n": "n", "dim": "dim"}
     for field in swept(table) if len(table) <= MOST_CELLS else ():
@@ -75,8 +75,8 @@ def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 def sweep(table: pd.DataFrame, quantity: str, field: str) -> Figure | None:
     """Draw a quantity against a swept field, for estimators measured on one objective at three or more values of it.
 
-    Where the objective changes along a line, a variance is divided by the squared norm of the exact gradient; a bias
-    always is, by the norm. Return None if there is no such estimator, and for a bias, if none was found.
+    A bias is divided by the norm of the exact gradient. A variance is divided by the squared norm if the objective
+    changes along a line. Return None if there is no such estimator or, for a bias, if none was found.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.

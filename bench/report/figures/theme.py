@@ -33,15 +33,15 @@ GRID = "#d5d5d5"
 
 
 def page() -> float:
-    """Return the width in inches that a figure of several panels may have."""
+    """Return the width in inches of a figure with several panels."""
     return WIDTH.get()
 
 
 @contextmanager
 def styled(width: float | None) -> Iterator[None]:
-    """Give figures that are made inside the block the look of a report, for print if ``width`` in inches is given.
+    """Inside the block, give new figures the look of a report; for print if ``width``, in inches, is given.
 
-    Figures for print have smaller type, and their title is left to the caption.
+    Figures for print have smaller type, and no title.
     """
     from matplotlib import rc_context
 
@@ -55,5 +55,5 @@ def styled(width: float | None) -> Iterator[None]:
 
 
 def points(size: float) -> float:
-    """Return the size in points, in print, of type that has ``size`` points on the screen."""
+    """Return the size in points that type gets in print if it has ``size`` points on the screen."""
     return size if page() == PAGE else 0.78 * size

@@ -88,8 +88,8 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the lower and the upper limit of the vertical axis, on which the value of the objective is drawn.
 
     The limits include the final intervals of all estimators, and their medians after the first tenth of the
-    checkpoints. But a bad run must not squeeze the curves: values that are worse than at the start are shown only down
-    to a third of the distance between the value at the start and the best one.
+    checkpoints. A bad run must not squeeze all other curves. So values worse than the start are shown only up to a
+    limit: a third of the distance between the start and the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -140,10 +140,10 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 
 
 def pictures(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the images that the trained models made: problems side by side, a row for each estimator, best first.
+    """Draw the images that the trained models made: a column of panels for each problem, a row for each estimator.
 
-    A problem is an objective with its training settings. For each problem, at most 12 estimators are drawn, each by the
-    model that it trained with seed 0. Return None if there are no images.
+    A problem is an objective with its training settings. The best estimator is at the top. For each problem, at most 12
+    estimators are drawn, each with the model that it trained with seed 0. Return None if there are no images.
     """
     from matplotlib.figure import Figure
 
@@ -178,7 +178,7 @@ def _pictured(problem: Problem) -> list[tuple[str, Any]]:
 
 
 def mosaic(stack: Array) -> Array:
-    """Return images ``[rows, columns, h, w]`` as one image, with light grey lines between them."""
+    """Return the images in ``stack`` ``[rows, columns, h, w]`` as one image, with light grey lines between them."""
     rows, columns, h, w = stack.shape
     wide = np.full((rows, columns, h + 1, w + 1), 0.25)
     wide[:, :, :h, :w] = stack

@@ -33,8 +33,8 @@ SIGNS = (
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
     """Return the indices of the points that no other point beats, sorted by price, the lowest first.
 
-    A point beats another one if its price or its variance is lower, and neither is higher. Of equal points, the first
-    is kept.
+    A point beats a second point if its price or its variance is lower, and neither is higher. Of equal points, the
+    first is kept.
     """
     kept: list[int] = []
     for i in sorted(range(len(prices)), key=lambda i: (prices[i], variances[i])):
@@ -82,11 +82,11 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
 
 
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
-    """Draw the efficient front as steps, and return their corners.
+    """Draw the efficient front as steps, and return their corners, pairs (price, variance).
 
-    The front consists of the runs in ``group`` that no other run beats in both price and variance. Between the prices
-    of two neighbours on the front, it stays at the variance of the cheaper one. The corners are pairs (price,
-    variance). ``group`` has a row for each run (measurement of an estimator) on one objective.
+    The front consists of the runs in ``group`` that no other run beats in both price and variance. From the price of
+    one run on the front to the price of the next, the step stays at the variance of the first. ``group`` has a row for
+    each run (measurement of an estimator) on one objective.
     """
     if group.empty:
         return []

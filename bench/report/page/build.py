@@ -26,7 +26,10 @@ _version = functools.cache(metadata.version)
 
 
 def key(records: Sequence[Mapping[str, Any]], title: str, standing: str, cost: str) -> str:
-    """Return a digest of all that a page is made of: its contents, the unit of cost, our code and the libraries."""
+    """Return a digest of all that a page is made from: records, title, unit of cost, our code and the libraries.
+
+    ``standing`` says in a sentence how much of the study is done.
+    """
     here = Path(__file__).parents[1]
     found = hashlib.sha256(json.dumps([title, standing, cost, *map(_version, LIBRARIES)]).encode())
     for path in sorted([*here.rglob("*.py"), *(here / "page" / "template").iterdir()]):
@@ -39,7 +42,7 @@ def key(records: Sequence[Mapping[str, Any]], title: str, standing: str, cost: s
 def page(
     table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str = "", key: str = ""
 ) -> str:
-    """Return the page of a study as HTML: one file, from which nothing is loaded.
+    """Return the page of a study as HTML: one file that loads nothing.
 
     Equal records give equal pages, as long as the libraries in the page stay the same.
 
@@ -47,8 +50,8 @@ def page(
         table: the frame that ``bench.report.prepared.prepared`` returns; None if all records are of training.
         records: the records of the study.
         title: the heading.
-        standing: how much of the study is done, in a sentence; empty if it is complete or nobody knows.
-        key: a digest, which the page holds in its first line.
+        standing: how much of the study is done, in a sentence; empty if it is complete or that is unknown.
+        key: a digest for the first line of the page.
     """
     import jinja2
 

@@ -107,7 +107,8 @@ def contents(
 def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the rows of the first objectives, as many as fit on a page, and a sentence on what is left out.
 
-    The sentence is empty if nothing is. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    If nothing is left out, the sentence is empty. ``table`` is the frame that ``bench.report.prepared.prepared``
+    returns.
     """
     sizes = table.groupby("problem", sort=False).size()
     kept = sizes.index[: max(1, int((sizes.cumsum() <= CELLS).sum()))]

@@ -40,10 +40,10 @@ class Check(NamedTuple):
     """One condition under which the numbers of a study can be trusted.
 
     Args:
-        about: what the condition is about, in a word.
+        about: the subject of the condition, in a word.
         holds: whether the condition holds; None if it is only a remark.
         finding: what was found, in a few words.
-        amount: of how many measurements it was found; 0 if it is not counted.
+        amount: number of measurements for which it was found; 0 if they are not counted.
         names: the labels of these measurements, if they are to be named.
     """
 
@@ -62,12 +62,12 @@ class Check(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Whether the condition "holds", is "broken" or "open": only a remark."""
+        """A word for whether the condition holds: "holds", "broken", or "open" for a remark."""
         return "open" if self.holds is None else "holds" if self.holds else "broken"
 
 
 def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Return what the first screen says of each objective."""
+    """Return what the first screen of the page says about each objective: a dictionary for each section."""
     look = styles([row.estimator_name for section in sections for row in section.runs])
     return [
         {
@@ -90,7 +90,7 @@ def units(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def overviews(sections: Sequence[Section]) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Return the table with a row for each objective, its header and its rows, for each unit of cost."""
+    """Return the table with a row for each objective, for each unit of cost: (header, rows) by the unit."""
     by = {section.problem: rows for section in sections if (rows := _measured(section))}
     return {unit: filled(OVERVIEW, [row_of(name, rows, unit) for name, rows in by.items()]) for unit in UNITS}
 
@@ -194,7 +194,7 @@ def checks(rows: Sequence[Any]) -> list[Check]:
 
 
 def summed(found: Sequence[Sequence[Check]]) -> list[Check]:
-    """Return the conditions over all objectives: each with the number of objectives on which it does not hold."""
+    """Return the conditions over all objectives, each with the number of objectives on which it does not hold."""
     by: dict[str, list[Check]] = {}
     for check in (check for each in found for check in each):
         by.setdefault(check.about, []).append(check)
@@ -211,7 +211,7 @@ def summed(found: Sequence[Sequence[Check]]) -> list[Check]:
 
 
 def trained(problem: Problem) -> str:
-    """Say in a sentence which estimator ends training best, and which are not told apart from it."""
+    """Return a sentence on which estimators are best at the end of training, and which may be as good."""
     best, *others = problem.ranked
     upwards = 1.0 if problem.maximise else -1.0
     end = training.estimate(best.final)
