@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records.lines import Outcome
+from bench.report import relative
 from bench.report.figures import panels, theme
 from bench.report.frame import each
 from bench.report.layout import broken
-from bench.report.style import order
-from bench.stats.printing import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,16 +23,9 @@ MOST_COLUMNS = 14
 """Most objectives that are all drawn, of each the smallest and the largest dimension included."""
 MOST_NAMES = 50
 """Most columns of a study whose objectives have many names."""
-MOST_ROWS = 150
 LEAST = 0.36
 """Least width of a column in print, in inches."""
-DECADES = 4
-"""The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
-COLOURS = "cividis_r"
 ABSENT, FAILED, BIASED, EXACT = "#e3e3e3", "#c1272d", "#d55e00", "#cfe8d5"
-
-TITLE = "Variance relative to the best unbiased estimator of each column (1 = best)"
-NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not included."
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
@@ -56,8 +48,8 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     if len(columns) < 2:
         return None
     run, skips = run[run["problem"].isin(columns)], table[table["outcome"] == Outcome.SKIPPED]
-    rows, left_out = _rows(run)
-    bases = {column: _base(run[run["problem"] == column]) for column in columns}
+    rows, left_out = relative.rows(run)
+    bases = {column: relative.base(run[run["problem"] == column]) for column in columns}
     cells = {(r.estimator, r.problem): r for r in each(run)}
     skipped = set(zip(skips["estimator"], skips["objective"], strict=True))
     objective = dict(zip(run["problem"], run["objective"], strict=True))
@@ -71,11 +63,11 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
         for (i, row), (j, column) in itertools.product(enumerate(held), enumerate(part)):
             cell = cells.get((row, column))
             if cell is not None and cell.outcome == Outcome.MEASURED:
-                text, colours[i, j] = _ratio(cell, bases[column][0])
+                text, colours[i, j] = relative.ratio(cell, bases[column][0])
                 if math.isnan(colours[i, j]):
-                    _sign(ax, i, j, text or "≥", *(("#1a1a1a", EXACT) if text else ("#777777", ABSENT)))
+                    _sign(ax, i, j, text or "≥", *(("#1a1a1a", EXACT) if cell.exact else ("#777777", ABSENT)))
                 else:
-                    ink = _ink(colours[i, j])
+                    ink = relative.ink(colours[i, j])
                     ax.text(
                         j + 0.5,
                         i + 0.5,
@@ -91,7 +83,9 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
                 _sign(ax, i, j, "–", "#777777")
-        mesh = ax.pcolormesh(colours, cmap=COLOURS, vmin=0, vmax=DECADES, edgecolors="white", linewidth=1.0)
+        mesh = ax.pcolormesh(
+            colours, cmap=relative.COLOURS, vmin=0, vmax=relative.DECADES, edgecolors="white", linewidth=1.0
+        )
         ax.set_xticks(np.arange(len(part)) + 0.5, [_label(c if bases[c][1] else f"{c} †") for c in part])
         ax.set_yticks(np.arange(len(held)) + 0.5, map(_label, held))
         ax.spines[:].set_visible(False)
@@ -103,10 +97,10 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
         bar = figure.colorbar(mesh, ax=axes, location="bottom", extend="both", aspect=30, label=name)
     else:
         bar = figure.colorbar(mesh, ax=axes, extend="both", shrink=0.9, aspect=25, label=name)
-    bar.set_ticks(range(DECADES + 1), labels=[f"{10**k:,}" for k in range(DECADES + 1)])
+    bar.set_ticks(range(relative.DECADES + 1), labels=[f"{10**k:,}" for k in range(relative.DECADES + 1)])
     bar.outline.set_visible(False)
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
-    panels.entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}{left_out}")
+    panels.entitle(figure, f"{relative.TITLE}\n{relative.NOTE}{dagger}{note}{left_out}")
     _legend(figure)
     return figure
 
@@ -150,50 +144,6 @@ def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
     return [p for p in dims["problem"] if p in kept], f" Of {len(dims)} objectives, each at its {rule} dimension."
 
 
-def _rows(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the estimators to draw, ordered like the palette and then by their number of samples, and a note.
-
-    The note says which are left out, and is empty if none are.
-    """
-    counts = table["estimator"].value_counts(sort=False)
-    kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
-    note = f" The {MOST_ROWS} of {len(counts)} estimators measured most often." if len(counts) > MOST_ROWS else ""
-    table = table[table["estimator"].isin(kept)]
-    places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
-    first = table.drop_duplicates("estimator").assign(
-        _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
-    )
-    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"]), note
-
-
-def _base(group: pd.DataFrame) -> tuple[float, bool]:
-    """Return the variance that all others are divided by, and whether it belongs to an unbiased estimator."""
-    positive = group[group["variance"] > 0]
-    fair = positive[positive["fair"]]
-    return float((positive if fair.empty else fair)["variance"].min()), not fair.empty
-
-
-def _ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return text and colour of a measured cell; the colour is NaN if it is exact or its lower limit is not above 0."""
-    if cell.variance == 0:
-        return "0", math.nan
-    ratio = (cell.variance_low if cell.heavy else cell.variance) / base
-    if not ratio > 0:
-        return "", math.nan
-    text = format_number(ratio, 2).replace("1.0", "1") if 0.95 <= ratio < 1.05 else format_number(ratio, 2)
-    return f"≥ {text}" if cell.heavy else text, math.log10(ratio)
-
-
-def _ink(colour: float) -> str:
-    """Return black or white, whichever has more contrast on the colour of a cell."""
-    from matplotlib import colormaps
-
-    rgb = colormaps[COLOURS](min(max(colour / DECADES, 0.0), 1.0))[:3]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if (luminance + 0.05) ** 2 > 0.0525 else "#ffffff"  # relative luminance as in WCAG 2
-
-
 def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT) -> None:
     """Fill a cell whose variance has no colour with a ``ground``, and a sign that says why."""
     from matplotlib.patches import Rectangle
@@ -215,7 +165,7 @@ SIGNS: dict[str, dict[str, Any]] = {
     "biased": {"marker": (3, 0, 45), "color": BIASED},
     "bias not excluded": {"marker": (3, 0, 45), "markeredgecolor": BIASED, "markerfacecolor": "white"},
     "0: exact": {"marker": "s", "color": EXACT},
-    "≥ lower limit (grey: none)": {"marker": "none"},
+    "≥ lower limit (grey: none; 0: constant)": {"marker": "none"},
     "– not applicable": {"marker": "s", "color": ABSENT},
     "× failed": {"marker": "x", "color": FAILED, "markersize": 6},
     "empty: not measured": {"marker": "s", "markeredgecolor": "#bbbbbb", "markerfacecolor": "white"},

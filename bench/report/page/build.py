@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records.lines import plain
 from bench.report.page.charts import charts, training_charts
 from bench.report.page.contents import contents, fitting
+from bench.report.page.heat import heat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,8 @@ def page(
         table, left_out = fitting(table)
     found = contents(table, records, title, " ".join(filter(None, (standing, left_out))))
     template = environment.get_template("page.html")
-    drawn = {"charts": charts(table), "curves": training_charts(found["problems"])}
+    drawn = {"charts": charts(table), "heat": None if table is None else heat(table)}
+    drawn |= {"curves": training_charts(found["problems"])}
     return template.render(found | drawn | {"key": key, "libraries": _libraries()})
 
 

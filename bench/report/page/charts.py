@@ -40,6 +40,8 @@ COSTS = {"evals", "n", "seconds"}
 """Columns that the first chart of a page can show across; the variance is shown up."""
 INTERVALS = ("variance", "mse", "scale", "angle", "snr", "cosine", "seconds", "variance_times_cost", "bias")
 """Measures that have 95 % limits, ``_low`` and ``_high``."""
+ROUNDED = ("variance", "variance_times_cost", "mse", "snr")
+"""Measures of an exact estimator that are rounding, and no numbers to compare."""
 DIGITS = 5
 """Significant digits of a number in a chart."""
 SHAPES: dict[Marker, str] = {
@@ -112,7 +114,7 @@ def training_charts(problems: Sequence[Problem]) -> dict[str, Any] | None:
                 "title": problem.title,
                 "better": "larger" if problem.maximise else "smaller",
                 "limits": window(problem),
-                "curves": [_curve(curve) for curve in problem.curves],
+                "curves": [_curve(curve, problem) for curve in problem.curves],
             }
             for problem in problems
         ],
@@ -120,19 +122,21 @@ def training_charts(problems: Sequence[Problem]) -> dict[str, Any] | None:
     }
 
 
-def _curve(curve: Curves) -> dict[str, Any]:
+def _curve(curve: Curves, problem: Problem) -> dict[str, Any]:
     summaries = [across_seeds(column) for column in curve.value.T]
     numbers = {"step": curve.step, "evaluations": curve.evaluations, "seconds": curve.seconds}
     numbers |= {end: np.array([getattr(each, end) for each in summaries]) for end in ("median", "low", "high")}
     held = {name: [_rounded(float(value)) for value in values] for name, values in numbers.items()}
-    return {"estimator": curve.estimator, "method": curve.name} | held
+    shared = sum(other.name == curve.name for other in problem.curves) > 1
+    part = curve.estimator.partition(":")[2] if shared else ""
+    return {"estimator": curve.estimator, "method": curve.name, "part": part} | held
 
 
 def _value(row: Any, name: str) -> float | None:
     """Return a number of a row; None if there is none. A bias that was not found has none either."""
     if name == "bias":
         return _rounded(row.bias_norm / row.exact_norm) if row.biased and row.exact_norm > 0 else None
-    if row.heavy and name in ("variance", "variance_times_cost"):
+    if (row.heavy or row.exact) and name in ROUNDED:
         return None
     return _rounded(getattr(row, name))
 
@@ -141,6 +145,8 @@ def _limit(row: Any, name: str, end: str) -> float | None:
     if name == "bias":
         low, high = row.bias_low / row.exact_norm if row.exact_norm > 0 else math.nan, row.relative_bias_bound
         return _rounded((low if row.biased else 0.0) if end == "low" else high)
+    if row.exact and name in ROUNDED:
+        return None
     return _rounded(getattr(row, f"{name}_{end}"))
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records.lines import LineKind
 from bench.report import by_objective, curves, training
+from bench.report.aligned import LATEX_SIGNS, SPECIAL
+from bench.report.cost import UNITS
 from bench.report.exponents import Exponent, exponents
 from bench.report.page import leaders
 from bench.stats.printing import NONE
@@ -87,6 +89,7 @@ def contents(
     sections = by_objective.sections(table)
     header, rows = _rows(sections)
     objectives = leaders.objectives(sections)
+    notes = [note.partition(": ")[::2] for note in by_objective.NOTES]
     several = len(sections) > 1
     return found | {
         "provenance": by_objective.provenance(table),
@@ -97,10 +100,13 @@ def contents(
         "overviews": leaders.overviews(sections) if several else {},
         "header": header,
         "rows": rows,
+        "cost": " or ".join(dict.fromkeys(UNITS[unit] for unit in table["unit"])),
+        "meanings": {name: meaning for name in header for key, meaning in notes if name.partition(" (")[0] == key},
+        "latex": SPECIAL | LATEX_SIGNS,
         "exponents": [_fitted(each) for each in exponents(table)],
         "failed": failed,
         "skipped": skipped,
-        "notes": [note.partition(": ")[::2] for note in by_objective.NOTES],
+        "notes": notes,
     }
 
 

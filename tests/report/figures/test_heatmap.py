@@ -65,7 +65,7 @@ def luminance(colour):
 
 
 def test_heatmap_of_many_estimators_shows_those_that_were_measured_most(monkeypatch):
-    monkeypatch.setattr("bench.report.figures.heatmap.MOST_ROWS", 2)
+    monkeypatch.setattr("bench.report.relative.MOST_ROWS", 2)
     records = [moments(e, o, 1.0) for e, of in (("a", "o"), ("b", "op"), ("c", "op")) for o in of]
     drawn = figure("heatmap", records)
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["b", "c"]

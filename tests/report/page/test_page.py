@@ -82,9 +82,9 @@ def test_a_group_that_ties_is_named_with_its_cheapest():
 
 def test_what_is_missing_is_said_in_a_banner(text):
     partial = written(records_of_a_study(), standing="3 of 9 cells are here, 6 to go.")
-    assert 'role="status">3 of 9 cells are here, 6 to go.' in partial
+    assert 'class="banner" role="status">3 of 9 cells are here, 6 to go.' in partial
     assert "cells: none failed" in " ".join(" ".join(Document(written([moments("a", "o", 1.0)])).texts).split())
-    assert 'role="status"' not in text
+    assert 'class="banner"' not in text
 
 
 def test_a_declared_unbiased_estimator_with_a_bias_is_accused():
@@ -193,6 +193,15 @@ def visit(browser, text, tmp_path):
     assert seen == []
 
 
+def test_hostile_labels_do_no_harm_in_a_browser(visit, tmp_path):
+    hostile = [moments(e, o, 1.0) for e in (HOSTILE, "b") for o in (HOSTILE, "o")]
+    hostile.append(line(HOSTILE, "p", outcome="failed", reason=HOSTILE))
+    (tmp_path / "report.html").write_text(written(hostile), encoding="utf-8")
+    tab = visit(viewport={"width": 800, "height": 600})
+    assert tab.locator("#explorer svg").count() == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 800
+
+
 def first_rows(tab, column, count=3):
     cells = tab.locator(f"#cells tbody tr td:nth-child({column})")
     return [cells.nth(i).inner_text() for i in range(count)]
@@ -222,6 +231,37 @@ def test_axes_and_units_are_chosen_and_kept_in_the_address(visit):
     assert tab.locator('[data-unit="evaluations"]').first.is_hidden()
     again = visit("#" + tab.evaluate("location.hash.slice(1)"))
     assert (again.input_value("#y"), again.input_value("#unit")) == ("mse", "seconds")
+
+
+def test_names_columns_and_the_section_are_kept_in_the_address(visit):
+    tab = visit()
+    drawn = tab.locator("#explorer .mark-symbol path")
+    before = drawn.count()
+    tab.locator("#legend button", has_text="rloo").focus()
+    tab.keyboard.press("Enter")
+    assert 0 < drawn.count() < before
+    tab.get_by_text("Column visibility").click()
+    tab.locator(".dt-button-collection").get_by_text("cos", exact=True).click()
+    tab.keyboard.press("Escape")
+    tab.locator("nav").get_by_text("All numbers").click()
+    again = visit("#" + tab.evaluate("location.hash.slice(1)"))
+    assert again.locator("#legend [aria-pressed=false]").all_inner_texts() == ["rloo"]
+    assert "cos" not in again.locator("#cells thead th").all_inner_texts()
+    assert again.evaluate("document.activeElement.id") == "numbers"
+
+
+def test_what_is_shown_is_copied(visit):
+    tab = visit("#find=rloo")
+    tab.evaluate("document.execCommand = () => { window.copied = document.activeElement.value; }")
+    tab.get_by_text("Copy CSV").click()
+    rows = tab.evaluate("copied").splitlines()
+    assert rows[0].startswith("objective,estimator,rank,bias")
+    assert len(rows) > 1
+    assert all("rloo" in row for row in rows[1:])
+    assert tab.locator("#said").inner_text() == f"{len(rows) - 1} rows were copied."
+    tab.get_by_text("Copy LaTeX").click()
+    assert "$\\leq$" in tab.evaluate("copied")
+    assert "\\begin{tabular}{llr" in tab.evaluate("copied")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,218 @@
+// The charts: the explorer, whose axes are chosen, and the curves of training. One legend of buttons for each.
+const cssOf = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+const draw = (place, spec) => {
+  const [ink, line] = [cssOf("--ink"), cssOf("--line")];
+  const config = {
+    background: "transparent",
+    view: { stroke: line },
+    axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal" },
+    title: { color: ink, anchor: "start", fontSize: 12, limit: 320 },
+  };
+  return vegaEmbed(place, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", config, ...spec }, {
+    actions: false, renderer: "svg", tooltip: { theme: isDark() ? "dark" : "light" }, ast: false });
+};
+const paths = {
+  circle: "M1,0A1,1,0,1,1,-1,0A1,1,0,1,1,1,0Z", square: "M-.9,-.9H.9V.9H-.9Z", diamond: "M0,-1L1,0L0,1L-1,0Z",
+  cross: "M-.4,-1H.4V-.4H1V.4H.4V1H-.4V.4H-1V-.4H-.4Z", "triangle-up": "M0,-1L1,.8H-1Z", "triangle-down": "M0,1L1,-.8H-1Z",
+  "triangle-left": "M-1,0L.8,-1V1Z", "triangle-right": "M1,0L-.8,-1V1Z",
+};
+const svg = (name, attributes) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+};
+
+// Which estimators are hidden, in all charts.
+const hidden = new Set(state.getAll("hide"));
+const hide = (names) => {
+  hidden.clear();
+  names.forEach((name) => hidden.add(name));
+  state.delete("hide");
+  hidden.forEach((name) => state.append("hide", name));
+  show();
+  redraw();
+};
+const legend = (place, styles, hasLines) => {
+  const names = Object.keys(styles);
+  const buttons = names.map((name) => {
+    const button = document.createElement("button");
+    const sign = svg("svg", hasLines ? { viewBox: "0 0 24 12", width: 24, height: 12 } : { viewBox: "-1.3 -1.3 2.6 2.6", width: 14, height: 14 });
+    const { colour, dash, shape } = styles[name];
+    sign.append(hasLines ? svg("line", { x1: 0, x2: 24, y1: 6, y2: 6, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash[1] ? dash.join(" ") : "none" })
+      : svg("path", { d: paths[shape] ?? shape, fill: colour }));
+    button.append(sign, name);
+    button.type = "button";
+    button.addEventListener("click", (event) => {
+      const others = names.filter((other) => other !== name);
+      if (event.shiftKey) hide(others.every((other) => hidden.has(other)) ? [] : others);
+      else hide(hidden.has(name) ? [...hidden].filter((other) => other !== name) : [...hidden, name]);
+    });
+    return button;
+  });
+  const all = document.createElement("button");
+  all.textContent = "Show all";
+  all.type = "button";
+  all.addEventListener("click", () => hide([]));
+  byId(place).replaceChildren(...buttons, all);
+  return (shown = names) => {
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-pressed", String(!hidden.has(names[i])));
+      button.hidden = !shown.includes(names[i]);
+    });
+    all.hidden = !names.some((name) => hidden.has(name));
+  };
+};
+const looks = (styles, names) => (key) => ({ field: "method", type: "nominal", legend: null, scale: { domain: names, range: names.map((name) => styles[name][key]) } });
+const columnsOf = (place, least) => {
+  const width = byId(place).clientWidth;
+  const columns = Math.max(1, Math.floor(width / least));
+  return { columns, width: Math.max(180, Math.floor(width / columns) - 85) };
+};
+const several = (panels, columns) => (panels.length > 1 ? { concat: panels, columns, spacing: 18 } : panels[0]);
+const labelExpr = "datum.value != 0 && (abs(datum.value) >= 1e5 || abs(datum.value) < 1e-3) ? format(datum.value, '.3~e') : format(datum.value, ',.6~g')";
+
+const trained = byId("curves-data");
+let redrawCurves = () => {};
+if (trained) {
+  const { problems, styles } = JSON.parse(trained.textContent);
+  const names = Object.keys(styles);
+  const pressed = legend("curves-legend", styles, true);
+  const look = looks(styles, names);
+  const titles = Object.fromEntries([...byId("training-x").options].map((option) => [option.value, option.text]));
+  let across = "evaluations";
+  redrawCurves = () => {
+    pressed();
+    const { columns, width } = columnsOf("training", 400);
+    const panels = problems.map((problem) => {
+      const points = problem.curves.filter((curve) => !hidden.has(curve.method)).flatMap((curve) => curve.median.map((median, k) => (
+        { estimator: curve.estimator, method: curve.method, x: curve[across][k], median, low: curve.low[k], high: curve.high[k], last: k === curve.median.length - 1, part: curve.part })));
+      const values = points.filter((point) => point.x !== null && point.median !== null);
+      const y = { type: "quantitative", title: `objective (${problem.better} is better)`, scale: { domain: problem.limits, clamp: true, zero: false }, axis: { labelExpr } };
+      const x = { field: "x", type: "quantitative", title: titles[across], axis: { labelExpr, labelOverlap: true, labelFlush: false } };
+      const tooltip = [{ field: "estimator" }, { field: "x", title: titles[across], format: ".4~g" }, ...["median", "low", "high"].map((field) => ({ field, format: ".4~g" }))];
+      const both = { color: look("colour"), detail: { field: "estimator" } };
+      return {
+        title: problem.title, width: Math.min(width, 620), height: 240,
+        layer: [
+          { data: { values: values.filter((point) => point.low !== null && point.high !== null) }, mark: { type: "area", opacity: 0.15 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, ...both } },
+          { data: { values }, mark: { type: "line", point: { size: 18 } }, encoding: { x, y: { ...y, field: "median" }, strokeDash: look("dash"), tooltip, ...both } },
+          { data: { values: values.filter((point) => point.last && point.part) }, mark: { type: "text", align: "right", dx: -2, dy: -7, fontSize: 10, limit: 170 }, encoding: { x, y: { ...y, field: "median" }, text: { field: "part" }, ...both } },
+        ].filter((each) => each.data.values.length),
+      };
+    });
+    const filled = panels.filter((panel) => panel.layer.length);
+    if (filled.length) draw("#curves", several(filled, columns));
+    else byId("curves").textContent = "All curves are hidden.";
+  };
+  control("training-x", "evaluations", (chosen) => { across = chosen; redrawCurves(); });
+}
+redraw = redrawCurves;
+
+const held = byId("data");
+if (held) {
+  const data = JSON.parse(held.textContent);
+  const rows = data.objective.map((objective, i) => ({
+    objective, estimator: data.estimator[i], method: data.method[i], state: data.state[i],
+    ...Object.fromEntries(Object.entries(data.columns).map(([name, values]) => [name, values[i]])),
+  }));
+  const objectives = [...new Set(data.objective)];
+  const methods = Object.keys(data.styles);
+  const axes = Object.keys(data.axes);
+  const pressed = legend("legend", data.styles, false);
+
+  // An axis: its ends, and numbers that a reader can read on it.
+  const axisOf = (name, log, values, isAcross) => {
+    const title = data.axes[name];
+    if (!log || !values.length) return { field: name, type: "quantitative", title, scale: { zero: false, padding: 12 }, axis: { labelExpr, labelOverlap: true } };
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const room = low === high ? 2 : (high / low) ** 0.07;
+    const domain = [low / room, high * room];
+    const decades = Math.log10(domain[1] / domain[0]);
+    const distinct = [...new Set(values)].sort((a, b) => a - b);
+    const first = Math.floor(Math.log10(domain[0]));
+    const powers = Array.from({ length: Math.ceil(decades) + 2 }, (_, i) => Number(`1e${first + i}`));
+    const step = Math.ceil(decades / 6);
+    const marks = isAcross && distinct.length <= 6 ? distinct
+      : decades < 0.5 ? powers.flatMap((p) => [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => m * p))
+        : decades < 2 ? powers.flatMap((p) => [p, 2 * p, 5 * p])
+          : powers.filter((_, i) => (first + i) % step === 0);
+    return { field: name, type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: { values: marks.filter((v) => v >= domain[0] && v <= domain[1]), labelExpr, labelOverlap: "greedy", labelSeparation: 3 } };
+  };
+  // Markers that would cover each other stand side by side: the pixels by which each is moved.
+  const aside = (values, x, y, log, height) => {
+    const place = (row) => (log ? Math.log(row[y]) : row[y]);
+    const [low, high] = [Math.min(...values.map(place)), Math.max(...values.map(place))];
+    const pixels = (row) => (high > low ? ((place(row) - low) / (high - low)) * height * 0.86 : 0);
+    const groups = new Map();
+    values.forEach((row) => groups.set(row[x], [...(groups.get(row[x]) ?? []), row]));
+    for (const group of groups.values()) {
+      group.sort((a, b) => place(a) - place(b));
+      let run = [];
+      const settle = () => run.forEach((row, k) => { row.shift = 9 * (k - (run.length - 1) / 2); });
+      group.forEach((row) => {
+        if (run.length && pixels(row) - pixels(run.at(-1)) > 8) { settle(); run = []; }
+        run.push(row);
+      });
+      settle();
+    }
+  };
+
+  const fill = (id, entries) => byId(id).replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
+  fill("chart-objective", [["", "all"], ...objectives.map((name) => [name, name])]);
+  fill("x", Object.entries(data.axes));
+  fill("y", Object.entries(data.axes));
+  const usual = (...names) => names.find((name) => axes.includes(name)) ?? axes[0];
+  const chosen = {};
+  let isReady = false;
+  const explorer = () => {
+    if (!isReady || !axes.length) return;
+    const [x, y] = [chosen.x(), chosen.y()];
+    const log = { x: chosen["x-log"]() === "1", y: chosen["y-log"]() === "1" };
+    const only = chosen["chart-objective"]();
+    pressed(methods.filter((name) => rows.some((row) => row.method === name && (!only || row.objective === only))));
+    const fits = (row, name, isLog) => row[name] !== null && row[name] !== undefined && (!isLog || row[name] > 0);
+    const mine = rows.filter((row) => (!only || row.objective === only) && !hidden.has(row.method) && fits(row, x, log.x));
+    const look = looks(data.styles, methods);
+    const shift = { expr: "datum.shift" };
+    const part = (row) => (x === "n" ? row.estimator.replace(/(?<=[:,])n=[^,]*,?/, "") : row.method);
+    const panel = (name, width, height) => {
+      const all = mine.filter((row) => row.objective === name);
+      const values = all.filter((row) => fits(row, y, log.y)).map((row) => ({ ...row, shift: 0, line: part(row) }));
+      if (!values.length) return null;
+      const absent = all.filter((row) => !fits(row, y, log.y));
+      const bars = values.filter((row) => row[`${y}_low`] != null && (!log.y || row[`${y}_low`] > 0) && row[`${y}_high`] != null);
+      aside(values, x, y, log.y, height);
+      bars.forEach((bar) => { bar.shift = values.find((row) => row.estimator === bar.estimator).shift; });
+      const xs = axisOf(x, log.x, all.map((row) => row[x]), true);
+      const ys = axisOf(y, log.y, [...values.map((row) => row[y]), ...bars.flatMap((row) => [row[`${y}_low`], row[`${y}_high`]])], false);
+      const tooltip = [{ field: "estimator" }, { field: "objective" }, { field: x, title: data.axes[x], format: ".4~g" }, { field: y, title: data.axes[y], format: ".4~g" }, { field: "state" }];
+      const point = { x: xs, y: ys, color: look("colour"), shape: look("shape"), tooltip };
+      const lines = x === "n" || x === "dim" || x.includes(".");
+      return {
+        title: only || objectives.length === 1 ? undefined : name, width, height,
+        layer: [
+          { data: { values: lines ? values : [] }, mark: { type: "line", strokeWidth: 1.2 }, encoding: { x: xs, y: ys, color: look("colour"), detail: { field: "line" } } },
+          { data: { values: bars }, mark: { type: "rule", strokeWidth: 1.5, xOffset: shift }, encoding: { x: xs, y: { ...ys, field: `${y}_low` }, y2: { field: `${y}_high` }, color: look("colour") } },
+          { data: { values: absent }, mark: { type: "tick", orient: "vertical", thickness: 2, size: 9, y: "height" }, encoding: { x: xs, color: look("colour"), tooltip } },
+          { data: { values: values.filter((row) => row.state !== "biased") }, mark: { type: "point", filled: true, size: 60, opacity: 0.9, xOffset: shift }, encoding: point },
+          { data: { values: values.filter((row) => row.state === "biased") }, mark: { type: "point", filled: false, size: 60, strokeWidth: 1.6, xOffset: shift }, encoding: point },
+        ].filter((each) => each.data.values.length),
+      };
+    };
+    const names = only ? [only] : objectives;
+    const { columns, width } = columnsOf("charts", 380);
+    const panels = names.slice(0, 24).map((name) => (names.length > 1 ? panel(name, width, 220) : panel(name, Math.min(760, byId("charts").clientWidth - 90), 420))).filter(Boolean);
+    if (panels.length) draw("#explorer", several(panels, columns));
+    else byId("explorer").textContent = "No estimator that is shown has both numbers.";
+  };
+  chosen["chart-objective"] = control("chart-objective", objectives.length > 12 ? objectives[0] : "", explorer);
+  chosen.x = control("x", usual("evals", "n", "seconds"), explorer);
+  chosen.y = control("y", usual("variance", "mse"), explorer);
+  chosen["x-log"] = control("x-log", "1", explorer);
+  chosen["y-log"] = control("y-log", "1", explorer);
+  isReady = true;
+  explorer();
+  redraw = () => { explorer(); redrawCurves(); };
+}
+let later = 0;
+addEventListener("resize", () => { clearTimeout(later); later = setTimeout(() => redraw(), 200); });

@@ -1,0 +1,78 @@
+"""Variance relative to the best unbiased estimator of an objective: the numbers and colours of every map of them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bench.report.style import order
+from bench.stats.printing import format_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROWS = 150
+"""Most estimators of a map."""
+DECADES = 4
+"""The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
+COLOURS = "cividis_r"
+"""The colour scale, by its name in matplotlib."""
+TITLE = "Variance relative to the best unbiased estimator of each column (1 = best)"
+NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not included."
+
+
+def rows(table: pd.DataFrame) -> tuple[list[str], str]:
+    """Return the estimators of a map, ordered like the palette and then by their number of samples, and a note.
+
+    The note says which are left out, and is empty if none are.
+    """
+    counts = table["estimator"].value_counts(sort=False)
+    kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
+    note = f" The {MOST_ROWS} of {len(counts)} estimators measured most often." if len(counts) > MOST_ROWS else ""
+    table = table[table["estimator"].isin(kept)]
+    places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
+    first = table.drop_duplicates("estimator").assign(
+        _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
+    )
+    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"]), note
+
+
+def base(group: pd.DataFrame) -> tuple[float, bool]:
+    """Return the variance that all others are divided by, and whether it belongs to an unbiased estimator.
+
+    The variance of an exact estimator is rounding, and is compared with no other. ``group`` is the rows of one
+    objective.
+    """
+    positive = group[(group["variance"] > 0) & ~group["exact"]]
+    fair = positive[positive["fair"]]
+    return float((positive if fair.empty else fair)["variance"].min()), not fair.empty
+
+
+def ratio(cell: Any, base: float) -> tuple[str, float]:
+    """Return the text and the colour of a measured cell; the colour is the decimal logarithm of its number.
+
+    The colour is NaN if the cell is exact, or if its lower limit is not above 0. ``base`` is the variance that all
+    others are divided by.
+    """
+    if cell.exact or cell.variance == 0:
+        return "0", math.nan
+    ratio = (cell.variance_low if cell.heavy else cell.variance) / base
+    if not ratio > 0:
+        return "", math.nan
+    text = format_number(ratio, 2).replace("1.0", "1") if 0.95 <= ratio < 1.05 else format_number(ratio, 2)
+    return f"≥ {text}" if cell.heavy else text, math.log10(ratio)
+
+
+def rgb(colour: float) -> tuple[float, float, float]:
+    """Return red, green and blue of a cell, each from 0 to 1; ``colour`` is the decimal logarithm of its number."""
+    from matplotlib import colormaps
+
+    red, green, blue, _ = colormaps[COLOURS](min(max(colour / DECADES, 0.0), 1.0))
+    return float(red), float(green), float(blue)
+
+
+def ink(colour: float) -> str:
+    """Return black or white, whichever has more contrast on the colour of a cell."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 0.0525 else "#ffffff"  # relative luminance as in WCAG 2
