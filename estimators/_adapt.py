@@ -1,5 +1,7 @@
 """One step of learning for an estimator's state."""
 
+import warnings
+
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
@@ -29,7 +31,8 @@ def adapt(
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
     2016, section 3; Tucker et al. 2017, section 3.2). The scale of f does not matter, because the step is taken for f
     divided by ``state.unit``: the next power of two above the mean distance of f's values from their mean. If the
-    gradient in any parameter of the state is not finite, the optimizer gets gradients of 0 for all parameters.
+    gradient in any parameter of the state is not finite, the optimizer gets gradients of 0 for all parameters, so that
+    the state stays usable. On a CPU, a warning says so; on a GPU, the CPU would have to wait for the numbers.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.
@@ -76,16 +79,27 @@ def adapt(
     slopes = torch.autograd.grad(moment, learned, materialize_grads=True) if learned else ()
     state.update(value.detach())
     if optimizer is not None and learned:
-        _step(state, optimizer, dict(zip(learned, slopes, strict=True)))
+        finite = torch.stack([slope.isfinite().all() for slope in slopes]).all()
+        if finite.is_cpu and not finite:
+            cause = "the elements of its gradient are" if value.isfinite().all() else "the values of f are"
+            warnings.warn(
+                f"{estimator!r} has learned nothing in this step of adapt, as {cause} not all finite. Its state stays "
+                "usable.",
+                stacklevel=3,
+            )
+        _step(state, optimizer, dict(zip(learned, slopes, strict=True)), finite)
     return moment.detach()
 
 
-def _step(state: State, optimizer: Optimizer, slopes: dict[Parameter, Tensor]) -> None:
-    """Take the optimizer step for f divided by its unit: an optimizer's steps have a size of their own."""
+def _step(state: State, optimizer: Optimizer, slopes: dict[Parameter, Tensor], finite: Tensor) -> None:
+    """Take the optimizer step for f divided by its unit: an optimizer's steps have a size of their own.
+
+    ``slopes`` are the gradients of the parameters, and ``finite`` says whether all of them are finite.
+    """
     unit, named = state.unit, dict(state.named_parameters())
     scales = {named[name]: unit for name in state.in_units_of_f if named[name] in slopes}
     known = (state.deviation > 0) | (state.updates == 0)  # a state of one's own may keep no statistics
-    usable = torch.stack([known, *(slope.isfinite().all() for slope in slopes.values())]).all()
+    usable = known & finite
     for parameter, slope in slopes.items():
         parameter.grad = torch.where(usable, slope / unit * (scales.get(parameter, 1) / unit), 0).to(parameter.dtype)
     with torch.no_grad():

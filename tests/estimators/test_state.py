@@ -136,12 +136,37 @@ def test_an_f_that_is_not_finite_once_leaves_no_trace(estimator):
     q, state = problem(estimator), taught(estimator, curved, steps=3).requires_grad_(True)
     learner = torch.optim.SGD(state.parameters(), lr=0.1) if list(state.parameters()) else None
     before = copy.deepcopy(state.state_dict())
-    adapt(estimator, broken, rows(q, 8), state, learner, seeded())
+    if learner:
+        with pytest.warns(UserWarning, match=r"has learned nothing in this step of adapt, as the values of f are not"):
+            adapt(estimator, broken, rows(q, 8), state, learner, seeded())
+    else:
+        adapt(estimator, broken, rows(q, 8), state, learner, seeded())
     state.update(torch.tensor(math.nan))
     for name, t in state.state_dict().items():
         assert torch.equal(t, before[name]), name
     adapt(estimator, curved, rows(q, 8), state, learner, seeded())
     assert all(t.isfinite().all() for t in state.state_dict().values())
+
+
+@pytest.mark.parametrize("slope", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_once_does_not_poison_a_state_or_its_optimizer(slope):
+    """REBAR evaluates f off the support, where its derivative is broken in one row of eight."""
+    estimator = REBAR()
+    q, state = problem(estimator), taught(estimator, curved, steps=3).requires_grad_(True)
+    learner = torch.optim.Adam(state.parameters(), lr=0.1)
+
+    def broken(x):
+        if x.requires_grad:
+            x.register_hook(lambda g: g * torch.tensor([slope, *[1.0] * 7]).unsqueeze(-1))
+        return curved(x)
+
+    with pytest.warns(UserWarning, match="as the elements of its gradient are not all finite. Its state stays usable"):
+        adapt(estimator, broken, rows(q, 8), state, learner, seeded())
+    held = [*state.state_dict().values(), *(t for each in learner.state.values() for t in each.values())]
+    assert all(t.isfinite().all() for t in held)
+    before = copy.deepcopy(state.state_dict())
+    assert adapt(estimator, curved, rows(q, 8), state, learner, seeded(1)).isfinite()
+    assert any(not torch.equal(t, before[name]) for name, t in state.named_parameters()), "it goes on learning"
 
 
 @pytest.mark.parametrize("estimator", LEARNED, ids=repr)
