@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import options, values
 from bench.cli.errors import UNWRITTEN, reported
 from bench.cli.terminal import echo, echo_json
 
@@ -38,7 +38,7 @@ from bench.cli.terminal import echo, echo_json
 @click.option(
     "--learning-rate",
     "--lr",
-    type=options.Positive(),
+    type=values.Positive(),
     metavar="RATE",
     help="Learning rate of this training [0.001].",
 )

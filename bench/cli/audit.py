@@ -5,7 +5,7 @@ from json import dumps
 
 import click
 
-from bench.cli import options
+from bench.cli import options, values
 from bench.cli.errors import UNWRITTEN, reported
 from bench.cli.terminal import echo, echo_json
 
@@ -22,10 +22,10 @@ size = partial(click.option, metavar="N")
     "  bench audit mine.py::loss --group 8 --beta 0.04",
 )
 @click.argument("loss", metavar="FILE.py::LOSS")
-@size("--group", type=options.Count(), default=4, help="Samples for each prompt [4].")
-@size("--prompts", type=options.Count(), default=4, help="Prompts of a batch [4].")
-@size("--vocabulary", type=options.Count(2), default=3, help="Number of tokens; token 0 ends a sequence [3].")
-@size("--length", type=options.Count(), default=3, help="Most tokens of a sequence [3].")
+@size("--group", type=values.Count(), default=4, help="Samples for each prompt [4].")
+@size("--prompts", type=values.Count(), default=4, help="Prompts of a batch [4].")
+@size("--vocabulary", type=values.Count(2), default=3, help="Number of tokens; token 0 ends a sequence [3].")
+@size("--length", type=values.Count(), default=3, help="Most tokens of a sequence [3].")
 @click.option(
     "--beta",
     type=float,
@@ -34,7 +34,7 @@ size = partial(click.option, metavar="N")
 )
 @options.number(
     "--samples",
-    type=options.Count(100),
+    type=values.Count(100),
     default=10_000,
     help="Sampled batches for each policy, if there are more than 100,000 [10000].",
 )

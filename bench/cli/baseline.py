@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import options
+from bench.cli import options, values
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 from bench.cli.terminal import echo, echo_json
 from bench.planning.settings import SMALLEST_DRAW
@@ -80,7 +80,7 @@ def show(name: str, json: bool) -> None:
 @options.no_plugins
 @options.folder("--from", "study", help="Use the records of a study, also of given gradients; measure nothing.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
-@options.replicates(type=options.Count(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
+@options.replicates(type=values.Count(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
 @options.seed(help="Seed of all noise [the spec's].")
 @options.dtype(help="Type of samples and gradients [the spec's].")
 @options.device(help="Device to measure on [the spec's].")

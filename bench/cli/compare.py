@@ -17,7 +17,6 @@ from bench.cli.options import OUTPUT, folder, json_option
 from bench.cli.output import PIPE_WIDTH, read_records
 from bench.cli.terminal import echo, echo_json
 from bench.records.files import output
-from bench.records.store import LINES
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
@@ -134,6 +133,8 @@ def _folders(side: str) -> list[Path]:
 
 def _folder(text: str) -> Path | None:
     """Return the study folder that a text names, which may be the path of its records; None if there is none."""
+    from bench.records.store import LINES
+
     path = Path(text).parent if Path(text).name == LINES else Path(text)
     return path if text and path.is_dir() else None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli import options
+from bench.cli import options, values
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish, print_json, print_table
 from bench.cli.terminal import echo
@@ -29,7 +29,7 @@ from bench.cli.terminal import echo
 @click.option("--problem", default="given", metavar="NAME", help="Name of the problem [given].")
 @click.option(
     "--evaluations",
-    type=options.Positive(),
+    type=values.Positive(),
     default=1.0,
     metavar="N",
     help="Evaluations of f that one gradient took [1].",

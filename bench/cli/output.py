@@ -15,7 +15,7 @@ from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
-    from bench.records.plan import Standing
+    from bench.records.standing import Standing
     from bench.report import Report
 
 FEW = 6
@@ -49,9 +49,10 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
     from bench.records import plan
     from bench.records.files import Unreadable
     from bench.records.lines import Damaged
+    from bench.records.standing import standings
 
     try:
-        found = plan.standings(plan.read(folder), records)
+        found = standings(plan.read(folder), records)
     except Damaged as error:
         return str(error)
     except Unreadable as error:

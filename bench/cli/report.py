@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.errors import UNCHANGED, reported
-from bench.cli.options import PATH, Between, json_option, quiet_option, selector
+from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
+from bench.cli.values import Between
 
 if TYPE_CHECKING:
     from bench.records.lines import Record

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import cluster, options
+from bench.cli import cluster, options, values
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import beside, finish, print_table
 from bench.cli.terminal import echo
@@ -63,7 +63,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.replicates(help="Independent gradients per cell [10000].")
 @click.option(
     "--precision",
-    type=options.Positive(1),
+    type=values.Positive(1),
     metavar="H",
     help="Choose the replicates of each cell so that its variance is known to ±H, such as 0.05 for 5 %.",
 )

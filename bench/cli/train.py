@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import cluster, options
+from bench.cli import cluster, options, values
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish
 from bench.execution.cluster.address import Dask
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--lr", "rate", type=float, metavar="RATE", help="Learning rate, above 0 [0.001].")
 @options.number("--measure-every", help="Steps from one measurement to the next [a twentieth of all steps].")
 @options.replicates(
-    type=options.Count(0), help="Replicates of each measurement of the variance; 0 for no measurement [256]."
+    type=values.Count(0), help="Replicates of each measurement of the variance; 0 for no measurement [256]."
 )
 @options.dtype(help="Type of weights and samples [float32].")
 @options.device_or_auto(help="Device to train on [cpu].")

@@ -19,9 +19,10 @@ from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Skip
 from bench.planning.spec import Spec
-from bench.records import plan, store, unfinished
+from bench.records import store, unfinished
 from bench.records.environment import cores, gpus
 from bench.records.lines import USUAL, LineKind, Outcome, Record, Rerun
+from bench.records.standing import standing
 
 if TYPE_CHECKING:
     from bench.execution.cluster.coordinator import Cluster
@@ -120,13 +121,13 @@ class StudyWriter:
         known = [line for task in self.lacking(tasks) if (line := self.lines.get((task.run_id, task.kind)))]
         stale = {line["run"] for line in known if line["outcome"] != Outcome.FAILED}
         kept = [line for line in self.lines.values() if line["run"] not in stale]
-        first = replace(plan.standing(runs, kept, noun), stale=len(stale))
+        first = replace(standing(runs, kept, noun), stale=len(stale))
         if first.here:
             self.progress.stand(str(first), [line for line in kept if line["run"] in first.here])
         try:
             yield
         finally:
-            last = plan.standing(runs, self.lines.values(), noun)
+            last = standing(runs, self.lines.values(), noun)
             if first.here or not last.is_complete:
                 self.progress.end()
                 self.progress.stand(str(last), [])

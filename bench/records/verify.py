@@ -13,6 +13,7 @@ from typing import Any
 from bench.records import arrays, files, plan, store
 from bench.records.lines import Damaged, Newer, Record
 from bench.records.lock import locked
+from bench.records.standing import COUNTED, Standing, standings
 
 NAMED = re.compile(rb'(?<="array":")arrays/[0-9a-f]{64}\.npy(?="\})')
 """The names of files of long vectors in a line."""
@@ -49,7 +50,7 @@ class Findings:
     records: int = 0
     lines: int = 0
     files: int = 0
-    standings: list[plan.Standing] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
     damage: list[Fault] = field(default_factory=list)
     leftovers: list[Fault] = field(default_factory=list)
 
@@ -81,14 +82,14 @@ def verify(folder: Path) -> Findings:
             continue
         copies.add(digest)
         found.lines += 1
-        counted[record["run"], record["kind"]] = {key: record[key] for key in plan.COUNTED if key in record}
+        counted[record["run"], record["kind"]] = {key: record[key] for key in COUNTED if key in record}
         named.update(name.decode() for name in NAMED.findall(line))
     found.records, found.files = len(counted), len(named)
     _check_files(folder, named, found)
     for path in (path for place in store.PLACES for path in files.abandoned(folder / place)):
         said = f"{path} is what a killed process has left. The next `bench run` or `bench report` removes it."
         found.leftovers.append(Fault(said, file=str(path.relative_to(folder))))
-    found.standings = plan.standings(plan.latest(_whole_plan(folder, found)), [*counted.values()])
+    found.standings = standings(plan.latest(_whole_plan(folder, found)), [*counted.values()])
     return found
 
 

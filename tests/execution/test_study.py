@@ -17,6 +17,7 @@ from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records import plan, store
 from bench.records.lines import LineKind, Rerun
+from bench.records.standing import planned, standing
 from estimators import RLOO, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
 from tests.measurement.objectives import SELECTOR
@@ -64,7 +65,7 @@ def test_two_targets_with_one_measurement_are_settled_by_it(tmp_path):
     before = (tmp_path / store.LINES).read_bytes()
     run(specs[::-1], tmp_path, Silent())
     assert (tmp_path / store.LINES).read_bytes() == before
-    found = plan.standing(plan.planned(plan.read(tmp_path)), store.read(tmp_path))
+    found = standing(planned(plan.read(tmp_path)), store.read(tmp_path))
     assert str(found) == "2 of 2 cells are here"
 
 
