@@ -16,10 +16,11 @@ class Result(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
+def _plain_environment(monkeypatch, tmp_path_factory):
     for key in os.environ:
         if key.startswith(("BENCH_", "_BENCH_", "GITHUB_")) or key in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(key)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

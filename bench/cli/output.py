@@ -14,6 +14,8 @@ from bench.cli.terminal import console, echo, echo_json, echo_styled
 from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.records.lines import Record
     from bench.records.standing import Standing
     from bench.report import Report
@@ -77,10 +79,15 @@ def print_table(report: Report, *, named: bool = False, brief: bool = False) -> 
             printed, with the reason.
         brief: whether to print one table, with a row for each objective, if there are three or more objectives.
     """
-    screen = console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with screen.capture() as text:  # rich ends the program if the reader of a pipe has left
-        report.show(screen, named=named, brief=brief)
+    printed = screen()
+    with printed.capture() as text:  # rich ends the program if the reader of a pipe has left
+        report.show(printed, named=named, brief=brief)
     echo_styled(text.get())
+
+
+def screen() -> Console:
+    """Return the console on which tables are printed."""
+    return console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_json(records: Sequence[Record], folder: Path | None, files: Sequence[Path]) -> None:
@@ -134,6 +141,7 @@ def finish(
     named: bool = False,
     brief: bool = False,
     printed: bool = False,
+    inputs: str = "",
 ) -> ExitCode:
     """Print the records of a command, write the report of the study, and return the exit code for the outcomes.
 
@@ -150,30 +158,41 @@ def finish(
             printed.
         brief: whether to print one table, with a row for each objective, if there are three or more objectives.
         printed: whether the table has been printed already.
+        inputs: ``bench.records.store.digest`` of the folder, when it had the records in ``held``.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.
     """
+    from bench.cli.once import once
     from bench.planning.selectors import NothingFits
     from bench.records import store
     from bench.report import Report
 
-    held = store.read(folder, lean=True) if held is None else held
-    whole = Report(held)
     outcomes = {record["outcome"] for record in records}
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
-    if not (json or printed or refused):
-        near = beside(records, held)
-        print_table(whole if len(near) == len(held) else Report(near), named=named, brief=brief)
-    few = brief and len(held) <= FEW and not (folder / "figures").exists()
-    files = whole.write(folder, drawn=not few)
-    complain(whole)
+
+    def make() -> list[Path]:
+        every = store.read(folder, lean=True) if held is None else held
+        whole = Report(every)
+        if not (json or printed or refused):
+            near = beside(records, every)
+            print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
+        few = brief and len(every) <= FEW and not (folder / "figures").exists()
+        files = whole.write(folder, drawn=not few)
+        complain(whole)
+        if json and not refused:
+            print_json(records, folder, files)
+        if not quiet and not refused:
+            list_files(folder, files, brief=brief, few=few)
+        return files
+
+    if json:
+        make()
+    else:
+        runs = sorted({record["run"] for record in records})
+        once(make, folder, lambda: inputs or store.digest(folder), runs, quiet, named, brief, printed, refused)
     if refused:
         raise NothingFits(record["reason"] for record in records)
-    if json:
-        print_json(records, folder, files)
-    if not quiet:
-        list_files(folder, files, brief=brief, few=few)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE
 
 

@@ -113,11 +113,10 @@ def command(
     folders are reported together in the folder --out. With -e and -o, the report is on the selected cells alone, until
     the next report is made.
     """
-    from bench.planning.selectors import UsageError, parse, selects
+    from bench.cli.once import once
+    from bench.planning.selectors import UsageError
     from bench.records import files
-    from bench.records.lines import LineKind
-    from bench.records.merge import together
-    from bench.records.store import LINES
+    from bench.records.store import LINES, digest
     from bench.report import Report
     from bench.report.export import Unavailable
     from bench.report.study import FORMATS, PAGE
@@ -135,6 +134,60 @@ def command(
     if opened and (no_figures or "html" not in chosen):
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
     target = out or folders[0]
+    if kinds:
+        records, lacking = _selected(folders, estimator, objective)
+        down = rows or ("estimators" if columns != "estimators" else "objectives")
+        tables = _tables(records, folders, cost, kinds, down, labels, formats or PAPER)
+        for name, text in tables.items():
+            files.write(target / name, text)
+        if json:
+            print_json(records, target, [target / name for name in tables])
+        elif shown := [text for name, text in tables.items() if name.endswith(PAPER[0])]:
+            echo("\n".join(shown), nl=False)
+        if lacking and not quiet:
+            echo(lacking, err=True)
+        if not quiet:
+            echo(f"{target}: {', '.join(tables)}", err=True)
+        return
+
+    def make() -> list[Path]:
+        records, lacking = _selected(folders, estimator, objective)
+        report = Report(records, cost)
+        try:
+            written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen, width=width)
+        except Unavailable as error:
+            raise UsageError(str(error)) from None
+        complain(report)
+        if json:
+            print_json(records, target, written)
+        else:
+            print_table(report)
+        if lacking and not quiet:
+            echo(lacking, err=True)
+        if not quiet:
+            list_files(target, written)
+        if not quiet and (estimator or objective):
+            again = f"`bench report {shlex.join(map(str, folders))}`"
+            echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
+        return written
+
+    if json:
+        make()
+    else:
+        asked = (list(map(str, folders)), estimator, objective, cost, chosen, width, no_figures, quiet)
+        once(make, target, lambda: [digest(folder) for folder in folders], *asked)
+    if opened:
+        click.launch(str((target / PAGE).resolve()))
+
+
+def _selected(
+    folders: Sequence[Path], estimator: Sequence[str], objective: Sequence[str]
+) -> "tuple[list[Record], str]":
+    """Return the records of study folders that -e and -o select, and how much of the studies is still to do."""
+    from bench.planning.selectors import UsageError, parse, selects
+    from bench.records.lines import LineKind
+    from bench.records.merge import together
+
     records = [record for folder in folders for record in read_records(folder)]
     lacking = " ".join(filter(None, (to_go(folder, records) for folder in folders)))
     if len(folders) > 1:
@@ -151,39 +204,7 @@ def command(
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
-    if kinds:
-        down = rows or ("estimators" if columns != "estimators" else "objectives")
-        made = _tables(records, folders, cost, kinds, down, labels, formats or PAPER)
-        for name, text in made.items():
-            files.write(target / name, text)
-        if json:
-            print_json(records, target, [target / name for name in made])
-        elif shown := [text for name, text in made.items() if name.endswith(PAPER[0])]:
-            echo("\n".join(shown), nl=False)
-        if lacking and not quiet:
-            echo(lacking, err=True)
-        if not quiet:
-            echo(f"{target}: {', '.join(made)}", err=True)
-        return
-    report = Report(records, cost)
-    try:
-        written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen, width=width)
-    except Unavailable as error:
-        raise UsageError(str(error)) from None
-    complain(report)
-    if json:
-        print_json(records, target, written)
-    else:
-        print_table(report)
-    if lacking and not quiet:
-        echo(lacking, err=True)
-    if not quiet:
-        list_files(target, written)
-    if not quiet and (estimator or objective):
-        again = f"`bench report {shlex.join(map(str, folders))}`"
-        echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
-    if opened:
-        click.launch(str((target / PAGE).resolve()))
+    return records, lacking
 
 
 def _tables(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,17 +20,44 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
     Control characters and escape sequences in the text are left out.
     """
-    click.echo(on_terminals(text), err=err, nl=nl)
+    _put(on_terminals(text) + "\n" * nl, err=err)
 
 
 def echo_json(document: str) -> None:
     """Print a JSON document on stdout, with escapes in place of the characters that a terminal obeys or hides."""
-    click.echo(in_json(document.rstrip("\n")))
+    _put(in_json(document.rstrip("\n")) + "\n")
 
 
 def echo_styled(text: str) -> None:
     """Print a text with colours on stdout. The text must come from a console of this module."""
-    click.echo(text, nl=False)
+    _put(text)
+
+
+_records: ContextVar[list[tuple[str, bool]] | None] = ContextVar("records", default=None)
+
+
+def _put(text: str, *, err: bool = False) -> None:
+    records = _records.get()
+    if records is not None:
+        records.append((text, err))
+    click.echo(text, err=err, nl=False)
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[str, bool]]]:
+    """Record what is printed inside a ``with`` block: texts, each with whether it went to stderr."""
+    records: list[tuple[str, bool]] = []
+    token = _records.set(records)
+    try:
+        yield records
+    finally:
+        _records.reset(token)
+
+
+def replay(records: Iterable[tuple[str, bool]]) -> None:
+    """Print what was recorded once more."""
+    for text, err in records:
+        _put(text, err=err)
 
 
 def console(**settings: Any) -> Console:

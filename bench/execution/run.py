@@ -21,7 +21,7 @@ from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
-from bench.records import unfinished
+from bench.records import store, unfinished
 from bench.records.lines import USUAL, Outcome, Record, Rerun
 
 STUDY_SECONDS = 6.0
@@ -36,10 +36,12 @@ class Ran(NamedTuple):
     Args:
         records: the records of all cells (estimators on objectives) of the specs, and of the specs' objectives.
         held: all records of the study folder.
+        digest: ``bench.records.store.digest`` of the folder with just these records; empty while the study runs.
     """
 
     records: list[Record]
     held: list[Record]
+    digest: str = ""
 
 
 def run(
@@ -180,7 +182,7 @@ def _run(
                 study.progress.end()
                 before_timing(Ran(study.records(runs), study.records()))
             _time(study, untimed)
-    return Ran(study.records(runs), study.records())
+        return Ran(study.records(runs), study.records(), store.digest(study.folder))
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from bench.records import arrays, files, shapes, unfinished
+from bench.records import arrays, files, plan, shapes, unfinished
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
 from bench.records.text import cleaned, message, printable
@@ -151,12 +151,25 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
         Unreadable: the file cannot be read.
     """
     found: dict[tuple[str, str], Record] = {}
-    with _no_collection():
+    with uncollected():
         for number, line in raw_lines(folder):
             record = parsed(line, folder, number)
             if record is not None:
                 found[record["run"], record["kind"]] = slim(record) if lean else record
     return list(found.values())
+
+
+def digest(folder: Path) -> str:
+    """Return a digest of the files that the report of a study is made of: its records, their arrays, and its plan."""
+    found = hashlib.sha256()
+    for path in (folder / LINES, folder / plan.FILE, *sorted((folder / arrays.FOLDER).glob("*.npy"))):
+        try:
+            with os.fdopen(files.open_regular(path, os.O_RDONLY), "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            content = f"error {error.errno}"
+        found.update(f"{path.name} {content}\n".encode())
+    return found.hexdigest()
 
 
 def slim(record: Record) -> Record:
@@ -166,7 +179,7 @@ def slim(record: Record) -> Record:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Pause Python's search for garbage, which would look at every number of the records again and again.
 
     Afterwards it leaves out what exists by then, until ``gc.unfreeze`` is called, as it is at the end of each command.

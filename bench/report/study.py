@@ -61,7 +61,7 @@ class Report:
 
         The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
         has ``training.md`` and ``training.csv`` in place of the three tables. A study with both kinds of records has
-        all five. Equal records give equal bytes. The page and the figures are made only if the records have changed. If
+        all five. Equal records give equal bytes. Figures are drawn only if the records have changed. If
         a figure has no data, or cannot be drawn, it is not written, and its file from an earlier report is removed.
 
         Args:
@@ -96,7 +96,7 @@ class Report:
             texts["methods.bib"] = bibtex(record["estimator_name"] for record in self.records if measures(record))
         texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}
         if drawn and "html" in formats:
-            texts = dict[str, str | bytes]({PAGE: self._page(folder / PAGE, title, standing)}) | texts
+            texts = dict[str, str | bytes]({PAGE: self._page(title, standing)}) | texts
         for name, text in texts.items():
             files.write(folder / name, text)
         written = [folder / name for name in texts]
@@ -111,16 +111,10 @@ class Report:
                 written.append(path)
         return written
 
-    def _page(self, held: Path, title: str, standing: str) -> str:
-        """Return the page; that of an earlier report, in the file ``held``, if it was made of the same."""
-        from bench.report.page import key, page
+    def _page(self, title: str, standing: str) -> str:
+        from bench.report.page import page
 
-        wanted = key(self.records, title, standing, self.cost)
-        if held.is_file():
-            with held.open(encoding="utf-8") as file:
-                if wanted in file.read(2 * len(wanted) + 100):
-                    return held.read_text(encoding="utf-8")
-        return page(self.table, self.records, title, standing, wanted)
+        return page(self.table, self.records, title, standing)
 
     def show(self, console: Console, *, named: bool = False, brief: bool = False) -> None:
         """Print the tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.

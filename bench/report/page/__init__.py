@@ -1,5 +1,5 @@
 """The page of a study: one HTML file that needs no network and holds tables, charts and provenance."""
 
-from bench.report.page.build import key, page
+from bench.report.page.build import page
 
-__all__ = ["key", "page"]
+__all__ = ["page"]

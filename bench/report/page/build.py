@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.records import cache
 from bench.records.lines import plain
 from bench.report.page.charts import charts, training_charts
 from bench.report.page.contents import contents, fitting
@@ -19,30 +19,11 @@ from bench.report.page.heat import heat
 if TYPE_CHECKING:
     import pandas as pd
 
-LIBRARIES = ("vl-convert-python", "itables", "jinja2")
-"""The packages that the parts of a page come from."""
 LONG = 40
 """Letters of a word after which it may be broken."""
-_version = functools.cache(metadata.version)
 
 
-def key(records: Sequence[Mapping[str, Any]], title: str, standing: str, cost: str) -> str:
-    """Return a digest of all that a page is made from: records, title, unit of cost, our code and the libraries.
-
-    ``standing`` says in a sentence how much of the study is done.
-    """
-    here = Path(__file__).parents[1]
-    found = hashlib.sha256(json.dumps([title, standing, cost, *map(_version, LIBRARIES)]).encode())
-    for path in sorted([*here.rglob("*.py"), *(here / "page" / "template").iterdir()]):
-        found.update(path.read_bytes())
-    for record in records:
-        found.update(json.dumps(record, default=str).encode())
-    return found.hexdigest()[:16]
-
-
-def page(
-    table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str = "", key: str = ""
-) -> str:
+def page(table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str = "") -> str:
     """Return the page of a study as HTML: one file that loads nothing.
 
     Equal records give equal pages, as long as the libraries in the page stay the same.
@@ -52,7 +33,6 @@ def page(
         records: the records of the study.
         title: the heading.
         standing: how much of the study is done, in a sentence; empty if it is complete or that is unknown.
-        key: a digest for the first line of the page.
     """
     import jinja2
 
@@ -66,20 +46,31 @@ def page(
     template = environment.get_template("page.html")
     drawn = {"charts": charts(table), "heat": None if table is None else heat(table)}
     drawn |= {"curves": training_charts(found["problems"])}
-    return template.render(found | drawn | {"key": key, "libraries": _libraries()})
+    return template.render(found | drawn | {"libraries": _libraries()})
 
 
 @functools.cache
 def _libraries() -> dict[str, str]:
     """Return the sources of Vega-Lite (a script) and of DataTables (a module and its style sheet)."""
-    import vl_convert
-
-    tables = resources.files("itables") / "html"
+    distribution = metadata.distribution("itables")  # to import it takes longer than to read its files
+    tables = Path(str(distribution.locate_file("itables"))) / "html"
     return {
-        "vega": vl_convert.javascript_bundle(),  # type: ignore[call-arg]
+        "vega": _vega(),
         "tables": (tables / "dt_bundle.js").read_text(encoding="utf-8"),
         "tables_css": (tables / "dt_bundle.css").read_text(encoding="utf-8"),
     }
+
+
+def _vega() -> str:
+    """Return the source of Vega-Lite. vl-convert needs two seconds to put it together, so it is kept."""
+    name = f"vega-{metadata.version('vl-convert-python')}.js"
+    source = cache.get(name)
+    if source is None:
+        import vl_convert
+
+        source = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]
+        cache.put(name, source)
+    return source
 
 
 def _data(value: Any) -> Any:

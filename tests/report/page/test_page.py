@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import pytest
 
 from bench.cli import report as command
-from bench.report import Report, study
+from bench.report import study
 from bench.report.page import page
 from bench.report.prepared import prepared
 from tests.report import training_records
-from tests.report.records import line, moments, timing
+from tests.report.records import line, moments
 from tests.report.records import study as records_of_a_study
 
 HOSTILE = "<script>alert(1)</script>|$x_1$ =cmd \u2028 </td>\x07 " + "w" * 200
@@ -126,21 +126,6 @@ def test_parameters_that_were_swept_are_axes():
 def test_one_measurement_has_a_chart():
     data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written([moments("a", "o", 1.0)]))[1])
     assert list(data["axes"]) == ["variance", "evals"]
-
-
-def test_an_unchanged_study_keeps_its_page(tmp_path, monkeypatch):
-    records = [moments("a", "o", 1.0), timing(moments("a", "o", 1.0), 1e-6)]
-    Report(records).write(tmp_path, formats=("html",))
-    monkeypatch.setattr("bench.report.page.page", lambda *_: pytest.fail("the page was made again"))
-    kept = (tmp_path / study.PAGE).read_bytes()
-    Report(records).write(tmp_path, formats=("html",))
-    assert (tmp_path / study.PAGE).read_bytes() == kept
-    monkeypatch.setattr("bench.report.page.page", lambda *_: "another")
-    Report(records, "seconds").write(tmp_path, formats=("html",))
-    assert (tmp_path / study.PAGE).read_text() == "another"
-    monkeypatch.setattr("bench.report.page.page", lambda *_: "a third")
-    Report([*records, moments("b", "o", 1.0)]).write(tmp_path, formats=("html",))
-    assert (tmp_path / study.PAGE).read_text() == "a third"
 
 
 def test_a_large_study_has_a_page_of_its_first_objectives(monkeypatch):

@@ -1,0 +1,47 @@
+"""Texts that take long to make, kept in the user's cache folder. Whoever deletes it loses time, nothing else."""
+
+import contextlib
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from bench.records import files
+
+DAYS = 30
+"""Days without use after which a text is removed."""
+
+
+def folder() -> Path:
+    """Return the folder of the texts: BENCH_CACHE_DIR, or else ``stochgrad-bench`` in XDG_CACHE_HOME or ``~/.cache``.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    if given := os.environ.get("BENCH_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stochgrad-bench"
+
+
+def get(name: str) -> str | None:
+    """Return the text that was kept under a name; None if there is none, or if it is not as it was written."""
+    try:
+        digest, _, text = files.read(folder() / name, follow=False).partition(b"\n")
+        os.utime(folder() / name)
+        return text.decode() if digest == _digest(text) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def put(name: str, text: str) -> None:
+    """Keep a text under the name of a file, if the folder can be written. Texts that were long not used are removed."""
+    with contextlib.suppress(OSError, RuntimeError):
+        content = text.encode()
+        files.write(folder() / name, _digest(content) + b"\n" + content)
+        for path in folder().iterdir():
+            if path.stat().st_mtime < time.time() - DAYS * 86_400:
+                path.unlink()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

@@ -1,0 +1,125 @@
+"""A report of an unchanged study is not made again, and whatever it is made of makes it anew."""
+
+import json
+
+import pytest
+
+from bench.cli import once
+from bench.records import cache, files, store
+from bench.records.lines import dumps
+from bench.report import Report
+from tests.report.records import moments
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The calls that make a report."""
+    calls, write = [], Report.write
+    monkeypatch.setattr(Report, "write", lambda *given, **more: calls.append(1) or write(*given, **more))
+    return calls
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "here"
+    lines = [dumps(moments(name, "o", variance)) for name, variance in (("a", 1.0), ("b", 2.0))]
+    files.write(folder / store.LINES, "".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def test_an_unchanged_report_is_printed_again(call, made, study):
+    first = call("report", "here")
+    contents = {path.name: path.read_bytes() for path in study.iterdir()}
+    assert first.code == 0
+    assert call("report", "here") == first
+    assert len(made) == 1
+    assert {path.name: path.read_bytes() for path in study.iterdir()} == contents
+
+
+def edited(path, old, new):
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+CHANGES = {
+    "record": lambda study, _: edited(study / store.LINES, "0.9", "0.8"),
+    "plan": lambda study, _: (study / "plan.jsonl").write_text("\n"),
+    "array": lambda study, _: files.write(study / "arrays" / "0.npy", b"1"),
+    "table": lambda study, _: edited(study / "table.md", "a", "b"),
+    "missing": lambda study, _: (study / "report.html").unlink(),
+    "figure": lambda study, _: files.write(study / "figures" / "variance-n.svg", "old"),
+    "code": lambda _, patch: patch.setattr(once, "_ours", lambda: "changed"),
+    "packages": lambda _, patch: patch.setattr(once, "_installed", lambda: ["pandas-99.dist-info"]),
+    "width": lambda _, patch: patch.setattr("bench.cli.output.PIPE_WIDTH", 90),
+    "cache": lambda *_: [path.write_bytes(path.read_bytes()[:-2]) for path in cache.folder().glob("report-*")],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_makes_it_anew(call, made, study, monkeypatch, change):
+    call("report", "here")
+    CHANGES[change](study, monkeypatch)
+    call("report", "here")
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("option", ["--cost=seconds", "--width=5", "--format=md", "--quiet", "--no-figures"])
+def test_another_option_makes_it_anew(call, made, study, option):
+    call("report", "here")
+    call("report", "here", option)
+    assert len(made) == 2
+
+
+def test_files_of_another_report_are_replaced(call, made, study):
+    for _ in range(2):
+        call("report", "here")
+        call("report", "here", "-e", "a")
+    assert len(made) == 4
+
+
+def test_another_folder_makes_it_anew(call, made, study, tmp_path):
+    call("report", "here")
+    study.rename(tmp_path / "there")
+    assert "there: records" in call("report", "there").err
+    assert len(made) == 2
+
+
+def test_a_study_that_grows_meanwhile_is_not_remembered(call, made, study, monkeypatch):
+    write = Report.write
+    line = dumps(moments("c", "o", 3.0)) + "\n"
+
+    def growing(*given, **more):
+        with (study / store.LINES).open("a") as file:
+            file.write(line)
+        return write(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "write", growing)
+        assert "\n  c " not in call("report", "here").out
+    assert "\n  c " in call("report", "here").out
+
+
+def test_a_json_report_holds_the_records(call, made, study):
+    outs = [call("report", "here", "--json").out for _ in range(2)]
+    assert [len(json.loads(out)["records"]) for out in outs] == [2, 2]
+    assert len(made) == 2
+
+
+def test_the_code_is_every_file_of_the_project(monkeypatch, tmp_path):
+    monkeypatch.setattr(once, "ROOT", tmp_path)
+    found = {once._ours()}
+    for name, text in (("bench/a.py", "1"), ("bench/a.py", "2"), ("bench/page/style.css", ""), ("estimators/b.py", "")):
+        files.write(tmp_path / name, text)
+        found.add(once._ours())
+    assert len(found) == 5
+    files.write(tmp_path / "bench/a.pyc", "")
+    assert once._ours() in found
+
+
+def test_a_finished_run_is_reported_once(call, made, tmp_path):
+    words = ("-e", "rloo:n=2", "-o", "gaussian-cosine", "--out", "here", "--replicates", 64, "--no-timing", "--quiet")
+    first = call("run", *words)
+    assert first.code == 0
+    assert call("run", *words) == first
+    assert len(made) == 1
+    call("run", *words, "-e", "rloo:n=4")
+    assert len(made) == 2

@@ -1,0 +1,45 @@
+"""The cache: what was kept is found again, unless it is damaged, old, or cannot be read or written."""
+
+import os
+import time
+
+import pytest
+
+from bench.records import cache
+
+
+@pytest.fixture(autouse=True)
+def _own(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def test_a_text_is_found_again_unless_it_was_changed():
+    assert cache.get("a") is None
+    cache.put("a", "1\nä")
+    assert cache.get("a") == "1\nä"
+    path = cache.folder() / "a"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cache.get("a") is None
+
+
+def test_texts_that_were_long_not_used_are_removed():
+    for name in ("old", "used"):
+        cache.put(name, name)
+    for name in ("old", "used"):
+        os.utime(cache.folder() / name, 2 * (time.time() - (cache.DAYS + 1) * 86_400,))
+    assert cache.get("used") == "used"
+    cache.put("new", "new")
+    assert sorted(path.name for path in cache.folder().iterdir()) == ["new", "used"]
+
+
+def test_a_folder_that_cannot_be_used_keeps_nothing(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "file"))
+    cache.put("a", "text")
+    assert cache.get("a") is None
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCH_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "stochgrad-bench"
