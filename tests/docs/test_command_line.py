@@ -23,7 +23,7 @@ RUN = "bench run -e rloo:n=2 -o gaussian-quadratic:dim=2 --replicates 300 --no-t
 SAVE = "bench baseline save ci -e rloo:n=2 -o gaussian-quadratic:dim=2 --replicates 1000"
 SAVE_FINE = "bench baseline save ci -e ./mine.py::Fine -o gaussian-quadratic:dim=2 --replicates 1000"
 SPOIL = "spoil results/baselines/ci.json"
-PASS_ON = ("worker.py", "beginning.py")
+PASS_ON = ("worker.py", "beginning.py", "forking.py")
 """Modules that hand the whole environment to a worker process, and read no variable of it."""
 WAYS = {
     ("run", 1): f"bench run {BROKEN} --replicates 300 --no-timing",
