@@ -14,8 +14,8 @@ import click
 
 from bench.cli.errors import UNCHANGED, CommandError, ExitCode, reported
 from bench.cli.options import OUTPUT, folder, json_option
-from bench.cli.output import PIPE_WIDTH, read_records
-from bench.cli.terminal import echo, echo_json
+from bench.cli.output import read_records
+from bench.cli.terminal import PIPE_WIDTH, echo, echo_json
 from bench.records.files import output
 
 if TYPE_CHECKING:

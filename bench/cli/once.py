@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from bench.cli.output import screen
-from bench.cli.terminal import recorded, replay
+from bench.cli.terminal import recorded, replay, screen
 from bench.records import cache
 from bench.records.code import OURS, ROOT
 from bench.records.identity import digest

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.errors import CommandError, ExitCode, program
-from bench.cli.terminal import console, echo, echo_json, echo_styled
+from bench.cli.terminal import echo, echo_json, echo_styled, screen
 from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.records.lines import Record
     from bench.records.standing import Standing
     from bench.report import Report
 
 FEW = 6
 """Most records of a study that ``bench run`` draws no figures of: its table is quicker to read."""
-PIPE_WIDTH = 160
-"""Width, in characters, of a table that is not printed on a terminal."""
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -83,11 +78,6 @@ def print_table(report: Report, *, named: bool = False, brief: bool = False) -> 
     with printed.capture() as text:  # rich ends the program if the reader of a pipe has left
         report.show(printed, named=named, brief=brief)
     echo_styled(text.get())
-
-
-def screen() -> Console:
-    """Return the console on which tables are printed."""
-    return console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_json(records: Sequence[Record], folder: Path | None, files: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,10 @@ from bench.records.text import in_json, on_terminals
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+PIPE_WIDTH = 160
+"""Width, in characters, of a table that is not printed on a terminal."""
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -58,6 +63,11 @@ def replay(records: Iterable[tuple[str, bool]]) -> None:
     """Print what was recorded once more."""
     for text, err in records:
         _put(text, err=err)
+
+
+def screen() -> Console:
+    """Return the console on which tables are printed."""
+    return console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def console(**settings: Any) -> Console:

@@ -49,7 +49,7 @@ CHANGES = {
     "figure": lambda study, _: files.write(study / "figures" / "variance-n.svg", "old"),
     "code": lambda _, patch: patch.setattr(once, "_ours", lambda: "changed"),
     "packages": lambda _, patch: patch.setattr(once, "_installed", lambda: ["pandas-99.dist-info"]),
-    "width": lambda _, patch: patch.setattr("bench.cli.output.PIPE_WIDTH", 90),
+    "width": lambda _, patch: patch.setattr("bench.cli.terminal.PIPE_WIDTH", 90),
     "cache": lambda *_: [path.write_bytes(path.read_bytes()[:-2]) for path in cache.folder().glob("report-*")],
 }
 
