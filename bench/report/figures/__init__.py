@@ -130,7 +130,7 @@ def _drawn(
 ) -> list[bytes | str | None]:
     with styled(width), _quiet():
         figure = _settled(drawing)
-        return [None if figure is None else _rendered(figure, suffix, key) for suffix in formats]
+        return [None if figure is None else rendered(figure, suffix, key) for suffix in formats]
 
 
 def known(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -183,7 +183,7 @@ def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, 
         figure = _settled(lambda: forest(rows, axis, margin=margin, title=title))
         if figure is None:
             raise ValueError("a figure of ratios needs at least one (got none).")
-        return _rendered(figure, suffix, "")
+        return rendered(figure, suffix, "")
 
 
 @contextmanager
@@ -238,7 +238,7 @@ def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure |
         return sweep(table, *sweeps(table)[name])
 
 
-def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
+def rendered(figure: Figure, suffix: str, key: str) -> bytes:
     """Return the file with a key and the figure's title as its description.
 
     It has neither date nor library version, so that equal figures are equal files.
