@@ -92,9 +92,11 @@ class Measurement:
     def bias_bound(self) -> float | None:
         """95 % upper bound on the Euclidean norm of the bias; None if the bias cannot be bounded.
 
-        There are three reasons for None: there is neither an exact gradient nor a long run of another estimator to
-        compare with; the variance seems infinite; or all estimates were equal although the estimator is not
-        deterministic.
+        There are three reasons for None:
+
+        - there is neither an exact gradient nor a long run of another estimator to compare with;
+        - the variance seems infinite;
+        - all estimates were equal although the estimator is not deterministic.
         """
         return self.summary.bias_bound
 

@@ -48,7 +48,7 @@ class GradientCheck:
 
         If ``tolerance`` is None, this is a test of significance. An estimator that looks biased (p ≤ 0.01) is measured
         again on fresh noise, with four times the replicates, and fails if p ≤ 4e-4. If a tolerance is given, this is a
-        test of equivalence: the estimator fails if the 95 % upper bound on its bias exceeds ``tolerance`` times the
+        test of equivalence. The estimator fails if the 95 % upper bound on its bias exceeds ``tolerance`` times the
         norm of the exact gradient.
 
         Args:

@@ -141,7 +141,7 @@ def no_gradient(estimator: Estimator) -> NotDifferentiable:
 
 
 def holds(condition: Tensor, who: object) -> bool:
-    """Return a bool tensor of one element as a Python bool.
+    """Return the bool tensor ``condition``, of one element, as a Python bool.
 
     Raises:
         Refusal: ``torch.func.vmap`` is active, which hides the value. The message names ``who``, the caller.

@@ -20,7 +20,10 @@ DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol poin
 
 
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
-    """Return n/2 standard normals followed by their negatives, ``[n, *batch, *event]``, for an even n."""
+    """Return n standard normals, ``[n, *batch, *event]``, for an even n: n/2 draws, then their negatives.
+
+    ``*batch`` and ``*event`` are the shapes of q.
+    """
     half = normal(Size((n // 2, *q.batch_shape, *q.event_shape)), first_parameter(q), generator)
     return torch.cat([half, -half])
 

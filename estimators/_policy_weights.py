@@ -32,8 +32,7 @@ def to_go(costs: Tensor) -> Tensor:
 def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
     """Return the importance weights of tokens that a sampler drew, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
 
-    Let w_t be the probability of token t under the policy, divided by its probability under the sampler. The weight of
-    token t is:
+    Let w_t be the probability of token t under the policy, divided by that under the sampler. The weight of token t is:
 
     - "none": 1;
     - "token": w_t;

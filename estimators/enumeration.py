@@ -20,7 +20,7 @@ class Enumeration(Estimator):
     ``g = sum_x f(x) grad q(x)``
 
     The result has no noise. A state is a joint value of all variables of q. Needs a Bernoulli or categorical q, or a
-    ``TokenSequence``, whose states are its sequences; raises ``Refusal`` if there are more than 65,536 states (16
+    ``TokenSequence``, whose states are its sequences. Raises ``Refusal`` if there are more than 65,536 states (16
     bits). f may be a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
     categories).
 

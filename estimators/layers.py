@@ -183,7 +183,7 @@ class Layers(Chain):
         return tuple(part.reshape(*x.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def join(self, *z: Tensor) -> Tensor:
-        """Return joined samples, ``[..., *batch, D]``, from a sample of every layer, ``[..., *batch, *event]``.
+        """Return joined samples, ``[..., *batch, D]``, from a sample z of every layer, ``[..., *batch, *event]``.
 
         A sample of a later layer may have more axes on the left than those of earlier layers, which are then repeated.
         """

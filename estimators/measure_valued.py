@@ -99,7 +99,7 @@ class MeasureValued(Estimator):
 def differences(
     who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
 ) -> Tensor:
-    """Return what ``MeasureValued(n, coupled)`` returns, ``[*batch]``.
+    """Return what ``MeasureValued(n, coupled)`` returns for f and q, ``[*batch]``.
 
     ``who`` is the estimator that error messages name.
     """

@@ -31,9 +31,9 @@ class PolicyGradient(Estimator):
     penalty k is a function of d = log q - log ref, and k' its derivative. The share is 1/n, or another factor that
     ``reduction`` chooses.
 
-    Every choice has a field. With the defaults the estimator is RLOO: the baseline of a sample comes from the other
-    samples, the penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are unbiased
-    for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
+    Every choice has a field. With the defaults the estimator is RLOO. The baseline of a sample then comes from the
+    other samples, the penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are
+    unbiased for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
     ``TokenSequence``, whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the
     greedy baseline.
 

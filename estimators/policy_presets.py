@@ -131,10 +131,9 @@ class PPO(PolicyGradient):
 
     P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
     set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not. Biased by the random number of tokens;
-    ``reduction="sum"`` avoids this. If the samples come from a policy other than q, there are two more causes of bias:
-    w is clipped, and w is the weight of one token, not of the sequence. A token with a negative A and a w above
-    ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    ``reduction="sum"`` avoids this. Samples of a policy other than q cause a bias for two more reasons: w is clipped,
+    and w is the weight of one token, not of the sequence. A token with a negative A and a w above ``clip_dual`` has no
+    gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are
     ``reduction="token-mean", kl_of="sampler", ratio="token", clipping="ppo"``.

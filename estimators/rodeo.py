@@ -50,7 +50,7 @@ class RODEO(Estimator):
     ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``
     ``s(x) = x - p``
 
-    The x_k are samples of q, p is the mean of q, f' the gradient of f, and H a network of two outputs, one for h and
+    The x_k are samples of q, p is the mean of q, and f' the gradient of f. H is a network of two outputs, one for h and
     one for h'. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and H: A evaluates h_k at x_k, and h_k
     does not depend on x_k. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n evaluations of f, n
     of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b and H, and ``adapt``

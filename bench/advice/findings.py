@@ -24,9 +24,10 @@ TIMED = 4
 
 
 def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice:
-    """Return the advice that follows from the outcome of a race.
+    """Return the advice that follows from the outcome of a race between candidates.
 
-    If ``timing`` is True, the seconds of the winner and of up to three of its rivals are measured first.
+    If ``timing`` is True, the seconds of the winner and of up to three of its rivals are measured first. ``named_only``
+    says whether the user named the candidates.
     """
     race, winner, prepared = outcome.race, outcome.winner, outcome.prepared
     losses = {arm.label: race.loss(arm) for arm in (winner, *outcome.rivals)}
@@ -151,8 +152,9 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
 def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
     """Return the cheaper candidate that wins if other noise in training is large, and how large it must be.
 
-    The result is None if no candidate does. It is the label of the candidate, the variance N of the other noise from
-    which the candidate is better, and N divided by the squared norm of the exact gradient (None if that is unknown).
+    ``outcome`` is the end of a race. The result is None if no candidate wins. If one does, the result is its label, the
+    variance N of the other noise from which it is better, and N divided by the squared norm of the exact gradient. The
+    last number is None if this norm is unknown.
 
     A gradient with cost c and variance V, in a step with other noise of variance N, has the work c (V + N). A cheaper
     candidate, with c' and V', is better if N is above (V' c' − V c)/(c − c').
@@ -180,7 +182,8 @@ def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
 
         B = (V c − V' c')/bias²
 
-    Every number has an interval; the end that favours the winner is used. ``at`` is the number of the point.
+    Every number has an interval; the end that favours the winner is used. ``outcome`` is the end of the race, and
+    ``at`` the number of the point.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

@@ -118,7 +118,7 @@ class Race:
                 break
 
     def typical(self, arms: Sequence[Arm], at: int) -> float:
-        """Return the median of the candidates' finite losses at one point; 0 if no loss is finite.
+        """Return the median of the finite losses of the candidates ``arms`` at one point; 0 if no loss is finite.
 
         ``at`` is the number of the point.
         """
@@ -147,7 +147,7 @@ class Race:
             )
 
     def affordable(self, arms: Sequence[Arm], share: float, keep: float = 0.0) -> float:
-        """Return how many replicates of each candidate, at every point, a share of the budget pays for.
+        """Return how many replicates of each candidate in ``arms``, at every point, a share of the budget pays for.
 
         ``share`` is a fraction of the whole budget, from 0 to 1, and ``keep`` the fraction that must not be spent.
         """
@@ -177,7 +177,7 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return the best candidate's mean gradient at each point, to be used in place of an unknown exact gradient.
+        """Return the mean gradient of the best candidate in ``arms`` at each point, for unknown exact gradients.
 
         The list is empty if no candidate has been measured.
         """
@@ -185,11 +185,11 @@ class Race:
         return [look.as_reference for look in ranked[0].looks] if ranked else []
 
     def ranked(self, arms: Sequence[Arm]) -> list[Arm]:
-        """Return the measured candidates from best to worst, by the loss in their last measurement."""
+        """Return the measured candidates in ``arms``, from best to worst by the loss in their last measurement."""
         return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
 
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
-        """Return the candidates that go on to the next round, from best to worst.
+        """Return the candidates in ``arms`` that go on to the next round, from best to worst.
 
         At most ``most`` candidates go on. A candidate that is certainly worse than some other candidate does not.
         """
@@ -198,7 +198,7 @@ class Race:
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
 
     def winner(self, arms: Sequence[Arm]) -> Arm | None:
-        """Return the candidate to recommend; None if none has a finite loss.
+        """Return the candidate in ``arms`` to recommend; None if none has a finite loss.
 
         The winner is the candidate with the lowest loss, with one exception. If that candidate has a state, or a
         variance without an upper limit, a candidate that is nearly as good may be preferred.

@@ -81,8 +81,8 @@ class Advice:
         refuted: labels of candidates that are declared unbiased, but were found to be biased.
         untried: names of the estimators that were not tried, by reason.
         failed: reasons why candidates could not be measured, by label.
-        points: three facts for each point, if there are several: its title, the label of the best candidate there, and
-            the work of ``best`` divided by the work of that candidate.
+        points: three facts for each point, if there are several points: its title, the label of the best candidate
+            there, and the work of ``best`` divided by that candidate's work.
         hurried: number of candidates that were not prepared because the budget ran out.
         named: whether the user named the candidates. If not, they are the whole catalogue.
         noisy: whether the seconds were too noisy to compare.

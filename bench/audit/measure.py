@@ -31,7 +31,7 @@ class Traits:
     Args:
         ordered: whether the gradient depends on the order of a group's samples.
         pieces: the ratio of the gradient of a batch of several prompts to the mean of the gradients of its prompts,
-            each computed alone: 1 for a loss that averages over prompts. None if the loss mixes prompts, so that there
+            each computed alone. 1 for a loss that averages over prompts. None if the loss mixes prompts, so that there
             is no such number.
         signs: names of ``SIGNS`` that the loss shows.
     """

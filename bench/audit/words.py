@@ -28,7 +28,7 @@ SMALL = 0.005
 
 
 def sentence(audit: Findings) -> str:
-    """Return what the expected gradient of a loss is, in words: one sentence for each part, such as the penalty."""
+    """Return what an audit has found about a loss's gradient: one sentence for each part, such as the penalty."""
     out = []
     if "reward" in audit.targets:
         names = {name: label.format(k=audit.group) for name, label in REWARDS.items()}
@@ -88,7 +88,7 @@ def _turn(found: Comparisons) -> str:
 
 
 def scales(found: Comparisons) -> str:
-    """Return the least and the largest scale as text, such as ``0.71 to 0.83 ± 0.02``.
+    """Return the least and the largest scale in ``found`` as text, such as ``0.71 to 0.83 ± 0.02``.
 
     The number after ± is the largest half-width of an interval. It is left out if the scales are exact.
     """
@@ -98,7 +98,7 @@ def scales(found: Comparisons) -> str:
 
 
 def angles(found: Comparisons) -> str:
-    """Return the least and the largest angle in degrees as text, such as ``4 to 9``."""
+    """Return the least and the largest angle in ``found``, in degrees, as text, such as ``4 to 9``."""
     low, high = (f"{end:.{0 if end >= 10 else 1}f}" for end in _ends([each.angle for each in found]))
     return (low if low == high else f"{low} to {high}").replace("0.0", "0")
 
@@ -129,7 +129,7 @@ def text(audit: Findings) -> str:
 
 
 def in_degrees(found: Comparisons) -> str:
-    """Return the least and the largest angle as text, such as ``4 to 9°``.
+    """Return the least and the largest angle in ``found`` as text, such as ``4 to 9°``.
 
     The text also has the largest upper limit, if there is one.
     """

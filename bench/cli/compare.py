@@ -64,11 +64,11 @@ def command(
 ) -> None:
     """Compare two studies, two estimators or two cells.
 
-    Their variances are compared, and nothing is measured. A and B are two study folders, compared cell by cell; or two
-    estimators of one study, compared on every objective that both were measured on; or two cells of one study, such as
-    'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If both saw the same noise, the
-    comparison is paired, and finds much smaller differences. Several folders of a side, or of --study, are joined with
-    commas; with --pool, the seeds of a cell are one comparison.
+    Their variances are compared, and nothing is measured. A and B are two study folders, which are compared cell by
+    cell. Or they are two estimators of one study, compared on every objective on which both were measured. Or they are
+    two cells of one study, such as 'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If
+    both saw the same noise, the comparison is paired, and finds much smaller differences. Several folders of a side, or
+    of --study, are joined with commas; with --pool, the seeds of a cell are one comparison.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names

@@ -48,7 +48,7 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def misplaced(word: str) -> str:
-    """Return a sentence that says where a misplaced word belongs; empty if that cannot be guessed.
+    """Return a sentence on where a misplaced word belongs; empty if this cannot be guessed.
 
     For ``rloo`` the sentence is ``rloo is an estimator: give it as -e rloo.``
     """

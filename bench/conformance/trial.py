@@ -207,7 +207,7 @@ class Trial:
     # Assertions
 
     def same(self, what: str, got: Call, expected: Call) -> None:
-        """Assert that two calls have equal losses and gradients, up to rounding.
+        """Assert that the calls ``got`` and ``expected`` have equal losses and gradients, up to rounding.
 
         ``what`` names the difference between the calls, such as "a strided theta", for messages.
         """
@@ -216,7 +216,7 @@ class Trial:
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert that two tensors are equal up to rounding.
+        """Assert that the tensors ``got`` and ``expected`` are equal up to rounding.
 
         ``what`` is the error message if they differ. The first numbers of both are added to it.
         """

@@ -104,10 +104,10 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def is_differentiable(problem: Problem, q: Distribution) -> bool:
-    """Return whether f has a gradient df/dx that agrees with a finite difference at more than half of 16 samples.
+    """Return whether f has a gradient df/dx that agrees with a finite difference at more than half of 16 samples of q.
 
     The result is False if the gradient is 0 at all samples. A finite difference needs f at points near the samples; if
-    f cannot be evaluated there, the gradient is trusted.
+    f cannot be evaluated there, the gradient is trusted. f is the integrand of ``problem``.
     """
     x, f = samples_of(q, 16), f_of(problem, q)
     found = _slope(f, x) if x.is_floating_point() else None
@@ -133,10 +133,10 @@ def _summed(t: Tensor, fx: Tensor) -> Tensor:
 
 
 def has_jumps(problem: Problem, q: Distribution) -> bool:
-    """Return whether f seems to have jumps: changes that its gradient does not show.
+    """Return whether f, the integrand of ``problem``, seems to have jumps: changes that its gradient does not show.
 
-    f has a jump between two samples if its change from one to the other is not the integral of its gradient along the
-    line between them. 8 lines are tried. A smooth f that is steep in a few places may seem to have jumps.
+    f has a jump between two samples of q if its change from one to the other is not the integral of its gradient along
+    the line between them. 8 lines are tried. A smooth f that is steep in a few places may seem to have jumps.
     """
     a, b = samples_of(q, 2 * LINES).chunk(2)
     at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS
@@ -153,10 +153,10 @@ def has_jumps(problem: Problem, q: Distribution) -> bool:
 
 
 def is_relaxable(problem: Problem, q: Distribution) -> bool:
-    """Return whether f can be evaluated between the states of q, with finite values and gradients.
+    """Return whether f, the integrand of ``problem``, can be evaluated between the states of q.
 
-    If q is a distribution of bits or one-hot vectors, two points between the states are tried. For any other q, the
-    result says whether its samples are floating-point numbers.
+    f must have finite values and gradients there. If q is a distribution of bits or one-hot vectors, two points between
+    the states are tried. For any other q, the result says whether its samples are floating-point numbers.
     """
     base, x = inner(q), samples_of(q)
     if not isinstance(base, Bernoulli | OneHotCategorical):
@@ -197,9 +197,10 @@ def enumeration_of(q: Distribution) -> Estimator:
 
 
 def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:
-    """Return an unbiased estimator for a long run on q and f in place of an exact gradient; None if none works.
+    """Return an unbiased estimator for a long run in place of an exact gradient; None if none works.
 
-    The estimator is ``Reparameterization(n=8)`` if f is ``differentiable`` without jumps, else ``RLOO(n=8)``.
+    ``problem`` has the integrand f, and q is its distribution. The estimator is ``Reparameterization(n=8)`` if f is
+    ``differentiable`` without jumps, else ``RLOO(n=8)``.
     """
     for estimator in (Reparameterization(n=8), RLOO(n=8)):
         if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):

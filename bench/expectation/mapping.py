@@ -40,8 +40,12 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
 def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str | None:
     """Return how f has to be mapped over samples: None if f accepts many samples at once, else "vmap" or "loop".
 
-    "vmap" is torch's vmap, and "loop" means one call per sample. ``called_with`` says in words what f gets besides x,
-    for error messages.
+    "vmap" is torch's vmap, and "loop" means one call per sample.
+
+    Args:
+        problem: has the integrand f.
+        q: the distribution of the samples.
+        called_with: what f gets besides x, in words for error messages.
 
     Raises:
         ValueError: f changes its argument, fails even on a single sample, or returns values of the wrong shape.

@@ -76,18 +76,21 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the function that the user gave: f or, if the integrand over q is a bound, its log-joint."""
+    """Return the function that the user gave: f, or the log-joint if ``problem`` integrates a bound over q."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def name_of_f(problem: Problem, q: Distribution) -> str:
-    """Return the name of the argument that holds the function to integrate: "f", or "log_joint" for a bound."""
+    """Return the name of the argument that ``problem`` integrates over q: "f", or "log_joint" for a bound."""
     return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
 
 
 def value_shape(problem: Problem, q: Distribution) -> torch.Size:
-    """Return the shape of f's values for one sample: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles."""
+    """Return the shape of the values for one sample of q: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles.
+
+    The values are those of the function that ``problem`` integrates.
+    """
     f = problem.integrand(q)
     return torch.Size((*q.batch_shape, f.particles)) if isinstance(f, Bound) and f.particles else q.batch_shape
 

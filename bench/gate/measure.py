@@ -117,7 +117,7 @@ class FirstDraws:
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
     """Draw the gradients of a cell's first 8 draws (batches), and count the evaluations of f and of df/dx.
 
-    A cell is an estimator on an objective.
+    A cell is an estimator on an objective. ``settings`` say how the cell is measured.
     """
     with single_thread(), set_apart():
         engine = Engine(cell, settings)

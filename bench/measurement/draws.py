@@ -100,7 +100,8 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
     """Return the number of replicates in each draw (batch) of a run of an estimator with noise.
 
-    The sum is ``replicates``, rounded up to whole draws.
+    The sum is ``replicates``, rounded up to whole draws. The sizes depend on the objective and on the device, because a
+    draw must fit into memory.
     """
     long = replicates >= LONG_RUN
     return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))

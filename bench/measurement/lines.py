@@ -106,7 +106,7 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the text that a record gives as the reason of an exception: the exception's message.
+    """Return the text that a record gives as the reason of an exception: the message of ``error``.
 
     If the message was not written as a sentence for the user, the type of the exception and the place where it was
     raised are added.

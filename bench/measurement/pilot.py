@@ -29,7 +29,7 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
     """Return the start of a pilot record: the keys that are known before the pilot runs.
 
     The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs for the precision in
-    ``target``. The run id depends on this precision.
+    ``target``. ``settings`` say how the cell is measured. The run id depends on the precision.
     """
     line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
@@ -82,7 +82,7 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: OnProgress, look: 
 
 
 def with_precision(line: Record, pilot: Record) -> Record:
-    """Return a copy of a moments record with three more keys, from the cell's pilot record.
+    """Return a copy of a moments record, ``line``, with three more keys, from the cell's pilot record.
 
     The pilot is the run that found how many replicates the cell (an estimator on an objective) needs. The keys are the
     wanted precision, the pilot's number of replicates, and whether the measurement reached the precision.

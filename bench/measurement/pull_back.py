@@ -59,8 +59,8 @@ Pull = Callable[[Tensor], Tensor]
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     """Return how gradients at one of q's parameters, ``own``, become gradients at theta, in closed form.
 
-    A closed form is known in three cases: ``own`` is a tensor of theta; it is an elementwise function of a tensor t of
-    theta; or it is the normalised logits ``t - logsumexp(t)``.
+    Let t be a tensor of theta. A closed form is known if ``own`` is t itself, an elementwise function of t, or the
+    normalised logits ``t - logsumexp(t)``.
 
     Returns:
         The index of the tensor in ``theta``, and the function from gradients at ``own`` to gradients at that tensor;

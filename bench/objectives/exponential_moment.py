@@ -24,8 +24,8 @@ class ExponentialMoment(Objective):
     ``power 2, the moment of a chi-squared: E f = exp(rate mean^2 / c) / sqrt(c)``
     ``c = 1 - 2 rate s^2 > 0``
 
-    With power 1, all moments of a gradient estimate exist, but no feasible number of samples estimates them: at rate 1
-    and scale 1 the squared norms of score-function estimates have a kurtosis of 2e11. With power 2, score-function and
+    With power 1, all moments of a gradient estimate exist, but no feasible number of samples estimates them. At rate 1
+    and scale 1, the squared norms of score-function estimates have a kurtosis of 2e11. With power 2, score-function and
     pathwise estimates have an infinite variance if ``rate s^2 >= 1/4``, although E f is finite as long as
     ``rate s^2 < 1/2``. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed
     form. Bad arguments or an infinite E f raise ``ValueError``.

@@ -32,9 +32,9 @@ class LinearQuadraticRegulator(Objective):
     theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
     and q is Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with
     the return of the whole trajectory. Running the simulator gives the Cholesky factor of q, so Reparameterization
-    differentiates through the dynamics. f is a ``Return`` with a cost for each coordinate of x, so that downstream
-    credit multiplies the score of an action only by costs that follow the action. The objective is minimised. Exact
-    value: the second moments of s_t, computed step by step. Bad arguments raise ``ValueError``.
+    differentiates through the dynamics. f is a ``Return`` with a cost for each coordinate of x. Downstream credit
+    therefore multiplies the score of an action only by later costs. The objective is minimised. Exact value: the second
+    moments of s_t, computed step by step. Bad arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.

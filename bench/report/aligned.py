@@ -23,7 +23,10 @@ LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambd
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
     """Return a table of Markdown, in GitHub's form. Bars in the texts must have been escaped by the caller.
 
-    ``left`` holds the names of the columns that are aligned left; all others are aligned right.
+    Args:
+        header: the names of the columns.
+        body: the texts of each row.
+        left: names of the columns that are aligned left; all others are aligned right.
     """
     (head,), rows = _aligned([header], body, [name in left for name in header])
     rule = "|".join("-" * (len(cell) + 2) for cell in head)
@@ -33,7 +36,10 @@ def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> 
 def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
     """Return a table of LaTeX for a document that loads the package booktabs. The texts are escaped for LaTeX.
 
-    ``left`` holds the names of the columns that are aligned left; all others are aligned right.
+    Args:
+        header: the names of the columns.
+        body: the texts of each row.
+        left: names of the columns that are aligned left; all others are aligned right.
     """
     sides = [name in left for name in header]
     (head,), rows = _aligned([header], body, sides)
@@ -43,7 +49,10 @@ def latex_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str
 def latex_lines(header: Sequence[str], body: Rows, left: Sequence[bool]) -> str:
     """Return a table of LaTeX for a document that loads the package booktabs. The texts must be LaTeX already.
 
-    ``left`` has a bool for each column: whether it is aligned left. If not, it is aligned right.
+    Args:
+        header: the names of the columns.
+        body: the texts of each row.
+        left: a bool for each column: True to align it left, False to align it right.
     """
     (head,), rows = _aligned([header], body, left)
     return _tabular([head, *rows], left)

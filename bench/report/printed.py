@@ -122,9 +122,16 @@ def show_section(
     widths: Mapping[str, int],
     advice: str = "",
 ) -> None:
-    """Print the title, the facts, the table and the advice of one objective.
+    """Print the results on one objective: title, facts, table and advice.
 
-    ``widths`` names the columns of ``header`` that are printed, each with its width in characters.
+    Args:
+        console: where to print.
+        title: the objective's label.
+        facts: what was measured, in one line.
+        header: the names of the table's columns.
+        body: the texts of each row.
+        widths: the columns to print, each with its width in characters.
+        advice: a sentence below the table.
     """
     from rich.padding import Padding
     from rich.table import Table

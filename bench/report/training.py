@@ -199,7 +199,10 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 
 def data(records: Sequence[Record]) -> str:
-    """Return every checkpoint of every training run as CSV with all digits. A missing number is an empty field."""
+    """Return every checkpoint of every training run in ``records`` as CSV with all digits.
+
+    A number that is missing is an empty field.
+    """
     found = columns(records)
     texts = found.select_dtypes(exclude=["number", "bool"]).columns
     found[texts] = found[texts].map(in_csv)

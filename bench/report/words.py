@@ -79,7 +79,7 @@ def cosine(value: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Return a range as text, such as ``3.1–3.4``, or one number if both ends agree to two digits."""
+    """Return the range from ``low`` to ``high`` as text: ``3.1–3.4``, or one number if both agree to two digits."""
     first, last = format_number(low, 2), format_number(high, 2)
     return first if first == last else f"{first}–{last}"
 

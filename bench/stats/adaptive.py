@@ -50,7 +50,7 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 def half_width(summary: Summary) -> float:
     """Return half the width of a variance's confidence interval, divided by the variance: (high − low)/(2 variance).
 
-    The result is infinite if the variance is 0 or has no upper limit.
+    ``summary`` has the variance and the interval. The result is infinite if the variance is 0 or has no upper limit.
     """
     if summary.variance_high is None or not summary.variance:
         return inf
@@ -60,9 +60,9 @@ def half_width(summary: Summary) -> float:
 def is_precise(summary: Summary, target: float) -> bool:
     """Return whether a run's variance is known well enough: its relative half-width is at most `target`.
 
-    The relative half-width is half the width of the variance's confidence interval, divided by the variance. The tail
-    index of the squared norms must also be below 1/2, or None because the largest norms have too few distinct values
-    for an index.
+    ``summary`` has the statistics of the run. The relative half-width is half the width of the variance's confidence
+    interval, divided by the variance. The tail index of the squared norms must also be below 1/2, or None because the
+    largest norms have too few distinct values for an index.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 

@@ -123,7 +123,8 @@ def independent_log_ratio(
     """Return the logarithm of the ratio V_a/V_b of the variances of two independent runs, with its interval.
 
     `a` and `b` are the summaries of the runs, and se_a and se_b the standard errors of ln V_a and ln V_b. The standard
-    error of the log ratio is `√(se_a² + se_b²)`. It gets the degrees of freedom of the run that has fewer.
+    error of the log ratio is `√(se_a² + se_b²)`. It gets the degrees of freedom of the run that has fewer. `confidence`
+    is the level of the interval.
     """
     V_a, V_b = _known(a), _known(b)
     _check_positive(V_a, V_b)

@@ -79,7 +79,8 @@ class CellTest:
 def is_heavy(khat: float | None) -> bool:
     """Return whether a tail is so heavy that only a truncated variance can be compared: its index is at least 0.7.
 
-    The index is None if the tail has too few distinct values to estimate one. Such a tail is not heavy.
+    ``khat`` is the tail index. It is None if the tail has too few distinct values to estimate one; such a tail is not
+    heavy.
     """
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
@@ -105,8 +106,8 @@ def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
     """Return the number of replicates with which the gate's second stage finds a relative `growth` of a variance.
 
     The gate flags a cell (an estimator on an objective) in a first stage, and confirms the growth in a second one.
-    `margin` is the growth that is tolerated, and cv² is variance/mean² of the squared norms. The number of replicates
-    is::
+    `margin` is the growth that is tolerated, and `cv2`, cv², is variance/mean² of the squared norms. The number of
+    replicates is::
 
         34 cv²/ln²((1 + growth)/(1 + margin))
 
@@ -286,7 +287,7 @@ def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple
 
     The correction is over all K `cells` (estimators on objectives) of the baseline. A cell without a p-value in `p`
     counts as p = 1. Let p_(i) be the i-th smallest p-value. In ascending order, names are rejected until the first with
-    p_(i) > α/(K − i + 1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
+    p_(i) > α/(K − i + 1); α is `alpha`. The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
 
     Raises ValueError if there are fewer cells than names. Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

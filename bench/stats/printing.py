@@ -135,7 +135,7 @@ def format_direction(summary: Summary) -> str:
 
 
 def format_angle(low: float | None, high: float | None) -> str:
-    """Return the limits of an angle as text: ``4 to 9``, or one number if the limits agree to two digits."""
+    """Return the limits `low` and `high` of an angle as text: ``4 to 9``, or one number if both agree to two digits."""
     first, last = format_number(low, 2), format_number(high, 2)
     return first if first == last else f"{first} to {last}"
 

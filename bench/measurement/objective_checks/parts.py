@@ -213,7 +213,10 @@ def training_data(trial: ObjectiveTrial) -> None:
 
 
 def refuse_shared(trial: ObjectiveTrial, first: Problem, second: Problem) -> None:
-    """Raise a ``Fault`` if two problems, built one after the other, share a tensor of theta or extra."""
+    """Raise a ``Fault`` if two problems share a tensor of theta or extra.
+
+    The problems ``first`` and ``second`` were built one after the other by the objective of ``trial``.
+    """
     for part in ("theta", "extra"):
         one, other = getattr(first, part), getattr(second, part)
         for k in one.keys() & other.keys():

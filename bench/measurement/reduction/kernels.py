@@ -193,8 +193,9 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    The largest are chosen in each block by itself. Chosen from all blocks together, all could come from one block: a
-    huge gradient shifts the mean of its block, and all other rows of the block then seem far from the mean.
+    The largest are chosen in each block by itself. If they were chosen from all blocks together, all could come from
+    one block. The reason is that a huge gradient shifts the mean of its block, and all other rows of the block then
+    seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()

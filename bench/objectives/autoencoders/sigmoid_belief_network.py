@@ -29,8 +29,8 @@ class SigmoidBeliefNetwork(Objective):
     ``f(z) = log p(x | z_1) + log p(z_1 | z_2) + ... + log p(z_L) - log q(z | x)``
     ``q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_(L-1))``
 
-    Every conditional distribution is a product of Bernoullis with logits that are linear in the layer on which it
-    depends. p(z_L) is uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is
+    Every conditional distribution is a product of Bernoullis; their logits are linear in the given layer. p(z_L) is
+    uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is
     ``log p(z_(k-1) | z_k) - log q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its
     range, else 0. The gradient is taken in theta, the weights of q: ``weight1``, ``bias1`` and so on. ``extra`` holds
     the weights of p, which are constants unless they are set to require gradients. Initial weights and biases are

@@ -30,8 +30,8 @@ SIGNS = (
 def bias_variance(table: pd.DataFrame) -> Figure | None:
     """Draw squared bias against variance, with a panel for each objective on which a bias was found.
 
-    A significant bias is drawn as its estimate with an interval. If a bias is not significant, the estimator has a tick
-    at the lower edge of the panel, and a grey bar from there to the upper bound of its squared bias.
+    A significant bias is drawn as its estimate with an interval. A bias that is not significant is drawn as a tick at
+    the lower edge of the panel, and a grey bar up to the upper bound of the squared bias.
 
     Return None if no bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared``
     returns.

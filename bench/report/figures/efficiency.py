@@ -35,8 +35,8 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
     - The performance profile: the share of the objectives on which an estimator needs at most a factor times the
       variance × cost of the best one. An objective on which the estimator was not measured is not in its share.
     - The mean efficiency over the objectives on which the estimator was measured.
-    - The probability that the variance × cost of the estimator is lower than that of a rival drawn at random, on an
-      objective on which both were measured.
+    - The probability of a lower variance × cost than a rival's. The rival is drawn at random, and the objective from
+      those on which both were measured.
 
     Only estimators that were measured on three or more objectives are drawn, at most 12 of them. The order is that of
     the sum of efficiencies, the highest first. Return None if there are fewer than three objectives, or fewer than two

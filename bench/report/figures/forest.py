@@ -42,9 +42,10 @@ def forest(
 ) -> Figure | None:
     """Draw a row for each ratio: its estimate and its interval, on a logarithmic axis.
 
-    A ratio that differs from 1 is a filled triangle, which points to the side of 1 on which the ratio lies. Any other
-    ratio is a hollow circle. An interval without an upper limit ends in an arrow. Return None if there is no row. If
-    there are more than 150 rows, the 150 with ratios farthest from 1 are drawn, in the given order.
+    A ratio that differs from 1 is a filled triangle, which points to the right if the ratio is above 1 and to the left
+    if it is below. Any other ratio is a hollow circle. An interval without an upper limit ends in an arrow. Return None
+    if there is no row. If there are more than 150 rows, the 150 with ratios farthest from 1 are drawn, in the given
+    order.
 
     Args:
         rows: the ratios.

@@ -67,7 +67,7 @@ def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) 
 
 
 def apart(places: Sequence[tuple[float, float]]) -> list[float]:
-    """Return the x of each point (x, y), moved to the right if its marker would cover an earlier marker.
+    """Return the x of each point (x, y) in ``places``, moved to the right if its marker would cover an earlier marker.
 
     Both axes are logarithmic, and just long enough for the points. Points with a zero are not moved.
     """
@@ -94,7 +94,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker. The marker is larger for an estimator with more samples ``n``.
+    """Return matplotlib's properties of a marker in a style. It is larger for an estimator with more samples ``n``.
 
     NaN counts as one sample. A ``hollow`` marker is filled with white.
     """
@@ -110,7 +110,10 @@ def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, A
 
 
 def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    """Draw one half of an interval: a line from the estimate at ``start`` to the limit at ``end``, both (x, y)."""
+    """Draw one half of an interval: a line from the estimate at ``start`` to the limit at ``end``, both (x, y).
+
+    ``colour`` is the colour of the line, hexadecimal RGB.
+    """
     ax.plot(*zip(start, end, strict=True), color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2)
 
 

@@ -167,7 +167,10 @@ def _cheapest(group: Sequence[Candidate], unit: Cost) -> str:
 
 
 def checks(rows: Sequence[Any]) -> list[Check]:
-    """Return the conditions under which the numbers of an objective can be trusted, and whether they hold."""
+    """Return the conditions under which the numbers of an objective can be trusted, and whether they hold.
+
+    ``rows`` are the objective's measurements, rows of a frame.
+    """
     measured = [row for row in rows if row.outcome == Outcome.MEASURED]
     failed = len(rows) - len(measured)
     found = [Check("cells", not failed, "failed" if failed else "none failed", failed)]
