@@ -18,7 +18,7 @@ def _holds_no_half(q: Distribution) -> bool:
     """Return whether q is torch's own, and holds no tensor of half precision, nor does any distribution inside it."""
     if not is_torchs(type(q)):
         return False
-    for value in q.__dict__.values():
+    for value in q.__dict__.get("_rows", q.__dict__).values():
         if isinstance(value, Tensor):
             if value.dtype in _HALF:
                 return False

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 def inner(q: Distribution) -> Distribution:
     """Return q without its ``Independent`` wrappers, unless the class of a wrapper has its own sampler or density."""
-    while isinstance(q, Independent) and has_law(type(q), Independent):
+    while isinstance(q, Independent) and (type(q) is Independent or has_law(type(q), Independent)):
         q = q.base_dist
     return q
 

@@ -43,7 +43,7 @@ def one(t: Tensor, q: Distribution) -> Tensor:
         ``t[:1]``, ``[1, ...]``, if q has a batch axis and the first axis of t has stride 0 and more than one entry. If
             not, t itself. (If q has no batch axis, the first axis of t belongs to q's event.)
     """
-    return t[:1] if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
+    return t.narrow(0, 0, 1) if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
 
 def rows(q: Distribution, count: int) -> Distribution:
@@ -95,10 +95,6 @@ _PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes be
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
-    if isinstance(q, Independent) or (isinstance(q, Drawable) and q.base_dist is not None):
-        return _wrap(q, "base_dist", _map(cast(Distribution, q.base_dist), leaf, count), count)
-    if isinstance(q, OneHotCategorical) and has_law(type(q), OneHotCategorical):
-        return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
     if has_law(type(q), *_PLAIN):
         new = _bare(q, count)
         leaves = {name: leaf(value) for name, value in parameters(q).items()}
@@ -108,6 +104,10 @@ def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distr
         if "_param" in q.__dict__:
             new.__dict__["_param"] = next(iter(leaves.values()))
         return new
+    if isinstance(q, Independent) or (isinstance(q, Drawable) and q.base_dist is not None):
+        return _wrap(q, "base_dist", _map(cast(Distribution, q.base_dist), leaf, count), count)
+    if isinstance(q, OneHotCategorical) and has_law(type(q), OneHotCategorical):
+        return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
     return _rebuild(q, leaf, count)
 
 

@@ -147,16 +147,6 @@ def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor
     return value + surrogate
 
 
-def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor:
-    """Return what an estimator returns, ``[*batch]``: the numbers of ``value`` with the gradients of ``surrogate``.
-
-    ``surrogate`` holds zeros from ``inject`` or ``score``, whose gradients go to q's parameters. If ``value`` has a
-    graph, because f uses tensors that require gradients, its gradients are kept, too. A mixed second derivative, in a
-    parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
-    """
-    return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
-
-
 class _Inject(Function):
     """Value 0; in the backward pass each target gets the cotangent times its given gradient."""
 
@@ -176,7 +166,7 @@ class _Inject(Function):
         (cotangent,) = cotangents
         gradients, targets = _halves(ctx.saved_tensors)
         if _is_ones(cotangent):  # no pass over the data
-            out = gradients if torch.is_grad_enabled() else [t.detach() for t in gradients]
+            out = [t.detach() if t.requires_grad and not torch.is_grad_enabled() else t for t in gradients]
         else:
             out = [scaled(spread(cotangent, t), t) for t in gradients]
         if not ctx.mean_zero and again(targets):
@@ -275,7 +265,7 @@ def inject_at(
 
 def _zeros(like: Tensor, shape: torch.Size) -> Tensor:
     """Return zeros of stride 0; of contiguous memory in forward mode, which writes tangents of the same layout."""
-    return like.new_zeros(shape) if forward_mode() else torch.broadcast_to(like.new_zeros(()), shape)
+    return like.new_zeros(shape) if forward_mode() else like.new_zeros(()).expand(shape)
 
 
 class _Carry(Function):

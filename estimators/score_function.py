@@ -20,7 +20,7 @@ from estimators._protocol import Estimator, State
 from estimators._refusals import InvalidParameter, Refusal
 from estimators._rows import one, rows
 from estimators._supports import leaves_of
-from estimators._surrogate import inject_at, joined, valued
+from estimators._surrogate import inject_at, joined
 from estimators._transforms import forward_mode, is_differentiated, transformed
 from estimators.returns import credited, score_of_choices
 
@@ -127,14 +127,14 @@ class ScoreFunction(Estimator):
         x = draw(q, self.n, generator)
         if self.needs_costs:
             fx, to_go = credited(self, f, q, x)
-            return valued(score_of_choices(q, x, share(to_go - float(self.baseline)), self), average(fx), self)
+            return joined(average(fx), score_of_choices(q, x, share(to_go - float(self.baseline)), self), self)
         fx = f(x)
         if self.baseline == "optimal":
             return joined(average(fx), _optimal(self, q, x, fx.detach()), self)
         b: Tensor | float = self.baseline if isinstance(self.baseline, int | float) else 0.0
         if self.needs_state and (own := checked_state(self, state, MovingAverage, q)) is not None:
             b = own.mean
-        return valued(score(q, x, _off(fx, b), self), average(fx), self)
+        return joined(average(fx), score(q, x, _off(fx, b), self), self)
 
 
 def _off(fx: Tensor, b: Tensor | float) -> Tensor:

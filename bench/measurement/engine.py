@@ -8,7 +8,6 @@ come in draws, the unit of seeding; a draw is cut into blocks, the unit of the s
 import functools
 import io
 import os
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -29,22 +28,6 @@ from bench.records.seeds import noise_stream, numbered_seed
 from estimators import Estimator, Integrand, InvalidLoss, State, parameters, rows
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-class _Seeded(torch.autograd.Function):
-    """A number whose gradient with respect to the loss is the given cotangent.
-
-    If torch is handed a cotangent itself, it imports its symbolic shapes, which takes a third of a second.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, cotangent: Tensor) -> Tensor:
-        ctx.cotangent = cotangent
-        return loss.new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
-        return ctx.cotangent, None
 
 
 class Engine(Source):
@@ -194,9 +177,9 @@ class Engine(Source):
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        # The cotangent of a sum over rows of means over the batch; neither the sum nor the means are computed.
-        share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
-        return torch.autograd.grad(_Seeded.apply(loss, share), leaves, materialize_grads=True)  # type: ignore[no-untyped-call]
+        share = loss.shape[0] / max(1, loss.numel())  # a row's loss is the mean over q's batch
+        total = loss.sum() if share == 1 else loss.sum() * share
+        return torch.autograd.grad(total, leaves, materialize_grads=True)
 
 
 def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> None:

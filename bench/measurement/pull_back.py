@@ -45,7 +45,7 @@ class PullBack:
             pulled += enumerate(torch.autograd.grad(self.outputs, self.theta, cotangents, **how))
         for k, g in pulled:
             if g is not None:
-                g = g.reshape(rows, self.theta[k].numel())
+                g = g if g.dim() == 2 else g.reshape(rows, self.theta[k].numel())
                 out[k] = g if (before := out[k]) is None else before + g
         return [own[0].new_zeros(rows, t.numel()) if g is None else g for g, t in zip(out, self.theta, strict=True)]
 
