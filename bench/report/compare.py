@@ -14,7 +14,7 @@ from bench.report.frame import setting_text
 from bench.report.layout import broken, fitting
 from bench.stats import ComparedRun, LogRatio, compare, format_interval, format_number, format_variance, holm, pool
 from bench.stats.printing import NONE
-from bench.stats.summary import finite
+from bench.stats.summary import BiasVerdict, finite
 
 Record = Mapping[str, Any]
 Pair = tuple[str, Record, Record]
@@ -31,6 +31,10 @@ COLUMNS = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "
 """Columns of a comparison in Markdown."""
 WORDS = ("B lower", "B higher", "no difference seen", "same", "no variance to compare")
 """The results of a comparison in words, those first that readers look for."""
+BIASED = (BiasVerdict.BIASED, BiasVerdict.DETERMINISTIC_BIASED)
+"""Verdicts of a bias above 1 %, for which a lower variance does not make up."""
+SIDES = {"B": "in B alone", "A": "in A alone", "both": "in both"}
+"""The sides on which a bias was found, in words."""
 MARGIN = 0.05
 """Largest relative difference of two variances that a figure shades, as what the gate lets pass."""
 LEVEL = 0.05
@@ -68,6 +72,7 @@ class Comparison:
         word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
         seeds: number of seeds that were pooled; 1 if the comparison is of two measurements. The variances are then
             means over the seeds, weighted with the replicates, and so is the logarithm of the ratio.
+        biased: the sides on which a bias above 1 % was found, "A", "B" or "both"; empty if it was found on none.
     """
 
     cell: str
@@ -83,6 +88,7 @@ class Comparison:
     noise: str
     word: str
     seeds: int = 1
+    biased: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a dictionary by their names."""
@@ -176,6 +182,8 @@ def verdict(found: Sequence[Comparison]) -> str:
     )
     parts = [f"B has {' and '.join(parts)}"] if parts else []
     parts += [end.format(len(by[word])) for end, word in zip(ends, WORDS[2:], strict=True) if by[word]]
+    found_in = {side: sum(each.biased == side for each in found) for side in SIDES}
+    parts += [f"a bias was found {said} in {found_in[side]}" for side, said in SIDES.items() if found_in[side]]
     return f"Of {len(found)} cell{'' if len(found) == 1 else 's'}: {'; '.join(parts)}."
 
 
@@ -191,8 +199,8 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
     differing, others = list[list[str]](), list[list[str]]()
     for c in found:
         row = [_code(c.cell), c.variance_a, c.variance_b, _ratio_text(c), format_number(c.per_evaluation, 3)]
-        said = c.word if c.word == "same" else f"{c.word} ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
-        differs = c.word in WORDS[:2]
+        how = "" if c.word == "same" else f" ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
+        said, differs = f"{_said(c)}{how}", c.word in WORDS[:2] or c.biased in ("A", "B")
         (differing if differs else others).append([*row, f"**{said}**" if differs else said])
     title = f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(a)}, B: {in_code(b)}"
     tables = [Table(COLUMNS, differing), Table(COLUMNS, others, f"{len(others):,} without a difference")]
@@ -210,6 +218,10 @@ def ratios(found: Sequence[Comparison]) -> list[Ratio]:
     ]
 
 
+def _said(c: Comparison) -> str:
+    return f"{c.word}, {c.biased} biased" if c.biased else c.word
+
+
 def _code(label: str) -> str:
     return in_code(label).replace("|", "\\|")
 
@@ -224,7 +236,7 @@ def table(found: Sequence[Comparison], width: int = 1000) -> str:
     for c in found:
         cell = f"{c.cell} ({c.seeds} seeds)" if c.seeds > 1 else c.cell
         per_evaluation = format_number(c.per_evaluation, 3)
-        rows.append([cell, c.variance_a, c.variance_b, _ratio_text(c), per_evaluation, c.noise, c.word])
+        rows.append([cell, c.variance_a, c.variance_b, _ratio_text(c), per_evaluation, c.noise, _said(c)])
     room = width - len(HEADER)  # two spaces are between columns
     kept = fitting(HEADER, rows, room, DROPPED_FIRST, dict.fromkeys(HEADER, 12) | {"cell": 26})
     shown = [[broken(cell, kept[name]) for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in rows]
@@ -363,9 +375,15 @@ def _compared(groups: Sequence[Group]) -> list[Comparison]:
             word = "same" if same else "no difference seen"
         noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
         texts = (cell, _label(a), _label(b), *variances)
-        seeds = len(pairs)
-        out.append(Comparison(*texts, value, low, high, per_evaluation, corrected, noise, word, seeds))
+        numbers = (value, low, high, per_evaluation, corrected)
+        out.append(Comparison(*texts, *numbers, noise, word, len(pairs), _biased(pairs)))
     return out
+
+
+def _biased(pairs: Sequence[tuple[Record, Record]]) -> str:
+    """Return the sides of pairs of records on which a bias above 1 % was found: "A", "B", "both" or none."""
+    a, b = (any(pair[side]["summary"]["verdict"] in BIASED for pair in pairs) for side in (0, 1))
+    return "both" if a and b else "A" if a else "B" if b else ""
 
 
 def _is_same(a: Record, b: Record) -> bool:
