@@ -87,5 +87,7 @@ def command(
     if json:
         print_json(records, None, ())
     else:
-        print_table(Report(records))
+        report = Report(records)
+        report.whole = ""  # nothing is written
+        print_table(report)
     return ExitCode.FINE

@@ -29,7 +29,9 @@ OVERVIEW_DROPPED = ("exact", "f + ∇f", "eff.", "runner-up")
 OVERVIEW_BROKEN_UP = {"objective": 20, "best unbiased": 20, "runner-up": 20}
 
 
-def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: bool = False) -> None:
+def show(
+    table: pd.DataFrame, console: Console, *, named: bool = False, brief: bool = False, whole: str = "table.md"
+) -> None:
     """Print the study in the width of the console. If it is narrow, the least important columns are left out.
 
     There is a table for each objective. If there are three objectives or more, a table with a row for each objective
@@ -41,28 +43,30 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
         named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines.
             If not, only their number is printed.
         brief: whether to print only the last table if there are three objectives or more.
+        whole: the file that has everything; empty if there is none.
     """
     several = has_several(table)
     if not (brief and several):
-        _show_sections(table, console)
-    _show_absences(table, console, named=named)
+        _show_sections(table, console, whole)
+    _show_absences(table, console, whole, named=named)
     if several:
         if not brief:
             console.print()
-        _show_overview(table, console)
+        _show_overview(table, console, whole)
 
 
-def _show_sections(table: pd.DataFrame, console: Console) -> None:
+def _show_sections(table: pd.DataFrame, console: Console, whole: str) -> None:
     texts = sections(table, terse=True, most=TABLES_SHOWN)
     rows = [row for section in texts for row in section.body]
     kept = fitting(*filled(HEADER, rows), console.width - INDENT, DROPPED_FIRST, BROKEN_UP)
     for section in texts:
         show_section(console, section.problem, section.facts, HEADER, section.body, kept, f"→ {section.advice}")
-    _show_dropped(HEADER, rows, kept, console)
-    _show_rest(tried(table)["problem"].nunique() - len(texts), "objectives; table.md has all their tables", console)
+    _show_dropped(HEADER, rows, kept, console, whole)
+    more = f"objectives{_where(whole, 'has them all')}"
+    _show_rest(tried(table)["problem"].nunique() - len(texts), more, console)
 
 
-def _show_overview(table: pd.DataFrame, console: Console) -> None:
+def _show_overview(table: pd.DataFrame, console: Console, whole: str) -> None:
     """Print a row for each problem."""
     from rich.text import Text
 
@@ -75,8 +79,13 @@ def _show_overview(table: pd.DataFrame, console: Console) -> None:
     for problem, shared in dict(zip(table["problem"], table["shared"], strict=True)).items():
         if shared:
             console.print(Text(f"{problem}: {shared}", style="dim"))
-    _show_dropped(OVERVIEW, body, kept, console)
-    _show_rest(len(problems) - len(body), "objectives; table.md has a table of each", console)
+    _show_dropped(OVERVIEW, body, kept, console, whole)
+    _show_rest(len(problems) - len(body), f"objectives{_where(whole, 'has them all')}", console)
+
+
+def _where(whole: str, says: str) -> str:
+    """Return where more can be read, as the end of a sentence; empty if there is no such file."""
+    return f"; {whole} {says}" if whole else ""
 
 
 def _show_rest(count: int, what: str, console: Console) -> None:
@@ -87,30 +96,33 @@ def _show_rest(count: int, what: str, console: Console) -> None:
         console.print(Text(f"and {count:,} more {what}", style="dim"))
 
 
-def _show_dropped(header: Sequence[str], rows: Rows, kept: Mapping[str, int], console: Console) -> None:
+def _show_dropped(header: Sequence[str], rows: Rows, kept: Mapping[str, int], console: Console, whole: str) -> None:
     """Name the columns that have content and are not kept."""
     from rich.text import Text
 
     if dropped := [name for name in filled(header, rows)[0] if name not in kept]:
-        console.print(Text(f"too narrow for {', '.join(dropped)}; table.md has all columns", style="dim"))
+        where = _where(whole, "has all columns")
+        console.print(Text(f"too narrow for {', '.join(dropped)}{where}", style="dim"))
 
 
-def _show_absences(table: pd.DataFrame, console: Console, *, named: bool) -> None:
+def _show_absences(table: pd.DataFrame, console: Console, whole: str, *, named: bool) -> None:
     """Print what failed and what was skipped."""
     from rich.text import Text
 
     failed, skipped = absences(table)
     for line in failed[:FAILURES_SHOWN]:
         console.print(Text(f"failed: {line}", style="red"))
-    _show_rest(len(failed) - FAILURES_SHOWN, "failures; table.md has them all", console)
+    _show_rest(len(failed) - FAILURES_SHOWN, f"failures{_where(whole, 'has them all')}", console)
     for line in skipped[:SKIPS_SHOWN] if named else ():
         console.print(Text(f"not applicable: {line}", style="dim"))
     if not named and skipped:
         pairs = int((table["outcome"] == Outcome.SKIPPED).sum())
         does = "pair does" if pairs == 1 else "pairs do"
-        console.print(Text(f"not applicable: {pairs} {does} not fit; table.md has the reasons", style="dim"))
+        where = _where(whole, "has the reasons")
+        console.print(Text(f"not applicable: {pairs} {does} not fit{where}", style="dim"))
     elif len(skipped) > SKIPS_SHOWN:
-        console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
+        where = _where(whole, "has them all")
+        console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more{where}", style="dim"))
 
 
 def show_section(

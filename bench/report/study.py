@@ -40,6 +40,8 @@ class Report:
         self.records, self.cost = records, cost
         self.undrawn = list[str]()
         """A sentence for each figure that ``write`` could not draw."""
+        self.whole = "md"
+        """The format of the file that has all that a terminal has no room for; empty if there is none."""
         self.trained = [record for record in records if record["kind"] == LineKind.TRAINING]
 
     @cached_property
@@ -95,7 +97,9 @@ class Report:
         if "bib" in formats:
             texts["methods.bib"] = bibtex(record["estimator_name"] for record in self.records if measures(record))
         texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}
-        if drawn and "html" in formats:
+        made = [each for each in formats if each != "html" or drawn]
+        self.whole = next((each for each in ("md", "html", "csv") if each in made), "")
+        if "html" in made:
             texts = dict[str, str | bytes]({PAGE: self._page(title, standing)}) | texts
         for name, text in texts.items():
             files.write(folder / name, text)
@@ -128,9 +132,13 @@ class Report:
             brief: whether to print one table, with a row for each objective, if there are three objectives or more.
         """
         if self.table is not None:
-            printed.show(self.table, console, named=named, brief=brief)
+            printed.show(self.table, console, named=named, brief=brief, whole=self._whole("table"))
         if self.trained:
-            training.show(self.trained, console)
+            training.show(self.trained, console, self._whole("training"))
+
+    def _whole(self, stem: str) -> str:
+        """Return the name of the file that has all of a table; empty if none is written."""
+        return PAGE if self.whole == "html" else f"{stem}.{self.whole}" if self.whole else ""
 
 
 def measures(record: Mapping[str, Any]) -> bool:

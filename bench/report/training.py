@@ -233,14 +233,18 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
                 yield {"objective": problem.title, **run, **look, **spent}
 
 
-def show(records: Sequence[Record], console: Console) -> None:
-    """Print the tables of training, then what was skipped, failed or diverged."""
+def show(records: Sequence[Record], console: Console, whole: str = "training.md") -> None:
+    """Print the tables of training, then what was skipped, failed or diverged.
+
+    ``whole`` is the file that has all columns; empty if there is none.
+    """
     from rich.text import Text
 
     for section in sections(problems(records)):
         widths = fitting(section.header, section.body, console.width - INDENT, DROPPED_FIRST, _least(section.header))
         show_section(console, *section, widths)
         if dropped := [name for name in section.header if name not in widths]:
-            console.print(Text(f"too narrow for {', '.join(dropped)}; training.md has all columns", style="dim"))
+            where = f"; {whole} has all columns" if whole else ""
+            console.print(Text(f"too narrow for {', '.join(dropped)}{where}", style="dim"))
     for line in absences(records):
         console.print(Text(line, style="dim" if line.startswith("not") else "red"))

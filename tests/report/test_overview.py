@@ -102,6 +102,6 @@ def test_of_many_objectives_the_first_are_printed_and_the_others_counted(monkeyp
     text = printed(records, brief=False)
     assert text.count("replicates, ") == 1
     assert [f"o{i}" in text for i in range(4)] == [True, True, False, False]
-    assert "and 1,233 more objectives; table.md has all their tables\n" in text
-    assert "and 1,232 more objectives; table.md has a table of each\n" in text
+    assert "and 1,233 more objectives; table.md has them all\n" in text
+    assert "and 1,232 more objectives; table.md has them all\n" in text
     assert "and 2 more failures; table.md has them all\n" in text

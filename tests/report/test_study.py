@@ -1,9 +1,11 @@
 import base64
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.report import Report
 from bench.report.figures import FORMATS, MADE, NAMES, TRAINING, draw
@@ -175,3 +177,21 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_the_tables(tmp_path
     assert {"report.html", "table.md", "table.csv", "table.tex", "bias-variance.svg"} == {*written} - {
         "bias-variance.png"
     }
+
+
+@pytest.mark.parametrize(
+    ("formats", "end"),
+    [
+        (("html",), "; report.html has the reasons"),
+        (("tex", "csv"), "; table.csv has the reasons"),
+        (("md", "html"), "; table.md has the reasons"),
+        (("tex",), ""),
+    ],
+)
+def test_the_terminal_names_a_file_that_was_written(tmp_path, monkeypatch, formats, end):
+    monkeypatch.setattr("bench.report.page.page", lambda *_: "page")
+    made = Report([moments("a", "o", 1.0), line("b", "o", outcome="skipped", reason="It does not fit.")])
+    made.write(tmp_path, formats=formats)
+    text = io.StringIO()
+    made.show(Console(file=text, width=100))
+    assert f"not applicable: 1 pair does not fit{end}\n" in text.getvalue()

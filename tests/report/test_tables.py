@@ -64,7 +64,7 @@ def test_a_tail_that_more_replicates_would_settle_keeps_value_and_rank(status, r
 
 def test_many_skips_are_cut_short_in_the_terminal_only():
     skips = [line(f"e{i}", "o", outcome="skipped", reason="It does not fit.") for i in range(20)]
-    assert "12 more, all in table.md" in printed(skips, named=True)
+    assert "12 more; table.md has them all" in printed(skips, named=True)
     assert printed(skips) == "not applicable: 20 pairs do not fit; table.md has the reasons\n"
     assert in_markdown(prepared(skips)).count("It does not fit.") == 20
 
