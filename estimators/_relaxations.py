@@ -51,7 +51,8 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
     """Return relaxed samples, of the shape of z, made from perturbed logits z; differentiable in z and the temperature.
 
-    ``sigmoid(z / temperature)``  for Bernoulli ``softmax(z / temperature)``  for categories
+    ``sigmoid(z / temperature)``  for Bernoulli
+    ``softmax(z / temperature)``  for categories
 
     Args:
         q: a Bernoulli or OneHotCategorical distribution.

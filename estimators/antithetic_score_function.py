@@ -21,8 +21,8 @@ class AntitheticScoreFunction(Estimator):
     """Score function estimator on antithetic pairs of samples.
 
     ``g = (1/n) sum_k f(x_k) grad log q(x_k)``
-    ``x = loc + scale z``,  paired with ``loc - scale z``,  z standard normal, for normal families ``x = 1[u < p]``,
-    paired with ``1[1 - u < p]``,  u uniform, for Bernoulli(p)
+    ``x = loc + scale z``,  paired with ``loc - scale z``,  z standard normal, for normal families
+    ``x = 1[u < p]``,  paired with ``1[1 - u < p]``,  u uniform, for Bernoulli(p)
 
     Unbiased: each sample on its own is a draw from q. For the mean of a normal, a pair x, x' gives
     ``(f(x) - f(x')) z / (2 scale)``, in which a constant of f cancels. For the scale, both samples of a pair have the

@@ -20,8 +20,8 @@ from estimators._surrogate import inject_at, joined
 class DisARM(Estimator):
     """DisARM, also known as U2G: ARM with its uniform noise integrated out.
 
-    ``g_i = (f(b) - f(b')) / 2 * (-1)^{b'_i} 1[b_i != b'_i]
-    sigmoid(|logit_i|)``,  for logit_i, averaged over n/2 pairs ``b = 1[u < p]``,  u uniform, p the probabilities of q
+    ``g_i = (f(b) - f(b')) / 2 * (-1)^{b'_i} 1[b_i != b'_i] sigmoid(|logit_i|)``,  for logit_i, averaged over n/2 pairs
+    ``b = 1[u < p]``,  u uniform, p the probabilities of q
     ``b' = 1[1 - u < p]``
 
     Unbiased: DisARM is the conditional expectation of ARM, given both samples. For a single bit of probability 1/2, the

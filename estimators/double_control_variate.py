@@ -31,8 +31,8 @@ class Coefficient(State):
 class DoubleControlVariate(Estimator):
     """Double control variate: leave-one-out for f minus a tangent whose slope comes from the other samples.
 
-    ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad
-    p``,  x_k ~ q,  p the mean of q ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
+    ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad p``,  x_k ~ q,  p the mean of q
+    ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
 
     f' is the gradient of f. Unbiased for every coefficient; with the coefficient 0 the estimator is RLOO. The tangent
     helps most with two samples, because the noise of the two slopes cancels if f is quadratic. Needs df/dx, but only on

@@ -25,8 +25,8 @@ from estimators.reparameterization import no_path
 class DoublyReparameterized(Estimator):
     """Doubly reparameterized gradient (DReG): path derivative of an importance-weighted bound, without the score of q.
 
-    ``g = sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  averaged over n samples ``x_k = T(e_k; theta)``,  the
-    sample as a function of noise e_k and of q's parameters theta
+    ``g = sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  averaged over n samples
+    ``x_k = T(e_k; theta)``,  the sample as a function of noise e_k and of q's parameters theta
 
     ``w_k = (p(x_k)/q(x_k)) / sum_j p(x_j)/q(x_j)`` is the normalised weight of particle x_k. Unbiased: the full
     derivative has a term with the score of q. This term is reparameterized as well, which turns the weights w_k into

@@ -26,8 +26,8 @@ class GappedStraightThrough(Estimator):
 
     ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x_k ~ q
     ``y_k = softmax(z_k / temperature)``
-    ``z_i = max logits``,  i the category that was sampled ``z_j = min(logits_j, max logits - gap)``,  j every other
-    category
+    ``z_i = max logits``,  i the category that was sampled
+    ``z_j = min(logits_j, max logits - gap)``,  j every other category
 
     J is the Jacobian of y in the logits, with the shifts from logits to z held fixed; grad f is the gradient of f in x.
     A bit is a variable of two categories, with logits ``logit`` and 0. The estimator imitates straight-through

@@ -20,8 +20,8 @@ class GumbelSoftmax(Estimator):
     """Gumbel-softmax (Concrete) relaxation: the gradient of f through a relaxed sample.
 
     ``g = (1/n) sum_k grad f(y_k)``
-    ``y = softmax((logits + G) / temperature)``,  G Gumbel ``y = sigmoid((logit + L) / temperature)``,  L logistic, for
-    Bernoulli
+    ``y = softmax((logits + G) / temperature)``,  G Gumbel
+    ``y = sigmoid((logit + L) / temperature)``,  L logistic, for Bernoulli
 
     grad is the gradient in q's logits, through y. Biased: g estimates the gradient of E[f(y)], and the returned value
     estimates E[f(y)]. As the temperature goes to 0, the bias vanishes and the variance grows without limit. Needs df/dx

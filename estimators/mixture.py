@@ -27,8 +27,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     Given the coordinates before d, F_d is the distribution function of coordinate d and w_k the weight of component k.
     dF_d is the change of F_d if the parameters change. It includes the change of the coordinates before d, because they
     depend on the parameters. The derivative of a sample depends on the order of the coordinates; the mean of a gradient
-    does not.
-    Cost: D sequential steps of K operations, for D coordinates and K components.
+    does not. Cost: D sequential steps of K operations, for D coordinates and K components.
 
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.

@@ -233,8 +233,7 @@ class ReinforcePlusPlus(PolicyGradient):
     token's probability under q, divided by its probability under the sampler. w is set to 0 where it is above 1.2 and R
     - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random scale and in direction: the mean and
     the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the
-    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``.
-    Cost: n evaluations of f.
+    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

@@ -48,7 +48,8 @@ class REBAR(Estimator):
     evaluation of c serves both, and only the derivatives of z and z' in the logits differ. With z = logit p + logit u,
     u uniform, for a bit, and z_j = log p_j + Gumbel noise for categories:
 
-    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1 ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
+    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1
+    ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 
     A state, made by ``init``, holds the logarithm of the temperature and the coefficient. ``adapt`` changes both to

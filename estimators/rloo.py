@@ -19,8 +19,8 @@ from estimators.returns import credited, score_of_choices
 class RLOO(Estimator):
     """Score function with leave-one-out baselines (REINFORCE leave-one-out, LOORF).
 
-    ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k) = 1/(n-1) sum_k (f(x_k) - mean f) grad log
-    q(x_k)``
+    ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k)
+       = 1/(n-1) sum_k (f(x_k) - mean f) grad log q(x_k)``
 
     Unbiased: the baseline of a sample is made from the other samples. A constant in f changes nothing. Needs a q with
     ``log_prob``, and a support that does not move with a trained parameter; f may be a black box. Cost: n evaluations

@@ -22,8 +22,8 @@ class DirichletMultinomial(Objective):
     ``a = exp(log_concentration)``
     ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``
     ``p(x) = Dirichlet(prior, ..., prior)``
-    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior) + log N! - sum_k log
-    y_k!``
+    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
+    + log N! - sum_k log y_k!``
 
     x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. The gradient is
     taken in theta: ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet
