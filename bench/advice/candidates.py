@@ -1,7 +1,7 @@
 """The candidates of advice: estimators with values of n and of a few other fields, and why the others are not tried."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
@@ -19,19 +19,6 @@ VARIED: Mapping[str, tuple[Any, ...]] = {
     "credit": ("whole", "downstream"),
 }
 """Values that are tried for fields besides n whose default is one of them. All other fields keep their defaults."""
-
-
-@dataclass(frozen=True)
-class Untried:
-    """An estimator that was not tried, or whose measurement failed.
-
-    Args:
-        name: the estimator's command-line name.
-        reason: why, in a few words.
-    """
-
-    name: str
-    reason: str
 
 
 def counts(most: int) -> list[int]:

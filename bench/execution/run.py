@@ -44,31 +44,6 @@ class Ran(NamedTuple):
     digest: str = ""
 
 
-def run(
-    spec: Spec | Sequence[Spec],
-    folder: Path,
-    progress: Progress,
-    workers: int | Dask | None = 1,
-    *,
-    rerun: Collection[Rerun] = USUAL,
-) -> list[Record]:
-    """Measure the cells of a spec that a study folder lacks, and return the records of all cells of the spec.
-
-    A cell is an estimator on an objective.
-
-    Args:
-        spec: estimators, objectives and settings; or several specs.
-        folder: the study folder, created if it does not exist.
-        progress: receives the events of the run.
-        workers: number of processes that measure; None for as many as the processors and the work allow; or a Dask
-            cluster.
-        rerun: which cells are measured again although the folder holds their records.
-
-    ``run_study`` says which errors are raised. It also returns the other records of the folder.
-    """
-    return run_study(spec, folder, progress, workers, rerun=rerun).records
-
-
 def run_study(
     spec: Spec | Sequence[Spec],
     folder: Path,

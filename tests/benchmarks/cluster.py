@@ -18,10 +18,10 @@ import psutil
 
 from bench.execution.cluster.address import Dask
 from bench.execution.progress import Progress
-from bench.execution.run import run
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Record
+from tests.running import run
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "performance" / "cluster.csv"

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.measurement.lines import head
 from bench.planning.cells import Cell
 from bench.planning.spec import FILE, Spec
@@ -28,6 +27,7 @@ from bench.records import store
 from bench.records.lines import LineKind, Record, dumps
 from bench.records.store import LINES
 from estimators import command_line_name
+from tests.running import run
 
 ESTIMATORS = (
     "score-function", "rloo:n=2,4,8", "disarm", "rebar", "gumbel-softmax", "straight-through", "reinmax", "arm",

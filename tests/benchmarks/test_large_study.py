@@ -1,9 +1,9 @@
 """The generated study is one that the program could have written."""
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.records import store
 from tests.benchmarks import large_study
+from tests.running import run
 
 
 def test_a_generated_study_is_whole_and_nothing_of_it_is_measured_again(tmp_path, monkeypatch):

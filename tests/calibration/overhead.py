@@ -11,11 +11,11 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.measurement import engine, summaries
 from bench.measurement.reduction.blocks import draws_partial
 from bench.planning.spec import DEFAULT, Spec
 from bench.stats import Accumulator
+from tests.running import run
 
 
 class Clock:

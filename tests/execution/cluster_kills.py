@@ -20,9 +20,9 @@ from distributed import Client
 from bench.execution.cluster import coordinator
 from bench.execution.cluster.address import Dask
 from bench.execution.progress import Progress
-from bench.execution.run import run
 from bench.planning.spec import Spec
 from tests.execution.specs import without_clocks
+from tests.running import run
 
 CELLS = {
     "timing": False,

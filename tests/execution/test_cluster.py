@@ -12,13 +12,13 @@ from bench.execution.cluster.address import Dask, Gone
 from bench.execution.cluster.alike import facts_here
 from bench.execution.cluster.start import start
 from bench.execution.progress import Progress
-from bench.execution.run import run
 from bench.planning.selectors import UsageError, parse
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.training.settings import Training
 from bench.training.train import train
 from tests.execution.specs import without_clocks
+from tests.running import run
 
 MINE = """
 import os, signal

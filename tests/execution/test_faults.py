@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.gate import baseline_file
 from bench.planning.spec import Spec
 from bench.records import store
@@ -16,6 +15,7 @@ from bench.training.settings import Training
 from bench.training.train import train
 from tests.docs.pages import ROOT
 from tests.execution.folders import parts_of, records_of, settled
+from tests.running import run
 
 KILLED = 77
 """Exit code of a process that was killed on purpose."""

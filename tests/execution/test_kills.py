@@ -1,9 +1,9 @@
 """SIGKILL at random instants: `python -m tests.execution.kills` makes more of them, of the commands themselves."""
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.planning.spec import Spec
 from tests.execution.kills import kills
+from tests.running import run
 
 
 def measure(folder):

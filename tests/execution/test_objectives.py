@@ -6,7 +6,6 @@ from bench.execution.objectives import examine
 from bench.execution.pool import Pool
 from bench.execution.progress import Silent
 from bench.execution.rehearsal import selectors
-from bench.execution.run import run
 from bench.measurement.draws import sizes_of
 from bench.measurement.objective_checks import QUICK, Fault
 from bench.measurement.objective_checks.parts import training_data
@@ -17,6 +16,7 @@ from bench.records import store
 from bench.records.lines import LineKind
 from bench.training.settings import Training
 from bench.training.train import train
+from tests.running import run
 
 MINE = """
 from dataclasses import dataclass

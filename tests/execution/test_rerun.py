@@ -3,12 +3,12 @@
 import pytest
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.records import store
 from bench.records.lines import USUAL, Rerun
 from bench.training.settings import Training
 from bench.training.train import train
 from tests.execution.specs import spec_of
+from tests.running import run
 
 FAILED, STALE, BOTH, FINE, MISSING = (
     "gaussian-quadratic:dim=1",

@@ -9,7 +9,7 @@ import pytest
 from bench import measure
 from bench.execution.pool import Pool
 from bench.execution.progress import Silent
-from bench.execution.run import LEAST_SECONDS, run
+from bench.execution.run import LEAST_SECONDS
 from bench.measurement import reference
 from bench.measurement.lines import failed, head
 from bench.measurement.timing import CELL_SECONDS, measure_timing
@@ -22,6 +22,7 @@ from estimators import RLOO, Estimator, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
 from tests.measurement.objectives import VAE
 from tests.recorder import Recorder
+from tests.running import run
 
 
 def test_workers_change_no_figure(tmp_path):

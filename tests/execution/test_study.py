@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask
 from bench.objectives import GaussianQuadratic
@@ -22,6 +21,7 @@ from estimators import RLOO, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
 from tests.measurement.objectives import SELECTOR
 from tests.recorder import Recorder
+from tests.running import run
 
 
 def test_a_study_is_resumed_without_pilots_and_without_measuring(tmp_path):

@@ -9,7 +9,6 @@ import pytest
 
 from bench.execution.pool import Pool
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.execution.tasks import MomentsTask
 from bench.measurement import unfinished as keeping
 from bench.measurement.engine import Engine
@@ -21,6 +20,7 @@ from bench.records import store, unfinished
 from bench.records.lines import Rerun, dumps
 from estimators import REBAR, RLOO, Reparameterization
 from tests.execution.specs import spec_of
+from tests.running import run
 
 CLOCKS = ("wall_seconds", "adapt_seconds", "written", "environment")
 CELLS = {

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.planning.plans import specs_of, studies
 from bench.planning.selectors import UsageError
 from bench.planning.spec import FILE, Spec
 from bench.records import plan, store
 from tests.execution.specs import spec_of, with_reference
+from tests.running import run
 
 FIRST = spec_of("rloo", objective="gaussian-quadratic:dim=2", replicates=64)
 SECOND = spec_of("score-function", objective="bernoulli-quadratic:dim=2", replicates=64, seed=1)

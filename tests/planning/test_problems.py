@@ -8,13 +8,13 @@ import pytest
 
 from bench import measure
 from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.planning.instances import expand
 from bench.planning.selectors import UsageError, label, parse
 from bench.planning.spec import Spec
 from bench.records.code import code_digest
 from bench.records.identity import identity
 from estimators import RLOO
+from tests.running import run
 
 MINE = """
 import torch
