@@ -30,7 +30,7 @@ class _Refused(Function):
 
 
 def no_second_derivatives(who: object) -> Refusal:
-    """Return the refusal of a second derivative; ``who`` is the estimator or its name, or None if it is unknown."""
+    """Return the ``Refusal`` of a second derivative. ``who`` is the estimator or its name; None if it is unknown."""
     name = "This estimator" if who is None else who if isinstance(who, str) else repr(who)
     return Refusal(
         f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "
@@ -56,7 +56,10 @@ def differentiated_in_state_only() -> Iterator[None]:
 
 
 def again(sources: Iterable[Tensor]) -> bool:
-    """Return whether a gradient may be differentiated again: under ``create_graph=True`` or in forward mode."""
+    """Return whether a gradient may be differentiated once more: under ``create_graph=True`` or in forward mode.
+
+    ``sources`` are the tensors in which it may be differentiated.
+    """
     if _IN_STATE_ONLY:
         return False
     return torch.is_grad_enabled() or (forward_mode() and any(tangent_of(t) is not None for t in sources))

@@ -118,7 +118,7 @@ def _maker(q: Distribution) -> type[Distribution]:
 
 
 def made_anew(q: Distribution, own: dict[str, Tensor]) -> Distribution:
-    """Return a distribution of q's law, made by its constructor from other parameters."""
+    """Return a distribution with the law of q, made by q's constructor from the parameters ``own``."""
     family = _maker(q)
     names = _arguments(family.__init__)
     arguments: dict[str, Any] = {name: value for name, value in own.items() if name in names}

@@ -185,9 +185,10 @@ class _Inject(Function):
 
 
 def scaled(cotangent: Tensor, gradient: Tensor) -> Tensor:
-    """Return the product; 0 in rows with a cotangent of 0, which the loss leaves out, also if a gradient is infinite.
+    """Return ``gradient`` times ``cotangent``, and 0 in rows with a cotangent of 0.
 
-    A cotangent that is one number for all rows leaves no row out, and there is no pass over the data to find them.
+    The loss leaves such rows out, and their gradient may be infinite. If the cotangent is one number for all rows, no
+    row is left out, and the data are not searched for such rows.
     """
     product = cotangent * gradient
     return product if not any(cotangent.stride()) else torch.where(cotangent != 0, product, 0)

@@ -28,7 +28,7 @@ def primal_of(t: Tensor) -> Tensor:
 
 
 def primals_of(tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return tensors without the tangents of the current level of forward mode."""
+    """Return the tensors without their tangents of the current level of forward mode."""
     return [primal_of(t) for t in tensors]
 
 

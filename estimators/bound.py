@@ -94,9 +94,10 @@ class Bound(Checked):
 
 
 def log_mean_exp(x: Tensor) -> Tensor:
-    """Return the logarithm of the mean of exp(x) over the last axis; where all are -inf, -inf with a gradient of 0.
+    """Return the logarithm of the mean of exp(x) over the last axis.
 
-    ``x.logsumexp(-1)`` has the gradient NaN there, also if the loss leaves the value out.
+    Where all numbers are -inf, the result is -inf with a gradient of 0. ``x.logsumexp(-1)`` has a gradient of NaN
+    there, even if the loss leaves the value out.
     """
     lowest = torch.finfo(x.dtype).min
     return threshold(x.clamp_min(lowest).logsumexp(-1), lowest / 2, -math.inf) - math.log(x.shape[-1])

@@ -111,9 +111,10 @@ class GRPO(Estimator):
         squares: Tensor | None = None,
         beta: float = 0.0,
     ) -> Tensor:
-        """Return the factors of the scores of the tokens of a ``TokenSequence``, ``[..., P, G, T]``.
+        """Return the factors of the scores of tokens, for a ``TokenSequence``: ``[..., P, G, T]``.
 
-        The arguments are those of ``PolicyGradient.weights``.
+        P is the number of prompts, G the number of samples for each, and T the largest number of tokens.
+        ``PolicyGradient.weights`` explains the arguments.
         """
         return self.of_tokens.weights(rewards, logp, log_ref, log_mu, mask, greedy=greedy, squares=squares, beta=beta)
 

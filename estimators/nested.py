@@ -157,7 +157,7 @@ class Nested(Estimator):
         return any(node.needs_state for node in self.nodes)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> NestedState | None:
-        """Return an untrained state, which holds one for each layer whose estimator learns; None if none does."""
+        """Return an untrained state, with a state for each layer whose estimator learns; None if there is none."""
         if not self.needs_state:
             return None
         tried = list(self._tried(_layers(self, q)))

@@ -51,9 +51,8 @@ def command(
 ) -> ExitCode:
     """Measure gradients that were made elsewhere.
 
-    The files are those of numpy.save, made by JAX, Julia, a trainer or anything else. They are measured as the
-    gradients of every other study are: bias, scale, direction and variance, with intervals and words. A file can be
-    larger than the memory.
+    The files are those of numpy.save, made by JAX, Julia, a trainer or anything else. Their bias, scale, direction and
+    variance are measured, with intervals and in words, as in every other study. A file can be larger than the memory.
     """
     names = [path.stem for path in gradients]
     if len(set(names)) < len(names):

@@ -50,7 +50,7 @@ def _put(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, bool]]]:
-    """Record what is printed inside a ``with`` block: texts, each with whether it went to stderr."""
+    """Inside the block, record everything that is printed, as pairs: a text, and whether it went to stderr."""
     records: list[tuple[str, bool]] = []
     token = _records.set(records)
     try:
@@ -60,7 +60,7 @@ def recorded() -> Iterator[list[tuple[str, bool]]]:
 
 
 def replay(records: Iterable[tuple[str, bool]]) -> None:
-    """Print what was recorded once more."""
+    """Print texts that ``recorded`` has recorded, again in their order."""
     for text, err in records:
         _put(text, err=err)
 

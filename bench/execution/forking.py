@@ -35,7 +35,10 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def starting(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let processes start inside the block, deaf to interrupts, with these variables and without the program."""
+    """Inside the block, let new processes start with the environment variables ``variables``.
+
+    The new processes ignore interrupts, and do not import the script of this program.
+    """
     with _uninterrupted(), _variables(variables), _without_main():
         yield
 
@@ -56,9 +59,10 @@ def fork_server() -> int | None:
 
 
 def has_ended(server: int) -> bool:
-    """Return whether the process that forks workers has ended, or does so in a moment: Linux ends its children first.
+    """Return whether the process that forks workers, with the id ``server``, has ended or is about to end.
 
-    ``server`` is its id. Another such process may have taken its place already.
+    Linux ends the children of a process before the process itself. A new process that forks workers may be running
+    already.
     """
     end = time.monotonic() + GLANCE
     while server == fork_server():

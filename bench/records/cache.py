@@ -13,7 +13,7 @@ DAYS = 30
 
 
 def folder() -> Path:
-    """Return the folder of the texts: BENCH_CACHE_DIR, or else ``stochgrad-bench`` in XDG_CACHE_HOME or ``~/.cache``.
+    """Return the folder of the cache: BENCH_CACHE_DIR, or else ``stochgrad-bench`` in XDG_CACHE_HOME or ``~/.cache``.
 
     Raises:
         RuntimeError: the user has no home folder.
@@ -24,7 +24,7 @@ def folder() -> Path:
 
 
 def get(name: str) -> str | None:
-    """Return the text that was kept under a name; None if there is none, or if it is not as it was written."""
+    """Return the text that the cache holds under a name; None if there is none, or if the text is damaged."""
     try:
         digest, _, text = files.read(folder() / name, follow=False).partition(b"\n")
         os.utime(folder() / name)
@@ -34,7 +34,10 @@ def get(name: str) -> str | None:
 
 
 def put(name: str, text: str) -> None:
-    """Keep a text under the name of a file, if the folder can be written. Texts that were long not used are removed."""
+    """Store a text in the cache, under the name of a file. Texts that were not used for a long time are removed.
+
+    If the folder cannot be written, nothing happens.
+    """
     with contextlib.suppress(OSError, RuntimeError):
         content = text.encode()
         files.write(folder() / name, _digest(content) + b"\n" + content)

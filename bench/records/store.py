@@ -180,9 +180,10 @@ def slim(record: Record) -> Record:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause Python's search for garbage, which would look at every number of the records again and again.
+    """Inside the block, pause Python's garbage collection, which would visit every number of the records.
 
-    Afterwards it leaves out what exists by then, until ``gc.unfreeze`` is called, as it is at the end of each command.
+    Objects that exist at the end of the block are left out of later collections, until ``gc.unfreeze`` is called. Every
+    command calls it at its end.
     """
     if not gc.isenabled():
         yield

@@ -129,15 +129,15 @@ def of_estimators(
 ) -> tuple[list[Comparison], list[str], list[str]]:
     """Return the comparisons of two estimators, and the labels of their measurements that have no partner.
 
-    There is one comparison for each objective on which both were measured with equal settings. If ``a`` and ``b`` name
-    cells (estimators on objectives), these two cells are compared, whatever their objectives.
+    There is one comparison for each objective on which both estimators were measured with equal settings. If ``a`` and
+    ``b`` name cells (estimators on objectives), the two cells are compared; their objectives may differ.
 
     Args:
         records: the records of one study.
         a: an estimator, such as ``rloo:n=4``, or a cell, such as ``rloo:n=4 on gaussian-quadratic``.
         b: the other estimator or cell.
         names: ``names(text, record)`` tells whether a text such as ``a`` names the estimator or the cell of a record.
-        pooled: whether the measurements with several seeds are one comparison.
+        pooled: whether measurements that differ only in the seed are one comparison.
 
     Returns:
         The comparisons, the labels of the measurements of ``a`` that were not compared, and those of ``b``.

@@ -36,8 +36,8 @@ class Curves:
         name: the estimator's command-line name.
         seeds: the seed of each run.
         step: the optimizer's step at each checkpoint, ``[checkpoints]``.
-        evaluations: evaluations of f for one batch element up to each checkpoint, ``[checkpoints]``. Those that adapt a
-            learned state of the estimator are included.
+        evaluations: evaluations of f for one batch element up to each checkpoint, ``[checkpoints]``. Evaluations that
+            train the estimator's own state are included.
         seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
             ``[checkpoints]``.
         value: value of the objective. From the checkpoint on at which a run has diverged, it is +∞ if the objective is

@@ -38,10 +38,9 @@ def rows(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def base(group: pd.DataFrame) -> tuple[float, bool]:
-    """Return the variance that all others are divided by, and whether it belongs to an unbiased estimator.
+    """Return the variance by which all variances on an objective are divided; whether its estimator is unbiased.
 
-    The variance of an exact estimator is rounding, and is compared with no other. ``group`` is the rows of one
-    objective.
+    The variance of an exact estimator is rounding, so it is not taken. ``group`` has the rows of the objective.
     """
     positive = group[(group["variance"] > 0) & ~group["exact"]]
     fair = positive[positive["fair"]]
@@ -49,10 +48,10 @@ def base(group: pd.DataFrame) -> tuple[float, bool]:
 
 
 def ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return the text and the colour of a measured cell; the colour is the decimal logarithm of its number.
+    """Return the text of a measured cell of the heat map, and the decimal logarithm of its number, for the colour.
 
-    The colour is NaN if the cell is exact, or if its lower limit is not above 0. ``base`` is the variance that all
-    others are divided by.
+    The logarithm is NaN if the cell is exact, or if its lower limit is not above 0. ``base`` is the variance by which
+    all variances on the objective are divided.
     """
     if cell.exact or cell.variance == 0:
         return "0", math.nan
@@ -64,7 +63,10 @@ def ratio(cell: Any, base: float) -> tuple[str, float]:
 
 
 def rgb(colour: float) -> tuple[float, float, float]:
-    """Return red, green and blue of a cell, each from 0 to 1; ``colour`` is the decimal logarithm of its number."""
+    """Return the colour of a cell as red, green and blue, each from 0 to 1.
+
+    ``colour`` is the decimal logarithm of the number in the cell.
+    """
     from matplotlib import colormaps
 
     red, green, blue, _ = colormaps[COLOURS](min(max(colour / DECADES, 0.0), 1.0))
@@ -72,7 +74,10 @@ def rgb(colour: float) -> tuple[float, float, float]:
 
 
 def ink(colour: float) -> str:
-    """Return black or white, whichever has more contrast on the colour of a cell."""
+    """Return the colour of a cell's text: black or white, whichever has more contrast.
+
+    ``colour`` is the decimal logarithm of the number in the cell.
+    """
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb(colour)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if (luminance + 0.05) ** 2 > 0.0525 else "#ffffff"  # relative luminance as in WCAG 2

@@ -42,7 +42,7 @@ class Target:
 
     @cached_property
     def norm(self) -> float:
-        """The Euclidean norm of the gradient."""
+        """The Euclidean norm of ``gradient``."""
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:

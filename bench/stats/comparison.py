@@ -232,11 +232,13 @@ def work_normalised(
 
 
 def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> list[list[tuple[int, int] | None]]:
-    """Return the 95 % rank intervals of the runs of each group, by variance (`rank_intervals`).
+    """Return the 95 % intervals of the ranks by variance (`rank_intervals`) for the runs of each group.
 
-    A run is one measurement of an estimator, a block a group of its gradients; a group holds the runs on one objective.
-    `common` says of each group whether its runs used common noise. Groups of one shape, in which the k-th runs have
-    blocks of the same sizes, are compared together: one by one, thousands of small groups would take ten times as long.
+    A run is one measurement of an estimator, a block a group of its gradients. A group holds the runs on one objective.
+    `common` says for each group whether its runs used common noise.
+
+    Many groups are compared in one pass if they have one shape: the k-th runs of all have blocks of the same sizes.
+    Thousands of small groups, each in a pass of its own, would take ten times as long.
     """
     alike: dict[Any, list[int]] = {}
     for place, (runs, is_common) in enumerate(zip(groups, common, strict=True)):

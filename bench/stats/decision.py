@@ -64,8 +64,8 @@ class Candidate:
     def price(self, cost: Cost) -> Interval:
         """Return the cost of one estimate in the unit ``cost``, as (value, lower limit, upper limit).
 
-        If ``cost`` is "seconds", the candidate must have been timed. In samples, a candidate without n has an infinite
-        cost.
+        If ``cost`` is "seconds", the candidate must have been timed. If it is "samples", the cost of a candidate
+        without n is infinite.
         """
         if cost == "seconds":
             assert self.seconds is not None

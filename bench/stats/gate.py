@@ -172,9 +172,9 @@ def smallest_change(
     """Return the smallest relative growth of a variance that both stages of the gate find with probability `power`.
 
     The result is None if the variance of the cell cannot be tested. The gate flags a cell (an estimator on an
-    objective) in a cheap first stage, and confirms the growth in a second one. Each stage has a plain and a truncated
-    test. The more sensitive of the two counts; if both are made, each has half the level. The new squared norms are
-    assumed to be the baseline's times a constant.
+    objective) in a cheap first stage, and confirms the growth in a second one. Each stage can test the variance and the
+    truncated variance. The more sensitive test counts; if both tests are made, each has half the level. The new squared
+    norms are assumed to be the baseline's times a constant.
 
     Args:
         base: the accepted statistics of the cell, from the baseline.

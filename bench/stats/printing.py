@@ -100,8 +100,8 @@ def format_variance(summary: Summary | VarianceSummary) -> str:
 def format_bias(summary: Summary) -> str:
     """Return two upper bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`.
 
-    The bound x is a percentage of the norm of the exact gradient, y of the standard deviation of one gradient. A bound
-    that is missing is printed as n/a.
+    x is a percentage of the norm of the exact gradient, and y a percentage of the standard deviation of one gradient. A
+    bound that is missing is printed as n/a.
     """
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]

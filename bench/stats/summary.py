@@ -227,9 +227,9 @@ class Summary:
 
 
 class VarianceSummary(NamedTuple):
-    """The part of a `Summary` that comparisons of variances need: to read it takes a tenth of the time.
+    """The fields of a `Summary` that comparisons of variances need. Reading them takes a tenth of the time.
 
-    The fields are those of `Summary`.
+    `Summary` explains the fields.
     """
 
     variance: float | None
@@ -242,7 +242,7 @@ class VarianceSummary(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VarianceSummary:
-        """Return this part of the data of `Summary.to_json`."""
+        """Return these fields from the data of `Summary.to_json`."""
         return cls(**_allowed({name: data.get(name) for name in cls._fields}))
 
 

@@ -66,7 +66,7 @@ class Training:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Self:
-        """Return the settings in a table of JSON, which may have other keys too.
+        """Return the settings in a table of JSON. Other keys of the table are ignored.
 
         Raises:
             ValueError: a value is out of its range.

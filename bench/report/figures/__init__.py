@@ -239,9 +239,10 @@ def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure |
 
 
 def rendered(figure: Figure, suffix: str, key: str) -> bytes:
-    """Return the file with a key and the figure's title as its description.
+    """Return the file of a figure in the format ``suffix``: "svg", "pdf" or "png".
 
-    It has neither date nor library version, so that equal figures are equal files.
+    The file has ``key`` and the figure's title as metadata, but no date and no version of a library. So equal figures
+    give equal files.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf

@@ -19,10 +19,10 @@ SHADES = 10
 
 
 def heat(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the map as texts with the classes of its cells; None if there is no variance, or only one objective.
+    """Return the heat map of a page: the text and the colour of each cell.
 
-    The numbers, the order of the rows and the marks are those of the figure ``heatmap``. ``table`` is the frame that
-    ``bench.report.prepared.prepared`` returns.
+    The result is None if there is no variance, or only one objective. The numbers, the order of the rows and the marks
+    are those of the figure ``heatmap``. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     run = table[table["outcome"] != Outcome.SKIPPED]
     found = list(dict.fromkeys(run["problem"]))

@@ -55,7 +55,7 @@ class Check(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was found, with the amount and the names."""
+        """What was found as text, with the amount and the names."""
         more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
         named = f": {', '.join(self.names[:SHOWN])}{more}" if self.names else ""
         return f"{f'{self.amount:,} ' if self.amount else ''}{self.finding}{named}"
@@ -81,7 +81,7 @@ def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 
 def units(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the units of cost: the name of each, what is counted, and whether any objective is ranked by it.
+    """Return facts on each unit of cost: its name, what it counts, and whether an objective is ranked by it.
 
     ``found`` is what ``objectives`` returns.
     """
