@@ -40,16 +40,18 @@ def read_records(folder: Path) -> list[Record]:
 def to_go(folder: Path, records: Sequence[Record]) -> str:
     """Return how much of a study folder's plan is done, and the commands that do the rest; empty if all is done.
 
-    ``records`` are those of the folder. If the plan cannot be read, the text is the error message. No error is raised,
-    because a report needs no plan.
+    A folder without a plan is compared with its ``spec.toml``. ``records`` are those of the folder. If the plan cannot
+    be read, the text is the error message. No error is raised, because a report needs no plan.
     """
+    from bench.planning import unplanned
     from bench.records import plan
     from bench.records.files import Unreadable
     from bench.records.lines import Damaged
     from bench.records.standing import standings
 
     try:
-        found = standings(plan.read(folder), records)
+        lines = plan.read(folder)
+        found = standings(lines, records) if lines else unplanned.standing(folder, records)
     except Damaged as error:
         return str(error)
     except Unreadable as error:

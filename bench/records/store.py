@@ -160,9 +160,14 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of the files that the report of a study is made of: its records, their arrays, and its plan."""
+    """Return a digest of the files that a report is made of: the records, their arrays, the plan and ``spec.toml``."""
     found = hashlib.sha256()
-    for path in (folder / LINES, folder / plan.FILE, *sorted((folder / arrays.FOLDER).glob("*.npy"))):
+    for path in (
+        folder / LINES,
+        folder / plan.FILE,
+        folder / "spec.toml",
+        *sorted((folder / arrays.FOLDER).glob("*.npy")),
+    ):
         try:
             with os.fdopen(files.open_regular(path, os.O_RDONLY), "rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()

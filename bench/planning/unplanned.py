@@ -1,0 +1,58 @@
+"""How much of a study is done if its folder has no plan, only a ``spec.toml``."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.planning.catalogue import Kind
+from bench.planning.plans import specs_of
+from bench.planning.selectors import Selector, UsageError, selects
+from bench.records.lines import Damaged, LineKind, Outcome
+from bench.records.standing import Standing
+
+
+def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standing]:
+    """Return how many cells of the spec in a study folder are on record; nothing if no spec can be read.
+
+    A cell is an estimator on an objective, with the values that the spec gives. A field that the spec leaves out may
+    have any value in the records, so no cell counts as missing that is there.
+
+    Args:
+        folder: the study folder, which has no plan.
+        records: the records of the study.
+    """
+    try:
+        specs = specs_of(folder)
+    except (UsageError, Damaged, OSError):
+        return []
+    cells = [record for record in records if record["kind"] in (LineKind.MOMENTS, LineKind.PILOT)]
+    wanted, here, failed = set[tuple[str, str]](), set[tuple[str, str]](), set[tuple[str, str]]()
+    for spec in specs:
+        estimators, objectives = _singles(spec.estimators), _singles(spec.objectives)
+        wanted |= set(itertools.product(estimators, objectives))
+        by = _covering(estimators, cells, "estimator"), _covering(objectives, cells, "objective")
+        for estimator, objective, outcome in {(r["estimator"], r["objective"], r["outcome"]) for r in cells}:
+            found = itertools.product(by[0].get(estimator, ()), by[1].get(objective, ()))
+            (failed if outcome == Outcome.FAILED else here).update(found)
+    return [Standing(len(wanted), frozenset(" on ".join(cell) for cell in here), failed=len(failed - here))]
+
+
+def _singles(selectors: Iterable[Selector]) -> list[str]:
+    """Return a selector for each combination of the values in some selectors: ``rloo:n=2,4`` gives two."""
+    found = []
+    for each in selectors:
+        for values in itertools.product(*each.params.values()):
+            found.append(str(Selector(each.name, {key: (v,) for key, v in zip(each.params, values, strict=True)})))
+    return found
+
+
+def _covering(selectors: Sequence[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
+    """Return the selectors that cover each estimator, or each objective, of some records, by its label."""
+    found = dict[str, list[str]]()
+    for record in records:
+        if record[kind] not in found:
+            with suppress(UsageError):
+                found[record[kind]] = [text for text in selectors if selects(text, record, kind)]
+    return found
