@@ -1,8 +1,9 @@
 """The audit of a loss: ``audit(loss) -> Audit``."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from bench.audit.compare import Comparison
 from bench.audit.findings import Point
@@ -16,6 +17,7 @@ from bench.measurement.threads import single_thread
 from bench.planning.selectors import UsageError
 from bench.planning.user_code import set_apart
 
+T = TypeVar("T")
 MOST_GROUP = 1024
 """Largest number of samples for each prompt."""
 LEAST_SAMPLES = 100
@@ -31,7 +33,8 @@ def audit(
     vocabulary: int = 3,
     length: int = 3,
     beta: float | None = None,
-    samples: int = 10_000,
+    samples: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Compare the expected gradient of a policy-gradient loss with the gradients that it may be meant to have.
 
@@ -49,28 +52,44 @@ def audit(
         length: the largest number of tokens of a sequence.
         beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
         samples: number of batches that are sampled for each policy, if more than 100,000 different batches are
-            possible.
+            possible. If None, it is 10,000. But if the loss has to be called for each batch, because it mixes prompts
+            and ``vmap`` does not work, None stands for 1,000 batches, sampled if more are possible.
+        say: called with a line on the progress, again and again, if the loss has to be called for each batch.
 
     Raises:
         UsageError: the loss is at fault, or a policy of this size is too large.
         Exception: whatever the loss raises.
     """
-    numbers = {"group": group, "prompts": prompts, "vocabulary": vocabulary, "length": length, "samples": samples}
-    for field, value in numbers.items():
+    numbers = {"group": group, "prompts": prompts, "vocabulary": vocabulary, "length": length}
+    for field, value in {**numbers, **({} if samples is None else {"samples": samples})}.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise UsageError(f"An audit needs a whole number {field} (got {value!r}).")
     if not 1 <= group <= MOST_GROUP:
         raise UsageError(f"An audit needs a group from 1 to {MOST_GROUP:,} samples (got {group:,}).")
     if beta is not None and not (isinstance(beta, int | float) and 0 < beta < math.inf):
         raise UsageError(f"An audit needs a finite beta above 0 (got {beta!r}).")
-    if samples < LEAST_SAMPLES:
+    if samples is not None and samples < LEAST_SAMPLES:
         raise UsageError(f"An audit needs at least {LEAST_SAMPLES} samples (got {samples}).")
-    with single_thread(), set_apart():
+    with single_thread(), set_apart(), warnings.catch_warnings(action="ignore"):  # torch warns of std() of one number
         checked = Loss(loss, name)
-        return _audit(checked, audit_policies(prompts, vocabulary, length, group), group, samples, beta)
+        return _audit(checked, audit_policies(prompts, vocabulary, length, group), group, samples, beta, say)
 
 
-def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int, beta: float | None) -> Audit:
+def _audit(
+    loss: Loss,
+    policies: Sequence[AuditPolicy],
+    group: int,
+    samples: int | None,
+    beta: float | None,
+    say: Callable[[str], None],
+) -> Audit:
+    def each(things: Sequence[T], what: str) -> Iterator[T]:
+        for number, thing in enumerate(things, 1):
+            if loss.is_called_for_each:
+                say(f"{what}: policy {number} of {len(things)}")
+            yield thing
+
+    traits = traits_of(loss, policies, group)
     rewarded, penalised = "rewards" in loss, "ref_logp" in loss
     if not (rewarded or penalised):
         raise UsageError(
@@ -81,24 +100,23 @@ def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int
         raise UsageError(
             f"beta weighs KL(pi||ref) against the reward, and {loss.name} takes no {missing}: leave it out."
         )
-    traits = traits_of(loss, policies, group)
-    found = [Found(loss, policy, group, traits, samples) for policy in policies]
+    found = [Found(loss, policy, group, traits, samples) for policy in each(policies, "gradients")]
     vocabulary = int(policies[0].tokens.max()) + 1
     is_fitted = beta is None
     if beta is None and rewarded and penalised:
         beta = fitted(found)
     targets = dict[str, tuple[Comparison, ...]]()
     if rewarded:
-        targets |= {name: tuple(each.of_reward(name) for each in found) for name in REWARDS}
-        targets["off-policy"] = tuple(each.off_policy() for each in found)
+        targets |= {name: tuple(one.of_reward(name) for one in found) for name in REWARDS}
+        targets["off-policy"] = tuple(one.off_policy() for one in each(found, "gradients off-policy"))
     if penalised:
-        targets |= {name: tuple(each.of_penalty(name) for each in found) for name in PENALTIES}
+        targets |= {name: tuple(one.of_penalty(name) for one in found) for name in PENALTIES}
     if rewarded and penalised and beta:
-        targets["penalised-reward"] = tuple(each.of_both(beta) for each in found)
+        targets["penalised-reward"] = tuple(one.of_both(beta) for one in found)
     first, batches = policies[0], number_of_batches(len(policies[0].tokens), policies[0].prompts, group, traits)
     rows = found[0].whole.rows
-    variance = tuple(each.variance(beta) for each in found)
-    pieces = [each.in_pieces() for each in found] if traits.pieces is None else []
+    variance = tuple(one.variance(beta) for one in found)
+    pieces = [one.in_pieces() for one in each(found, "micro-batches")] if traits.pieces is None else []
     rest = ("rest",) if "rewards" not in traits.signs and found[0].leaves_a_rest() else ()
     loss.try_again()
     return Audit(
@@ -117,6 +135,6 @@ def _audit(loss: Loss, policies: Sequence[AuditPolicy], group: int, samples: int
         is_fitted=is_fitted,
         variance=variance,
         factor=traits.pieces,
-        pieces=() if None in pieces else tuple(each for each in pieces if each),
+        pieces=() if None in pieces else tuple(one for one in pieces if one),
         signs=(*traits.signs, *rest),
     )

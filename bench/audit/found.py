@@ -1,5 +1,6 @@
 """What is found about a loss on one policy."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from bench.audit.compare import NOTHING, Comparison, compare
 from bench.audit.loss import SAME, Batch, Loss
-from bench.audit.measure import Batches, Estimate, Traits, rloo
+from bench.audit.measure import FEWER, SAMPLES, Batches, Estimate, Traits, rloo
 from bench.audit.policies import AuditPolicy
 
 
@@ -23,20 +24,26 @@ class Found:
         policy: the policy.
         group: number of samples for each prompt.
         traits: whether the loss depends on the order of samples, and whether it mixes prompts.
-        samples: number of batches that are sampled, if there are too many to sum over.
+        samples: number of batches that are sampled, if there are too many to sum over. If None, it is 10,000, or 1,000
+            if each batch takes a call of the loss; in that case at most 1,000 batches are summed over.
     """
 
-    def __init__(self, loss: Loss, policy: AuditPolicy, group: int, traits: Traits, samples: int) -> None:
-        self.loss, self.policy, self.group, self.traits, self.samples = loss, policy, group, traits, samples
+    def __init__(self, loss: Loss, policy: AuditPolicy, group: int, traits: Traits, samples: int | None) -> None:
+        self.loss, self.policy, self.group, self.traits = loss, policy, group, traits
+        fewer = samples is None and loss.is_called_for_each
+        self.samples, self.most = samples or (FEWER if fewer else SAMPLES), FEWER if fewer else None
         self.factor = traits.pieces or 1.0
         self.rewarded = "rewards" in loss
         self._controls = dict[tuple[float, float], Estimate]()
-        self.batches = Batches(policy, group, traits, samples, off_policy=False)
+        self.batches = self._batches(traits, off_policy=False)
         self.whole = self.batches.estimate(loss.weights, self.factor)
         self.reward = self.penalty = self.whole
         if self.rewarded and "ref_logp" in loss:
             self.reward = self.batches.estimate(loss.weights, self.factor, plain=True)
             self.penalty = self.whole.minus(self.reward)
+
+    def _batches(self, traits: Traits, *, off_policy: bool) -> Batches:
+        return Batches(self.policy, self.group, traits, self.samples, off_policy=off_policy, most=self.most)
 
     def target(self, reward: float, beta: float) -> Tensor:
         """Return the gradient of ``reward * E r - beta * KL(pi||ref)``, ``[D]``."""
@@ -56,7 +63,7 @@ class Found:
 
     def off_policy(self) -> Comparison:
         """Compare the reward's part with the gradient of ``E r``, for samples that an older policy, mu, has written."""
-        older = Batches(self.policy, self.group, self.traits, self.samples, off_policy=True)
+        older = self._batches(self.traits, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:
             found = found.steadied(older.estimate(rloo(self.group)), target)
@@ -65,14 +72,19 @@ class Found:
     def in_pieces(self) -> Comparison | None:
         """Compare the expected gradient of a batch with the mean of the gradients of its prompts, each computed alone.
 
-        The result is None if this mean is 0.
+        If there are too many groups of a prompt to sum over, the gradients of the prompts are those on the sampled
+        batches. Their noise is part of the interval, to first order in the angle between the two gradients. The result
+        is None if the mean is 0.
         """
-        traits = Traits(self.traits.ordered, 1.0)
-        one = Batches(self.policy, self.group, traits, self.samples, off_policy=False)
-        mean = one.estimate(self.loss.weights).mean
-        if mean.norm() <= NOTHING * self.whole.mean.norm():
+        one = self._batches(Traits(self.traits.ordered, 1.0), off_policy=False)
+        pieces = (one if one.is_exact else self.batches.in_pieces()).estimate(self.loss.weights)
+        if pieces.mean.norm() <= NOTHING * self.whole.mean.norm():
             return None
-        return compare(self._steadied(self.whole, *self._terms(1.0)), mean)
+        if pieces.rows is None or self.whole.rows is None:
+            return compare(self._steadied(self.whole, *self._terms(1.0)), pieces.mean)
+        scale = self.whole.mean @ pieces.mean / pieces.mean.square().sum()
+        rows = self.whole.rows - scale * (pieces.rows - pieces.mean)
+        return compare(Estimate(rows.mean(0), math.nan, rows), pieces.mean)
 
     def leaves_a_rest(self) -> bool:
         """Return whether an exact gradient is left if all rewards are 0 and the reference is the policy itself."""

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from numbers import Number
 from typing import Any
@@ -31,6 +30,14 @@ JOINED = 256
 """Most batches of one prompt that are joined to one batch, if a loss does not permit vmap."""
 TRIED = 6
 """Number of batches with which a loss is tried before it is computed for many at once."""
+OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "old_logp": lambda t: t - 0.5,
+    "ref_logp": lambda t: t - 0.5,
+    "mask": torch.logical_not,
+    "rewards": lambda t: 1 - t,
+    "tokens": lambda t: (t + 1) % (t.max() + 1),
+}
+"""Other numbers for each argument but ``logp``: a loss that reads the argument has another value with them."""
 SAME = 1e-5
 """Relative difference up to which two results are the same. A loss may compute in float32."""
 
@@ -49,6 +56,8 @@ class Loss:
 
     def __init__(self, function: Callable[..., Any], name: str = "") -> None:
         self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.keywords = frozenset[str]()
+        """Arguments that are passed because the loss takes ``**kwargs``, and of which it may read some only."""
         self.names = self._asked(function)
         self.function = function
         self.is_vectorised = False
@@ -58,6 +67,11 @@ class Loss:
     def __contains__(self, name: str) -> bool:
         return name in self.names
 
+    @property
+    def is_called_for_each(self) -> bool:
+        """Whether the loss has to be called for each batch, which is slow: it permits no vmap, and mixes prompts."""
+        return not self.is_vectorised and self.averages is None
+
     def _asked(self, function: Callable[..., Any]) -> tuple[str, ...]:
         """Return the names of the arguments that the function asks for."""
         if not callable(function) or inspect.isclass(function):
@@ -66,12 +80,11 @@ class Loss:
         if inspect.iscoroutinefunction(function):
             raise UsageError(f"{self.name} is an async function, and a loss is a plain one: remove async.")
         try:
-            given = inspect.signature(getattr(function, "forward", function)).parameters.values()
+            every = inspect.signature(getattr(function, "forward", function)).parameters.values()
         except ValueError:
             raise UsageError(f"{self.name} does not say which arguments it takes: give a function of Python.") from None
         kinds = inspect.Parameter
-        if any(p.kind is kinds.VAR_KEYWORD for p in given):
-            return tuple(ARGUMENTS)
+        given = [p for p in every if p.kind is not kinds.VAR_KEYWORD]
         for p in given:
             if p.name in ARGUMENTS and p.kind is kinds.POSITIONAL_ONLY:
                 raise UsageError(f"{self.name} takes {p.name} by position only, and arguments come by name: remove /.")
@@ -82,6 +95,9 @@ class Loss:
                     f"takes any of {known}, by name; any other argument needs a default."
                 )
         asked = tuple(p.name for p in given if p.name in ARGUMENTS)
+        if len(given) < len(every):
+            self.keywords = frozenset(ARGUMENTS) - {"logp", *asked}
+            return tuple(ARGUMENTS)
         if "logp" not in asked:
             raise UsageError(f"{self.name} does not take logp, so it has no gradient: make logp an argument.")
         return asked
@@ -97,14 +113,33 @@ class Loss:
             Exception: whatever the loss raises.
         """
         few = {name: batches[name][:TRIED] for name in self.names}
-        with warnings.catch_warnings(action="ignore"):
-            one_by_one = self._in_a_loop(few)
+        one_by_one = self._in_a_loop(few)
+        self.names = tuple(name for name in self.names if name not in self.keywords or self._reads(name, few))
+        few = {name: few[name] for name in self.names}
         self._first = few, one_by_one
         self.try_again()
         try:
             self.is_vectorised = _same(self._at_once(few), one_by_one)
         except Exception:  # such as .item(), an `if` on a tensor, or an operation that vmap lacks
             self.is_vectorised = False
+
+    def _reads(self, name: str, batches: Batch) -> bool:
+        """Return whether the loss of one of several batches is another one with other numbers in an argument.
+
+        A loss that raises an exception then has read the argument, too.
+        """
+
+        def values(batches: Batch) -> Tensor:
+            every = range(len(batches["logp"]))
+            return torch.stack([self.function(**{n: v[k].clone() for n, v in batches.items()}) for k in every])
+
+        with torch.no_grad():
+            before = values(batches)
+            try:
+                after = values({**batches, name: OTHERS[name](batches[name])})
+            except Exception:
+                return True
+        return not torch.equal(before.nan_to_num(), after.nan_to_num())
 
     def try_again(self) -> None:
         """Check that the loss gives the same gradient now as at the beginning of ``try_out``.
@@ -148,8 +183,7 @@ class Loss:
             found: Tensor = self.function(logp=logp, **others)
             return found.reshape(())
 
-        with warnings.catch_warnings(action="ignore"):
-            gradient, loss = torch.func.vmap(torch.func.grad_and_value(value))(batches["logp"], others)
+        gradient, loss = torch.func.vmap(torch.func.grad_and_value(value))(batches["logp"], others)
         return _with_nan(-gradient, loss)
 
     def _in_parts(self, batches: Batch) -> Tensor:

@@ -1,5 +1,6 @@
 """Expected gradients of a loss on one policy: exact, over all batches of samples, or from a sample of batches."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from estimators.policy_gradient import PolicyGradient
 
 MOST_BATCHES = 100_000
 """Most batches over which an expectation is summed; if there are more, batches are sampled."""
+SAMPLES = 10_000
+"""Batches that are sampled for each policy, unless another number is asked for."""
+FEWER = 1_000
+"""Batches that are sampled, or summed over at most, if each takes a call of the loss and no number is asked for."""
 MOST_KEPT = 2**23
 """Most numbers in the gradients of sampled batches, which are kept in memory."""
 TRIALS = 32
@@ -87,16 +92,26 @@ class Batches:
         policy: the policy.
         group: number of samples for each prompt.
         traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
-        samples: number of batches that are sampled, if more than 100,000 different batches are possible.
+        samples: number of batches that are sampled, if more than ``most`` different batches are possible.
         off_policy: whether the older policy mu writes the samples. If not, the policy itself writes them.
+        most: most batches over which an expectation is summed; None for 100,000.
     """
 
-    def __init__(self, policy: AuditPolicy, group: int, traits: Traits, samples: int, *, off_policy: bool) -> None:
+    def __init__(
+        self,
+        policy: AuditPolicy,
+        group: int,
+        traits: Traits,
+        samples: int,
+        *,
+        off_policy: bool,
+        most: int | None = None,
+    ) -> None:
         self.policy, self.off_policy = policy, off_policy
         P, S = policy.prompts, len(policy.tokens)
         self.units = [list(range(P))] if traits.pieces is None else [[p] for p in range(P)]
         self.probabilities: list[Tensor] | None = None
-        self.is_exact = number_of_batches(S, P, group, traits) <= MOST_BATCHES
+        self.is_exact = number_of_batches(S, P, group, traits) <= (most or MOST_BATCHES)
         log_law = (policy.old_logp if off_policy else policy.logp).sum(-1)
         if self.is_exact:
             self.index, self.probabilities = _all_batches(log_law, self.units, group, ordered=traits.ordered)
@@ -105,6 +120,13 @@ class Batches:
         samples = min(samples, MOST_KEPT // widest)
         generator = Generator().manual_seed(policy.seed)
         self.index = [_drawn(log_law[unit], group, samples, generator) for unit in self.units]
+
+    def in_pieces(self) -> "Batches":
+        """Return the sampled batches of all prompts with each prompt in a batch of its own."""
+        (whole,), pieces = self.index, copy.copy(self)
+        pieces.units = [[p] for p in self.units[0]]
+        pieces.index = [whole[:, [p]] for p in self.units[0]]
+        return pieces
 
     def estimate(self, weigh: Weigh, factor: float = 1.0, *, plain: bool = False) -> Estimate:
         """Return the expected gradient of a batch of all prompts.

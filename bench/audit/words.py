@@ -5,6 +5,7 @@ from math import atan, ceil, degrees
 
 from bench.audit.compare import TOLERANCE
 from bench.audit.findings import Comparisons, Findings
+from bench.audit.measure import FEWER
 from bench.audit.signs import SIGNS
 from bench.stats.printing import format_bound
 from bench.stats.summary import Direction
@@ -159,6 +160,7 @@ def _notes(audit: Findings) -> list[str]:
     kls, success = [p.kl for p in audit.points], [p for point in audit.points for p in point.success]
     unit = "groups of each prompt" if audit.factor is not None else "batches"
     how = f"Exact, over all {audit.batches:,} {unit}." if audit.is_exact else f"{audit.batches:,} sampled batches each."
+    slow = audit.factor is None and not audit.is_vectorised and audit.batches <= FEWER
     return [
         *out,
         "",
@@ -168,6 +170,7 @@ def _notes(audit: Findings) -> list[str]:
         f"{_span(success, 2)}.",
         f"{audit.prompts} prompts, groups of {audit.group}, {audit.vocabulary} tokens, at most {audit.length} in a "
         f"sequence. {how}",
+        *(["Each batch takes a call of the loss, without vmap: more --samples take longer."] if slow else []),
     ]
 
 

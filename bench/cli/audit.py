@@ -1,5 +1,6 @@
 """The command ``bench audit``."""
 
+import sys
 from functools import partial
 from json import dumps
 
@@ -35,11 +36,12 @@ size = partial(click.option, metavar="N")
 @options.number(
     "--samples",
     type=values.Count(100),
-    default=10_000,
-    help="Sampled batches for each policy, if there are more than 100,000 [10000].",
+    help="Sampled batches for each policy, if there are more than 100,000 [10000]; of a loss that has to be called for "
+    "each, if there are more than 1,000 [1000].",
 )
 @options.no_plugins
 @options.json_option
+@options.quiet_option
 @reported(UNWRITTEN)
 def command(
     loss: str,
@@ -48,8 +50,9 @@ def command(
     vocabulary: int,
     length: int,
     beta: float | None,
-    samples: int,
+    samples: int | None,
     json: bool,
+    quiet: bool,
 ) -> None:
     """Say which gradient a policy-gradient loss has on average.
 
@@ -62,6 +65,7 @@ def command(
     of functions of it, and of divergences from the reference. The loss runs in this process.
     """
     from bench.audit import audit
+    from bench.cli.progress import Plain
     from bench.planning.loading import load_function
 
     found = audit(
@@ -73,6 +77,7 @@ def command(
         length=length,
         beta=beta,
         samples=samples,
+        say=(lambda _: None) if quiet else Plain(sys.stderr).say,
     )
     if json:
         echo_json(dumps(found.to_json()))

@@ -45,7 +45,7 @@ class Plain(Silent):
 
     def cell(self, label: str) -> None:
         """Write the label of the cell (estimator on objective) that begins, unless a line was written recently."""
-        self._write_if_due(f"[{self._done + 1}/{self._total}] {label}")
+        self.say(f"[{self._done + 1}/{self._total}] {label}")
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
         """Write the precision that a pilot has reached, unless a line was written recently.
@@ -54,7 +54,7 @@ class Plain(Silent):
         the cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05
         for ±5 %.
         """
-        self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
+        self.say(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
         """Count a new record, and write a line if it failed or is imprecise, or if no line was written recently."""
@@ -62,9 +62,10 @@ class Plain(Silent):
         if said := complaint(record):
             self._write(said)
         else:
-            self._write_if_due(f"[{self._done}/{self._total}] {name_of(record)}: done")
+            self.say(f"[{self._done}/{self._total}] {name_of(record)}: done")
 
-    def _write_if_due(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Write a line of text, unless a line was written recently."""
         if self._clock() >= self._next:
             self._next = self._clock() + self._interval
             self._write(line)

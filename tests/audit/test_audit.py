@@ -9,7 +9,8 @@ import shutil
 import pytest
 import torch
 
-from bench.audit import audit, measure
+from bench.audit import audit, measure, words
+from bench.audit import found as found_module
 from bench.audit.loss import Loss
 from bench.audit.measure import Batches, Traits, rloo, traits_of
 from bench.audit.policies import audit_policies
@@ -236,6 +237,44 @@ def test_a_loss_is_computed_for_many_batches_at_once_or_one_by_one_with_one_resu
         torch.testing.assert_close(each, results[0])
 
 
+def test_micro_batches_of_sampled_batches_are_those_of_all_batches(monkeypatch):
+    """The gradients of the prompts are sampled too, and their noise is in the interval."""
+    exact = [each.scale for each in audited("token_mean", prompts=2).pieces]
+    monkeypatch.setattr(measure, "MOST_BATCHES", 100)
+    found = audit(losses.token_mean, group=2, prompts=2, samples=2000).pieces
+    half = [(each.scale_high - each.scale_low) / 2 for each in found]
+    scores = [(each.scale - one) / width * 1.96 for each, one, width in zip(found, exact, half, strict=True)]
+    assert max(map(abs, scores)) < z_limit(9)
+    assert max(half) < 0.1
+
+
+def test_a_loss_that_has_to_be_called_for_each_batch_is_called_for_few_and_says_so(monkeypatch):
+    for module in (found_module, words):
+        monkeypatch.setattr(module, "FEWER", 64)
+    calls, lines = [], []
+
+    def counted(logp, mask, rewards):
+        calls.append(1)
+        return losses.token_mean_with_item(logp, mask, rewards)
+
+    found = audit(counted, group=2, prompts=2, say=lines.append)
+    assert (found.is_exact, found.batches, found.is_vectorised) == (False, 64, False)
+    assert "64 sampled batches each.\nEach batch takes a call of the loss, without vmap: more --samples" in str(found)
+    assert len(calls) < 9 * 6 * 64 + 1000
+    assert [line for line in lines if "9 of 9" in line] == [
+        f"{what}: policy 9 of 9" for what in ("gradients", "gradients off-policy", "micro-batches")
+    ]
+    assert audit(losses.token_mean, group=2, prompts=2).is_exact
+
+
+def test_a_loss_of_any_keywords_takes_those_that_it_reads():
+    some, all_of_it = audited("of_some_keywords"), audited("of_all_keywords")
+    assert some.takes == ("logp", "mask", "rewards")
+    assert some.sentence == audited("rloo").sentence
+    assert all_of_it.takes == ("logp", "ref_logp", "mask", "rewards")
+    assert all_of_it.sentence == audited("k3_of_sequences").sentence
+
+
 @pytest.mark.parametrize(("name", "averages"), [("rloo", True), ("added_up", False)])
 def test_a_loss_that_does_not_permit_vmap_is_called_for_many_prompts_at_once(name, averages):
     policy, calls = policies()[0], []
@@ -321,9 +360,10 @@ def test_a_faulty_loss_gets_one_sentence(name, said):
     assert "\n" not in str(found.value)
 
 
-def test_a_group_of_one_is_named_where_a_group_is_needed():
-    with pytest.raises(UsageError, match="A group of one has no other sample to compare with: give a group of 2"):
-        audit(losses.rloo, group=1)
+def test_a_group_of_one_is_named_where_a_group_is_needed_without_a_warning_of_torch():
+    for loss in (losses.rloo, losses.grpo):  # torch warns of the deviation of one number
+        with pytest.raises(UsageError, match="A group of one has no other sample to compare with: give a group of 2"):
+            audit(loss, group=1)
     found = audit(lambda logp, rewards: -(logp.sum(-1) * rewards).mean(), group=1)
     assert [each.scale for each in found.targets["reward"]] == pytest.approx([1] * 9)
     assert set(found.variance) == {None}
