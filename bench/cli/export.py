@@ -18,23 +18,25 @@ FORMATS = ("csv", "parquet", "json")
     "Examples:\n"
     "  bench export results/default > study.csv\n"
     "  bench export results/default -o study.parquet\n"
-    "  bench export results/default --format json",
+    "  bench export laptop cluster --format json",
 )
-@click.argument("path", type=PATH, metavar="FOLDER")
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FOLDER...")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format of the rows [that of --out, or csv].")
 @click.option("-o", "--out", type=OUTPUT, metavar="FILE", help="Write the rows to this file [stdout].")
 @click.option("--training", is_flag=True, help="Export checkpoints of training, if the study has measurements too.")
 @reported(UNCHANGED)
-def command(path: Path, form: str | None, out: Path | None, training: bool) -> None:
+def command(paths: tuple[Path, ...], form: str | None, out: Path | None, training: bool) -> None:
     """Write the rows of a study for other programs.
 
     A row is one cell with the columns of table.csv; in a study of training it is one checkpoint with the columns of
-    training.csv. In JSON, which is a list of objects, and in Parquet, whole numbers have 64 bits, and a number that
-    does not exist is null. Parquet needs the package pyarrow: pip install 'stochgrad-bench[parquet]'.
+    training.csv. Several folders are exported as one study. In JSON, which is a list of objects, and in Parquet, whole
+    numbers have 64 bits, and a number that does not exist is null. Parquet needs the package pyarrow: pip install
+    'stochgrad-bench[parquet]'.
     """
     from bench.planning.selectors import UsageError
     from bench.records import files
     from bench.records.lines import LineKind
+    from bench.records.merge import together
     from bench.records.store import LINES
     from bench.report.export import Format, Unavailable, exported
 
@@ -44,11 +46,12 @@ def command(path: Path, form: str | None, out: Path | None, training: bool) -> N
     chosen = Format(form or ending or "csv")
     if out is None and chosen == Format.PARQUET:
         raise UsageError("Parquet is not text: give a file, as in -o study.parquet.")
-    folder = path.parent if path.name == LINES else path
-    records = read_records(folder)
+    folders = [path.parent if path.name == LINES else path for path in paths]
+    held = [read_records(folder) for folder in folders]
+    records = held[0] if len(held) == 1 else together(folders)
     trained = {record["kind"] == LineKind.TRAINING for record in records}
     if training and True not in trained:
-        raise UsageError(f"{folder} holds no training. Leave out --training.")
+        raise UsageError(f"There is no training in {', '.join(map(str, folders))}. Leave out --training.")
     try:
         content = exported(records, chosen, checkpoints=training or trained == {True})
     except Unavailable as error:

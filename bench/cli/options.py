@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from bench.cli.values import Count, Output, Positive, Processes
+from bench.cli.values import Count, Location, Output, Positive, Processes
 from bench.execution.cluster.address import Dask
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
@@ -20,7 +20,7 @@ from bench.records.lines import USUAL, Rerun
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 """For each budget, the replicates per cell of a baseline, and of the first stage of a check."""
-PATH = click.Path(path_type=Path)
+PATH = Location()
 VARIABLE = "BENCH_DATA_DIR"
 """Environment variable for the folder of images; its name is repeated here, as ``bench.objectives`` imports torch."""
 

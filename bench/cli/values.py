@@ -64,11 +64,21 @@ class Positive(Between):
         super().__init__(0, end, min_open=True, max_open=end is not None)
 
 
-class Output(click.Path):
-    """The path of a file to write. It must not be a file in which a study keeps its measurements."""
+class Location(click.Path):
+    """A path. An empty text, which an unset variable of the shell leaves, is none."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        if not os.fspath(value):
+            self.fail("an empty text is no path. Give a name, or . for the working folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Output(Location):
+    """The path of a file to write. It must not be a file in which a study keeps its measurements."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path that was typed. ``param`` and ``ctx`` are click's, for the message."""

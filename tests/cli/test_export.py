@@ -40,6 +40,15 @@ def test_csv_is_the_table_of_the_report_and_json_has_its_rows(call, study):
     assert rows[1]["variance"] is None
 
 
+@pytest.mark.usefixtures("study")
+def test_several_folders_are_one_study(call, tmp_path):
+    with store.Store(tmp_path / "there") as writer:
+        writer.append(STUDY[0])
+        writer.append({**records.moments("rloo:n=4", "qubo", 0.5), "seed": SEED})
+    rows = json.loads(call("export", "here", "there", "--format", "json").out)
+    assert [row["estimator"] for row in rows] == ["rloo:n=2", "score-function", "rloo:n=4"]
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.csv"])
 def test_a_file_gets_the_format_of_its_name(call, study, name):
     assert call("export", "here", "-o", f"deep/{name}").out == ""

@@ -137,3 +137,18 @@ def test_fresh_is_rerun_all_and_the_usual_is_failed_and_stale():
 def test_nan_is_no_positive_number(call, words):
     result = call(*words)
     assert (result.code, "nan is not a number." in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "-e", "rloo", "-o", "qubo", "--out", ""),
+        ("report", ""),
+        ("export", "here", "-o", ""),
+        ("compare", "a", "b", "--study", ""),
+    ],
+)
+def test_an_empty_text_is_no_path(call, tmp_path, words):
+    result = call(*words)
+    assert (result.code, "an empty text is no path" in result.err) == (2, True)
+    assert not [*tmp_path.iterdir()]
