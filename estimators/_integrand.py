@@ -87,7 +87,8 @@ class CheckedFunction(Checked):
                 ``_compared`` keeps a copy.
             NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
         """
-        sample, last = unwrapped(x) if transformed() else x, self.kept
+        is_wrapped, last = transformed(), self.kept
+        sample = unwrapped(x) if is_wrapped else x
         count = None if sample.is_inference() else sample._version
         last_count = None if last is None else last._version
         copy = _compared(self.f, x)  # torch does not count what numpy and x.data change
@@ -121,7 +122,7 @@ class CheckedFunction(Checked):
                 f"{self.name} wrote over the values of its last call, but the estimator still needs them. Return a new "
                 "tensor in every call, such as values.clone()."
             )
-        last = unwrapped(fx) if transformed() else fx
+        last = unwrapped(fx) if is_wrapped else fx
         self.kept = None if last.requires_grad or last.is_inference() else last
         return fx
 

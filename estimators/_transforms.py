@@ -44,9 +44,9 @@ def is_differentiated(t: Tensor) -> bool:
 
     Inside ``vmap``, a tensor does not show whether an outer transform differentiates it. The result is then True.
     """
-    if transformed() and torch._C._functorch.is_batchedtensor(t):
+    if t.requires_grad or (transformed() and torch._C._functorch.is_batchedtensor(t)):
         return True
-    return t.requires_grad or (forward_mode() and tangent_of(t) is not None)
+    return forward_mode() and tangent_of(t) is not None
 
 
 def no_derivatives() -> contextlib.AbstractContextManager[None]:
