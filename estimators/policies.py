@@ -1,6 +1,7 @@
 """Policies: what gives the logits of the next token of a sequence, from its weights and the tokens before."""
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from estimators._refusals import InvalidParameter
 
 Weights = Mapping[str, Tensor]
 """The weights of a policy by name, each ``[B, *own shape]``: B sets of weights."""
+MOST_ELEMENTS = 2**31
+"""Most elements in weights that ``Policy.initial`` makes."""
 LOOKED_UP = ("logits", "prompts", "tokens", "positions")
 """Names of weights that are tables, of which a prompt, a prefix, a token or a position picks a row."""
 
@@ -74,11 +77,24 @@ class Policy(PlainFields, abc.ABC):
         1 / (number of its rows). So the logits have a variance of about 1 at most.
 
         Args:
-            prompts: P, the number of prompts.
-            length: T, the largest number of tokens of a sequence.
+            prompts: P, the number of prompts, at least 1.
+            length: T, the largest number of tokens of a sequence, at least 1.
             generator: source of the random numbers.
             like: a tensor.
+
+        Raises:
+            InvalidParameter: a number is wrong, or the weights would have more than 2^31 elements.
         """
+        for name, value in (("prompts", prompts), ("length", length)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidParameter(
+                    f"{self!r} needs a whole number {name} >= 1 (got {name}={value!r}{named_type(value, int)})."
+                )
+        if sum(map(math.prod, self.shapes(prompts, length).values())) > MOST_ELEMENTS:
+            raise InvalidParameter(
+                f"The weights of {self!r} would have more than 2^31 elements for prompts={prompts} and "
+                f"length={length}. Lower the length, the vocabulary or the number of prompts."
+            )
         return {
             name: like.new_ones(shape)
             if name.endswith("norm")
@@ -128,7 +144,8 @@ class TablePolicy(Policy):
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
         """Return ``{"logits": (P, prefixes, V)}``. The prefixes are the beginnings of sequences that have not ended."""
-        prefixes = sum((self.vocabulary - 1) ** t for t in range(length))
+        others = self.vocabulary - 1
+        prefixes = (others**length - 1) // (others - 1) if others > 1 else length
         return {"logits": (prompts, prefixes, self.vocabulary)}
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:

@@ -141,3 +141,24 @@ def test_sequences_of_one_token_are_categories(policy):
 def test_no_samples_are_no_mistake(policy):
     q = made(policy)
     assert q.log_probs(q.sample((0,))).shape == (0, ROWS, PROMPTS, LENGTH)
+
+
+@pytest.mark.parametrize("policy", [TablePolicy(), TransformerPolicy()], ids=repr)
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((2.0, 3), r"needs a whole number prompts >= 1 \(got prompts=2\.0"),
+        ((2, 0), r"needs a whole number length >= 1 \(got length=0\)"),
+        ((2**40, 3), r"more than 2\^31 elements for prompts=1099511627776 and length=3\. Lower the length"),
+    ],
+)
+def test_wrong_and_huge_sizes_of_weights_are_refused_before_anything_is_allocated(policy, sizes, said):
+    with pytest.raises(InvalidParameter, match=said):
+        policy.initial(*sizes, seeded(), LIKE)
+
+
+def test_a_table_of_long_sequences_is_refused_and_a_short_one_counts_its_prefixes():
+    for length in (40, 100_000):
+        with pytest.raises(InvalidParameter, match=f"length={length}"):
+            TablePolicy().initial(1, length, seeded(), LIKE)
+    assert [TablePolicy(v).shapes(3, 3)["logits"] for v in (2, 3, 5)] == [(3, 3, 2), (3, 7, 3), (3, 21, 5)]
