@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from bench.records import arrays, files, plan, shapes, unfinished
+from bench.records import arrays, coordinates, files, plan, shapes, unfinished
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
 from bench.records.text import cleaned, message, printable
@@ -178,9 +178,15 @@ def digest(folder: Path) -> str:
 
 
 def slim(record: Record) -> Record:
-    """Return a record without the sums that no table and no comparison needs."""
+    """Return a record without the sums that no report and no comparison needs.
+
+    The sums of the coordinates become ``coordinate_variances``, in the form of ``bench.records.coordinates.variances``.
+    """
     sums = record.get("sums")
-    return {**record, "sums": {key: sums[key] for key in COMPARED}} if sums else record
+    if not sums:
+        return record
+    kept = {key: sums[key] for key in COMPARED}
+    return {**record, "sums": {**kept, "coordinate_variances": coordinates.variances(sums)}}
 
 
 @contextmanager

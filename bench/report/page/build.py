@@ -14,6 +14,7 @@ from bench.records import cache
 from bench.records.lines import plain
 from bench.report.page.charts import charts, training_charts
 from bench.report.page.contents import contents, fitting
+from bench.report.page.coordinates import profiles
 from bench.report.page.heat import heat
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def page(table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title
     found = contents(table, records, title, " ".join(filter(None, (standing, left_out))))
     template = environment.get_template("page.html")
     drawn = {"charts": charts(table), "heat": None if table is None else heat(table)}
-    drawn |= {"curves": training_charts(found["problems"])}
+    drawn |= {"curves": training_charts(found["problems"]), "profiles": table is not None and profiles(table, records)}
     return template.render(found | drawn | {"libraries": _libraries()})
 
 

@@ -12,6 +12,7 @@ from bench.report.aligned import LATEX_SIGNS, SPECIAL
 from bench.report.cost import UNITS
 from bench.report.exponents import Exponent, exponents
 from bench.report.page import leaders
+from bench.report.page.coordinates import parameters
 from bench.stats.printing import NONE
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def contents(
         "rows": rows,
         "cost": " or ".join(dict.fromkeys(UNITS[unit] for unit in table["unit"])),
         "meanings": {name: meaning for name in header for key, meaning in notes if name.partition(" (")[0] == key},
+        "parameters": parameters(table, records),
         "latex": SPECIAL | LATEX_SIGNS,
         "exponents": [_fitted(each) for each in exponents(table)],
         "failed": failed,

@@ -1,5 +1,6 @@
 // The charts: the explorer, whose axes are chosen, and the curves of training. One legend of buttons for each.
 const cssOf = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+const pending = [];
 const draw = (place, spec) => {
   const [ink, line] = [cssOf("--ink"), cssOf("--line")];
   const config = {
@@ -8,8 +9,8 @@ const draw = (place, spec) => {
     axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal" },
     title: { color: ink, anchor: "start", fontSize: 12, limit: 320 },
   };
-  return vegaEmbed(place, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", config, ...spec }, {
-    actions: false, renderer: "svg", tooltip: { theme: isDark() ? "dark" : "light" }, ast: false });
+  pending.push(vegaEmbed(place, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", config, ...spec }, {
+    actions: false, renderer: "svg", tooltip: { theme: isDark() ? "dark" : "light" }, ast: false }));
 };
 const paths = {
   circle: "M1,0A1,1,0,1,1,-1,0A1,1,0,1,1,1,0Z", square: "M-.9,-.9H.9V.9H-.9Z", diamond: "M0,-1L1,0L0,1L-1,0Z",
@@ -212,7 +213,39 @@ if (held) {
   chosen["y-log"] = control("y-log", "1", explorer);
   isReady = true;
   explorer();
-  redraw = () => { explorer(); redrawCurves(); };
+
+  // The variance of each coordinate, the noisiest first.
+  let profile = () => {};
+  const kept = byId("profile-data");
+  if (kept) {
+    const lines = JSON.parse(kept.textContent).rows;
+    const names = [...new Set(lines.map((line) => line.objective))];
+    fill("profile-objective", names.map((name) => [name, name]));
+    const first = lines.find((line) => line.rank.length > 2)?.objective ?? names[0];
+    let objective = first;
+    profile = () => {
+      const shown = lines.filter((line) => line.objective === objective && !hidden.has(line.method));
+      const values = shown.flatMap(({ estimator, method, rank, variance }) => variance.map((each, k) => ({ estimator, method, rank: rank[k], variance: each }))).filter((point) => point.variance > 0);
+      if (!values.length) {
+        byId("profile").textContent = "No estimator that is shown has a variance.";
+        return;
+      }
+      const look = looks(data.styles, methods);
+      draw("#profile", {
+        width: Math.min(760, byId("charts").clientWidth - 90), height: 320, data: { values },
+        mark: { type: "line", point: { size: 14 }, strokeWidth: 1.4 },
+        encoding: {
+          x: { field: "rank", type: "quantitative", title: "coordinate, the noisiest first", scale: { zero: false, padding: 8 }, axis: { labelExpr, tickMinStep: 1 } },
+          y: { field: "variance", type: "quantitative", title: "variance of the coordinate", scale: { type: "log", nice: false, padding: 8 }, axis: { labelExpr, tickCount: 5 } },
+          color: look("colour"), strokeDash: look("dash"), detail: { field: "estimator" },
+          tooltip: [{ field: "estimator" }, { field: "rank" }, { field: "variance", format: ".3~g" }],
+        },
+      });
+    };
+    control("profile-objective", first, (chosen) => { objective = chosen; profile(); });
+  }
+  redraw = () => { explorer(); profile(); redrawCurves(); };
 }
+await Promise.all(pending);
 let later = 0;
 addEventListener("resize", () => { clearTimeout(later); later = setTimeout(() => redraw(), 200); });

@@ -1,0 +1,33 @@
+"""The variance of each coordinate of a gradient, from the sums of a record."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+MOST = 64
+"""Most variances that are kept of a record."""
+
+
+def variances(sums: Mapping[str, Any]) -> list[float]:
+    """Return the variance of each coordinate of a gradient, the largest first; nothing if the sums do not hold them.
+
+    Of more than 64 coordinates, 64 are chosen at equal distances in this order. The largest and the smallest variance
+    are among them.
+
+    Args:
+        sums: the sums of a record; ``coordinate`` has the number of gradients and, for each coordinate, the sum of the
+            squared deviations from its mean.
+    """
+    moments = sums.get("coordinate")
+    if not moments or moments["n"] < 2:
+        return []
+    ordered = np.sort(np.asarray(moments["M2"], dtype=np.float64))[::-1] / (moments["n"] - 1)
+    if ordered.size > MOST:
+        ordered = ordered[ranks(ordered.size, MOST)]
+    return [float(value) for value in ordered]
+
+
+def ranks(size: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return ``count`` of the ranks 0 to ``size - 1`` at equal distances, the first and the last included."""
+    return np.round(np.linspace(0, size - 1, min(size, count))).astype(np.int64)
