@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind
 from bench.records.text import described
+from bench.report.figures.drawing import Drawing
 from bench.report.figures.theme import styled
 
 if TYPE_CHECKING:
@@ -56,15 +57,13 @@ def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS, 
         formats: the files of each figure: "svg", "png" or "pdf".
         width: width in inches of figures for print; None makes them for the screen.
     """
-    all_columns = _digest(table, width)
-    without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]], width)
-    chosen = names(table)
+    chosen, table = names(table), _exact_at_zero(table)
     for path in sorted(folder.glob("*-*.*")):  # of fields that were swept in an earlier report
         if path.stem.startswith(SWEEPS) and path.stem not in chosen and MADE.encode() in path.read_bytes()[:HEAD]:
             yield path.name, None
     for name in chosen:
-        key = all_columns if name in TIMED else without_times
-        yield from _files(name, functools.partial(draw, name, table, width), key, folder, formats, width)
+        key = functools.partial(_key, width, timed=name in TIMED)
+        yield from _files(name, functools.partial(_drawing, name, table), key, folder, formats, width)
 
 
 def training_images(
@@ -90,17 +89,24 @@ def training_images(
 
     key = MADE + hashlib.sha256(f"{width}{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
-        yield from _files(name, functools.partial(drawing, problems), key, folder, formats, width)
+        yield from _files(name, functools.partial(Drawing, drawing, (problems,)), lambda _: key, folder, formats, width)
 
 
-def _digest(table: pd.DataFrame, width: float | None) -> str:
-    """Return a digest of the data in a frame, of the code that draws, and of the width that it draws for."""
+def _key(width: float | None, drawing: Drawing, *, timed: bool) -> str:
+    """Return a digest of what a figure shows, of the code that draws it, and of the width that it is drawn for.
+
+    The columns of a frame that hold times count only if the figure is ``timed``.
+    """
     found = hashlib.sha256(f"{width}{_code()}".encode())
-    for name in table:
-        column = table[name]
-        found.update(f"\x1e{name}\x1e".encode())
-        is_number = column.dtype.kind in "bif"
-        found.update(column.to_numpy().tobytes() if is_number else "\x1f".join(map(str, column.tolist())).encode())
+    for part in drawing.shown:
+        if isinstance(part, str | int | list | tuple):
+            found.update(f"\x1d{part!r}".encode())
+            continue
+        for name in part:
+            if timed or not re.search(TIMES, str(name)):
+                column = part[name]
+                values = column.to_numpy().tobytes() if column.dtype.kind in "bif" else repr(column.tolist()).encode()
+                found.update(f"\x1e{name}\x1e".encode() + values)
     return MADE + found.hexdigest()[:16]
 
 
@@ -111,26 +117,29 @@ def _code() -> str:
 
 
 def _files(
-    name: str, drawing: Callable[[], Figure | None], key: str, folder: Path, formats: Sequence[str], width: float | None
+    name: str,
+    select: Callable[[], Drawing | None],
+    key: Callable[[Drawing], str],
+    folder: Path,
+    formats: Sequence[str],
+    width: float | None,
 ) -> Files:
+    """Yield the files of the figure that ``select`` returns. Files that have its ``key`` are not made again."""
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     held = [path.read_bytes() if path.exists() else b"" for path in paths]
-    if all(key.encode() in content[:HEAD] for content in held):
-        yield from zip((path.name for path in paths), held, strict=True)
-        return
+    contents: Sequence[bytes | str | None]
     try:
-        contents: list[bytes | str | None] = _drawn(drawing, key, formats, width)
+        with styled(width), _quiet():
+            drawing = select()
+            own = "" if drawing is None else key(drawing)
+            if drawing is not None and all(own.encode() in content[:HEAD] for content in held):
+                contents = held
+            else:
+                figure = None if drawing is None else _settled(drawing)
+                contents = [None if figure is None else rendered(figure, suffix, own) for suffix in formats]
     except Exception as error:  # the tables are worth more than a figure
         contents = [described(error), *[None] * (len(paths) - 1)]
     yield from zip((path.name for path in paths), contents, strict=True)
-
-
-def _drawn(
-    drawing: Callable[[], Figure | None], key: str, formats: Sequence[str], width: float | None
-) -> list[bytes | str | None]:
-    with styled(width), _quiet():
-        figure = _settled(drawing)
-        return [None if figure is None else rendered(figure, suffix, key) for suffix in formats]
 
 
 def known(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -222,6 +231,20 @@ def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure |
         table: the frame that ``bench.report.prepared.prepared`` returns.
         width: width in inches of a figure for print; None makes one for the screen.
     """
+    with styled(width):
+        drawing = _drawing(name, _exact_at_zero(table))
+        return None if drawing is None else drawing()
+
+
+def _exact_at_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the variance 0 of exact methods, whose variance is only rounding."""
+    table = table.copy()
+    table.loc[table["exact"], ["variance", "variance_low", "variance_high"]] = 0.0
+    return table
+
+
+def _drawing(name: str, table: pd.DataFrame) -> Drawing | None:
+    """Return what the figure with the given name shows; None if there are no data for it."""
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.direction import direction
     from bench.report.figures.efficiency import efficiency
@@ -229,13 +252,18 @@ def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure |
     from bench.report.figures.scaling import sweep, sweeps
     from bench.report.figures.variance_cost import variance_cost
 
-    table = table.copy()
-    table.loc[table["exact"], ["variance", "variance_low", "variance_high"]] = 0.0
-    with styled(width):
-        if name in NAMES:
-            drawings = (heatmap, efficiency, bias_variance, direction, variance_cost)
-            return dict(zip(NAMES, drawings, strict=True))[name](table)
-        return sweep(table, *sweeps(table)[name])
+    match name:
+        case "heatmap":
+            return Drawing(heatmap, (table,))
+        case "efficiency":
+            return Drawing(efficiency, (table,))
+        case "bias-variance":
+            return bias_variance(table)
+        case "direction":
+            return direction(table)
+        case "variance-cost":
+            return variance_cost(table)
+    return sweep(table, *sweeps(table)[name])
 
 
 def rendered(figure: Figure, suffix: str, key: str) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.report.figures import log_axes, marks, notes, panels
+from bench.report.figures.drawing import Drawing
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -27,8 +29,8 @@ SIGNS = (
 )
 
 
-def bias_variance(table: pd.DataFrame) -> Figure | None:
-    """Draw squared bias against variance, with a panel for each objective on which a bias was found.
+def bias_variance(table: pd.DataFrame) -> Drawing | None:
+    """Plot squared bias against variance, with a panel for each objective on which a bias was found.
 
     A significant bias is drawn as its estimate with an interval. A bias that is not significant is drawn as a tick at
     the lower edge of the panel, and a grey bar up to the upper bound of the squared bias.
@@ -44,7 +46,11 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
         return None
     problems, note = panels.chosen(table)
     table, thinned = panels.thinned(table[table["problem"].isin(problems)])
-    figure, axes = panels.panels(problems, TITLE + note + thinned)
+    return Drawing(_draw, (table, problems, TITLE + note + thinned))
+
+
+def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
+    figure, axes = panels.panels(problems, title)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
     ticks: dict[Axes, list[tuple[float, tuple[str, str]]]] = {}

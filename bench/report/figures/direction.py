@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.report.figures import log_axes, marks, notes, panels
+from bench.report.figures.drawing import Drawing
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -23,18 +25,23 @@ WIDE = 10.0
 """Scales that differ by a larger factor are on a logarithmic axis."""
 
 
-def direction(table: pd.DataFrame) -> Figure | None:
-    """Draw the angle against the scale, with a panel for each objective on which a bias was found.
+def direction(table: pd.DataFrame) -> Drawing | None:
+    """Plot the angle against the scale, with a panel for each objective on which a bias was found.
 
     Only estimators with a bias are drawn. If the test found no wrong direction, the bar of the angle is grey. Return
     None if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
-    table, thinned = panels.thinned(table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()])
+    table = table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()]
     if table.empty:
         return None
     problems, note = panels.chosen(table)
-    figure, axes = panels.panels(problems, TITLE + note + thinned)
+    table, thinned = panels.thinned(table[table["problem"].isin(problems)])
+    return Drawing(_draw, (table, problems, TITLE + note + thinned))
+
+
+def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
+    figure, axes = panels.panels(problems, title)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
     bars: dict[Axes, list[tuple[float, float]]] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.report.figures import log_axes, marks, panels, theme
+from bench.report.figures.drawing import Drawing
 from bench.report.frame import each
 from bench.report.style import Style, order, variants
 from bench.report.swept import parameter, swept
@@ -72,8 +73,8 @@ def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {f"{quantity}-{key}": (quantity, field) for quantity in ("variance", "bias") for key, field in found.items()}
 
 
-def sweep(table: pd.DataFrame, quantity: str, field: str) -> Figure | None:
-    """Draw a quantity against a swept field, for estimators measured on one objective at three or more values of it.
+def sweep(table: pd.DataFrame, quantity: str, field: str) -> Drawing | None:
+    """Plot a quantity against a swept field, for estimators measured on one objective at three or more values of it.
 
     A bias is divided by the norm of the exact gradient. A variance is divided by the squared norm if the objective
     changes along a line. Return None if there is no such estimator or, for a bias, if none was found.
@@ -151,8 +152,8 @@ def _without(key: str) -> Callable[[dict[str, Any]], str]:
     return lambda params: json.dumps({k: v for k, v in params.items() if k != key}, sort_keys=True)
 
 
-def _scaling(table: pd.DataFrame, quantity: str, title: str, labels: tuple[str, str]) -> Figure | None:
-    """Draw a panel per value of ``panel``, and a line per ``series`` with three or more values of x."""
+def _scaling(table: pd.DataFrame, quantity: str, title: str, labels: tuple[str, str]) -> Drawing | None:
+    """Plot a panel per value of ``panel``, and a line per ``series`` with three or more values of x."""
     known = table[(table["value"] > 0) | (quantity == "bias")]
     lines = known.groupby(["panel", "series"], sort=False)["x"].nunique()
     by_panel = lines[lines >= FEWEST].groupby("panel", sort=False)
@@ -167,12 +168,26 @@ def _scaling(table: pd.DataFrame, quantity: str, title: str, labels: tuple[str, 
     problems, note = panels.chosen(table.assign(problem=table["panel"]))
     most = int(table.groupby("panel")["series"].nunique().max())
     longest = int(table["series"].str.len().max()) + len("  −1.00 ± 0.01")
+    shown = table[table["panel"].isin(problems)]
+    return Drawing(_draw, (shown, problems, quantity, title + note, labels, most, longest))
+
+
+def _draw(
+    table: pd.DataFrame,
+    problems: Sequence[str],
+    quantity: str,
+    title: str,
+    labels: tuple[str, str],
+    most: int,
+    longest: int,
+) -> Figure:
+    """Draw the panels; ``most`` is the largest number of lines in one, ``longest`` that of the letters of a line."""
     inside = most <= INSIDE and longest <= INSIDE_LETTERS and theme.page() == theme.PAGE
     below = theme.page() < theme.PAGE
     width = 3.4 if inside or below else 2.2 + 0.06 * (16 + longest)  # room for the legend beside each panel
     height = 2.6 if inside else 2.6 + 0.16 * most if below else max(2.6, 0.19 * most + 0.3)
     across = max(1, int(theme.page() / (0.5 + 0.055 * longest) if below else 15 / width))
-    figure, axes = panels.panels(problems, title + note, width=width, height=height, across=across)
+    figure, axes = panels.panels(problems, title, width=width, height=height, across=across)
     for problem, ax in axes.items():
         group = table[table["panel"] == problem]
         names = dict(zip(group["series"], group["estimator_name"], strict=True))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.report.figures import log_axes, marks, notes, panels, theme
+from bench.report.figures.drawing import Drawing
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -43,8 +44,8 @@ def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
     return kept
 
 
-def variance_cost(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against cost, with a panel for each objective that has a variance above zero and a cost.
+def variance_cost(table: pd.DataFrame) -> Drawing | None:
+    """Plot variance against cost, with a panel for each objective that has a variance above zero and a cost.
 
     Return None if there is no such objective. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
@@ -54,7 +55,11 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
         return None
     problems, note = panels.chosen(table)
     table, thinned = panels.thinned(table[table["problem"].isin(problems)])
-    figure, axes = panels.panels(problems, TITLE + note + thinned)
+    return Drawing(_draw, (table, problems, TITLE + note + thinned))
+
+
+def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
+    figure, axes = panels.panels(problems, title)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
     fronts: dict[Axes, notes.Steps] = {}
