@@ -46,7 +46,10 @@ def page(table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title
     found = contents(table, records, title, " ".join(filter(None, (standing, left_out))))
     template = environment.get_template("page.html")
     drawn = {"charts": charts(table), "heat": None if table is None else heat(table)}
-    drawn |= {"curves": training_charts(found["problems"]), "profiles": table is not None and profiles(table, records)}
+    drawn |= {
+        "curves": training_charts(found["problems"]),
+        "profiles": None if table is None else profiles(table, records),
+    }
     return template.render(found | drawn | {"libraries": _libraries()})
 
 

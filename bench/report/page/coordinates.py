@@ -28,7 +28,7 @@ def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> lis
         table: the frame that ``bench.report.prepared.prepared`` returns.
         records: the records of the study.
     """
-    rows = []
+    rows = list[tuple[str, ...]]()
     for row, record in _measured(table, records):
         groups = record["summary"].get("groups") or {}
         for name, group in groups.items() if len(groups) > 1 else ():
