@@ -83,8 +83,8 @@ def probs(q: Distribution) -> Tensor:
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, differentiable in q's parameters and in x.
 
-    If q is one-hot or Bernoulli, x may lie off the support, because log q is extended linearly in x. (torch's
-    ``log_prob`` looks up the largest entry of a one-hot x, and so has steps in x.) If q is a Normal, the terms of log q
+    If q is one-hot or Bernoulli, x may lie off the support, because log q is extended linearly in x. torch's
+    ``log_prob`` looks up the largest entry of a one-hot x, and so has steps in x. If q is a Normal, the terms of log q
     that do not contain x are computed once for all samples.
 
     Args:

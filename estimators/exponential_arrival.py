@@ -27,9 +27,9 @@ class ExponentialArrival(Estimator):
 
     grad is the gradient in the rate, through y. Biased: g estimates the gradient of E[f(y)], and the returned value
     estimates E[f(y)]. As the temperature goes to 0, y becomes the count itself: the bias vanishes, and the variance
-    grows without limit. Needs df/dx and an f that is defined between whole numbers. Raises ``Refusal`` if, at the given
-    rate, a count exceeds ``arrivals`` with a probability above 0.001, or if the rate is exactly 0 and has a derivative.
-    Cost: n evaluations of f, n of its gradient.
+    grows without limit. Needs df/dx and an f that is defined between whole numbers. Raises ``Refusal`` in two cases: a
+    count exceeds ``arrivals`` with a probability above 0.001, or the rate is exactly 0 and has a derivative. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -26,11 +26,11 @@ class HessianControlVariate(Estimator):
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(H) scale``
 
     df is the gradient of f, and H is the Hessian of f at loc. Unbiased, because e has mean 0 and variance 1: the last
-    term of g_loc is the mean of the model, and the last term of g_scale is the mean of the model times e. For a
-    quadratic f the variance is 0. The variance is much smaller than with Reparameterization if q is narrow relative to
-    the curvature of f, but may be larger if q is wide. Needs df/dx and second derivatives. Supports Normal. Cost: n + 1
-    evaluations of f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch element needs
-    D^2 numbers of memory, so D should be moderate.
+    terms of g_loc and g_scale are the means of the model and of the model times e. For a quadratic f the variance is 0.
+    The variance is much smaller than with Reparameterization if q is narrow relative to the curvature of f, but may be
+    larger if q is wide. Needs df/dx and second derivatives. Supports Normal. Cost: n + 1 evaluations of f, n + 1 of its
+    gradient and D Hessian-vector products for D coordinates. Each batch element needs D^2 numbers of memory, so D
+    should be moderate.
 
     Args:
         n: number of samples.

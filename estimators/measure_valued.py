@@ -41,10 +41,15 @@ class MeasureValued(Estimator):
     ``dq/dtheta_i = c (q+ - q-)``,  theta_i a parameter of coordinate i, x_i+ ~ q+, x_i- ~ q-
     ``g_i = (1/n) sum_k c (f(x_k with x_i+) - f(x_k with x_i-))``,  x_k ~ q
 
-    | parameter | c | x+ | x- | | --- | --- | --- | --- | | Normal, loc | 1 / (scale sqrt(2 pi)) | loc + scale W | loc -
-    scale W | | Normal, scale | 1 / scale | loc + scale M | loc + scale U M | | Bernoulli, probs | 1 | 1 | 0 | |
-    categorical, probs of category j | 1 | j | x | | Poisson, rate | 1 | x + 1 | x | | Exponential, Gamma, rate | a /
-    rate | x | x + E / rate | | Weibull, scale | a / scale | scale ((x / scale)^a + E)^(1 / a) | x |
+    | parameter | c | x+ | x- |
+    | --- | --- | --- | --- |
+    | Normal, loc | 1 / (scale sqrt(2 pi)) | loc + scale W | loc - scale W |
+    | Normal, scale | 1 / scale | loc + scale M | loc + scale U M |
+    | Bernoulli, probs | 1 | 1 | 0 |
+    | categorical, probs of category j | 1 | j | x |
+    | Poisson, rate | 1 | x + 1 | x |
+    | Exponential, Gamma, rate | a / rate | x | x + E / rate |
+    | Weibull, scale | a / scale | scale ((x / scale)^a + E)^(1 / a) | x |
 
     W is Rayleigh, U uniform and E exponential. M is a random sign times a chi variable of three degrees of freedom. a
     is the concentration (1 for Exponential). Gradients in logits follow by the chain rule.

@@ -32,7 +32,7 @@ class PolicyGradient(Estimator):
     ``reduction`` chooses.
 
     Every choice has a field. With the defaults the estimator is RLOO. The baseline of a sample then comes from the
-    other samples, the penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are
+    other samples. The penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are
     unbiased for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
     ``TokenSequence``, whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the
     greedy baseline.
@@ -62,9 +62,8 @@ class PolicyGradient(Estimator):
         ratio: the importance weight: "none"; "token"; "sequence", the product over the sequence; "geometric", the L-th
             root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which also
             multiplies each part of the return by the product up to that part.
-        clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and the advantage is positive, or
-            the ratio is below 1 - clip_low and the advantage is not; "truncate", a ratio outside these limits is
-            replaced by the nearer limit.
+        clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and A is positive, or the ratio is
+            below 1 - clip_low and A is not; "truncate", a ratio outside these limits is replaced by the nearer limit.
         clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
         clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
         clip_dual: for "ppo": where the advantage is negative, a ratio above this bound has no gradient. Above 1, or

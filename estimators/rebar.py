@@ -65,7 +65,7 @@ class REBAR(Estimator):
     Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3. Departures: two parts of the authors'
     code are left out. One is a learned baseline, added to c, that depends on the model's input. The other is a modified
     relaxation that becomes MuProp at high temperatures. Without them, REBAR gains little over ScoreFunction if f at the
-    relaxed sample says little about f at x, as on the paper's toy problem with f(x) = (x - 0.45)^2.
+    relaxed sample says little about f at x. An example is the paper's toy problem with f(x) = (x - 0.45)^2.
     """
 
     n: int = 1

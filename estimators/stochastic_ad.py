@@ -29,9 +29,12 @@ class StochasticAD(Estimator):
 
     ``g_i = (1/n) sum_k +- w_i (f(x_k with coordinate i moved by d) - f(x_k))``,  x_k ~ q
 
-    | q | right: d, w | left: d, w | | --- | --- | --- | | Bernoulli(p) | +1, (1 - x) / (1 - p) | -1, x / p | |
-    Binomial(N, p) | +1, (N - x) / (1 - p) | -1, x / p | | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p | |
-    Poisson(rate) | +1, 1 | -1, x / rate |
+    | q | right: d, w | left: d, w |
+    | --- | --- | --- |
+    | Bernoulli(p) | +1, (1 - x) / (1 - p) | -1, x / p |
+    | Binomial(N, p) | +1, (N - x) / (1 - p) | -1, x / p |
+    | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p |
+    | Poisson(rate) | +1, 1 | -1, x / rate |
 
     g_i is the gradient in the parameter of coordinate i. Unbiased. The right coupling increases the parameter and takes
     +w, the left coupling decreases it and takes -w, and "both" is their mean. Which coupling has the least variance

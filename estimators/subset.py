@@ -34,7 +34,7 @@ class _Subsets(constraints.Constraint):
 class Subset(Drawable):
     """Random subset of k out of D elements: independent bits, given that exactly k of them are 1.
 
-    ``q(x) = exp(x . logits) / Z``,  x in {0, 1}^D with ``sum x = k``
+    ``q(x) = exp(x . logits) / Z``,  x in {0, 1}^D, ``sum x = k``
     ``Z = sum of exp(x . logits) over all k-subsets``
 
     The distribution is also called conditional Bernoulli or conditional Poisson. A recursion over the elements computes

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import functools
 import importlib.util
 import inspect
 import re
@@ -27,13 +28,22 @@ ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 
 LEANING = re.compile(
-    r"\b(the same as above|likewise|as above|see above|of those that|the others as for)\b", re.IGNORECASE
+    r"\b(the same as above|likewise|as above|see above|of those that|the others as for"
+    r"|respectively|the former|the latter|vice versa)\b",
+    re.IGNORECASE,
 )
-"""Phrases that send the reader of a docstring to another one."""
-LEANING_START = re.compile(r"\A(The same|Return the same|That of|Those of|As above)\b")
+"""Phrases that send the reader to another docstring, or back in this one."""
+LEANING_START = re.compile(r"\A(The same|Return the same|As above|(It|Its|They|This|That|These|Those|Such|Both)\b)")
 PROSE = re.compile(r"\b(and|are|at|by|for|if|in|is|of|on|or|the|to|where|with)\b")
 """Words that tell a clause before an equals sign from the left-hand side of a formula."""
 NAME_BEHIND_FACTOR = re.compile(r"[^\s+\-−*/·^<>≤≥±] [^\W\d]\w*$")
+DISPLAYED = re.compile(r"``[^`]* = [^`]*(``(,?  .*)?)?$")
+"""The first line of a paragraph of formulas, one a line; a note may follow a formula after two spaces."""
+BEHIND_A_NOTE = re.compile(r"[^,\s`] ``[^`]* = ")
+SECTION = re.compile(r"(Args|Raises|Returns):$")
+RELATIVE = re.compile(r"\b(which|that|who|whose|whom|where)\b", re.IGNORECASE)
+MOST_WORDS, MOST_RELATIVES = 28, 2
+"""Limits for a sentence of a docstring: words between two stops, and relative pronouns."""
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -241,12 +251,14 @@ def nodes_inside(name, node):
             yield from nodes_inside(f"{name}.{inner.name}", inner)
 
 
+@functools.cache
 def public_nodes():
-    """Yield every public module, class, function, method and property with its dotted name.
+    """Return every public module, class, function, method and property with its dotted name.
 
     A module is public if no part of its name has a leading underscore. What a package re-exports from its private
     modules is public under the name of the package.
     """
+    nodes = []
     for path in sorted(p for package in ("bench", "estimators") for p in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         is_package = parts[-1] == "__init__"
@@ -254,14 +266,16 @@ def public_nodes():
         if any(part.startswith("_") for part in parts):
             continue
         module, tree = ".".join(parts), parsed(".".join(parts))
-        yield module, tree
+        nodes.append((module, tree))
         for node in public_definitions(tree.body):
-            yield from nodes_inside(f"{module}.{node.name}", node)
+            nodes.extend(nodes_inside(f"{module}.{node.name}", node))
         for source, name in imports(tree) if is_package else ():
             if "._" in source and not name.startswith("_") and (node := definition(source, name)) is not None:
-                yield from nodes_inside(f"{module}.{name}", node)
+                nodes.extend(nodes_inside(f"{module}.{name}", node))
+    return nodes
 
 
+@functools.cache
 def public_docstrings():
     return {name: text for name, node in public_nodes() if (text := ast.get_docstring(node))}
 
@@ -319,7 +333,9 @@ def test_two_formulas_on_a_line_are_found_and_a_chain_is_one(text, expected):
     ("text", "expected"),
     [
         ("Return the same of any other estimator.", "Return the same"),
-        ("Those of\nthe runs.", "Those of"),
+        ("Those of\nthe runs.", "Those"),
+        ("Return a and b.\n\nThe latter is 0.", "The latter"),
+        ("They are all equal.", "They"),
         ("Return b.\n\nArgs:\n    b: likewise.", "likewise"),
         ("Return the rows, of those\n    that begin early.", "of those that"),
         ("Return the rows of a draw; the same seed gives the same rows. No value was above 1.", ""),
@@ -344,3 +360,134 @@ def test_every_docstring_stands_alone():
 def test_a_line_of_a_docstring_holds_one_formula():
     found = {name: lines for name, text in public_docstrings().items() if (lines := lines_of_two_formulas(text))}
     assert not found, "\n".join(f"{name}: {line.strip()}" for name, lines in found.items() for line in lines)
+
+
+def formulas_joined(text):
+    """Return the lines of displayed formulas, or of a table, that begin or end in the middle of another one.
+
+    A formula of two lines is broken before an operator.
+    """
+    found = []
+    for lines in (paragraph.splitlines() for paragraph in text.split("\n\n")):
+        is_open = False
+        for line in lines if lines and DISPLAYED.match(lines[0]) else ():
+            if not line.strip().startswith(("=", "+", "-") if is_open else "``") or BEHIND_A_NOTE.search(line):
+                found.append(line)
+            is_open ^= line.count("``") % 2 == 1
+        found += [line for line in lines if "| |" in line]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("``a = b``,  b a bit ``c = d``,  d a bit", 1),
+        ("``a = b``,  b a bit\nor a number", 1),
+        ("``a = b\nc``", 1),
+        ("| a | b | | --- | --- |\n| 1 | 2 |", 1),
+        ("``a = b``,  b a bit\n``c = d``", 0),
+        ("``a = b\n   + c``,  c a bit", 0),
+        ("``a = b`` is a choice\nof the user.", 0),
+        ("| a | b |\n| --- | --- |\n| 1 | 2 |", 0),
+    ],
+)
+def test_displayed_formulas_that_were_joined_are_found(text, expected):
+    assert len(formulas_joined(text)) == expected
+
+
+def test_displayed_formulas_and_tables_keep_their_lines():
+    found = {name: lines for name, text in public_docstrings().items() if (lines := formulas_joined(text))}
+    assert not found, "\n".join(f"{name}: {line.strip()}" for name, lines in found.items() for line in lines)
+
+
+def sentences(text):
+    """Yield the sentences of a docstring, without displayed formulas, tables and references; code counts as a word."""
+    paragraphs, listed = [""], False
+    for line in text.splitlines():
+        bare = line.strip()
+        listed = bool(SECTION.match(bare)) or (listed and (not bare or line.startswith("    ")))
+        if not bare or (line.startswith("    ") and not listed) or DISPLAYED.match(line) or bare.startswith("|"):
+            paragraphs.append("")
+        elif bare.startswith("- ") or (listed and re.match(r"    \S", line)) or SECTION.match(bare):
+            paragraphs.append(bare)
+        else:
+            paragraphs[-1] += f" {bare}"
+    for paragraph in paragraphs:
+        plain = re.sub(r"``[^`]*``|`[^`]*`|\[[^\]]*\]|\"[^\"]*\"", "x", paragraph.strip(" -"))
+        if not plain.startswith(("Reference", "Source")):
+            yield from re.split(r"(?<=[.!?])\s+", plain)
+
+
+def crowded(text):
+    """Return the sentences of a docstring that nobody can read once: too many words, or clauses inside clauses."""
+    return [
+        sentence
+        for sentence in sentences(text)
+        if max(len(re.findall(r"\S*\w\S*", part)) for part in re.split(r"[;:](?=\s)", sentence)) > MOST_WORDS
+        or len(RELATIVE.findall(sentence)) > MOST_RELATIVES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Return a.\n\n" + "word " * 29, 1),
+        ("Args:\n    a: " + "word " * 20 + "\n        " + "word " * 10, 1),
+        ("Return the file that a user whose study has failed may read which ends in a line.", 1),
+        ("Return a.\n\n" + "word " * 20 + "end. " + "word " * 20, 0),
+        ("Args:\n    a: " + "word " * 20 + "\n    b: " + "word " * 20, 0),
+        ("``a = b``,  " + "word " * 30, 0),
+        ("Return a.\n\nReference: " + "word " * 40, 0),
+        ("Return the file that a user may read, which ends in a line.", 0),
+    ],
+)
+def test_a_sentence_that_cannot_be_read_once_is_found(text, expected):
+    assert len(crowded(text)) == expected
+
+
+def test_sentences_of_docstrings_can_be_read_once():
+    found = {name: texts for name, text in public_docstrings().items() if (texts := crowded(text))}
+    assert not found, "\n".join(f"{name}: {sentence}" for name, texts in found.items() for sentence in texts)
+
+
+def arguments(node):
+    """Return the names of a function's arguments, or of the fields of a dataclass or named tuple."""
+    if isinstance(node, ast.ClassDef):
+        made = " ".join(map(ast.dump, [*node.decorator_list, *node.bases]))
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign) and "ClassVar" not in ast.dump(each)]
+        is_data = "dataclass" in made or "NamedTuple" in made
+        return [field.target.id for field in fields if is_data and not field.target.id.startswith("_")]
+    every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    return [arg.arg for arg in every if arg is not None and arg.arg not in ("self", "cls") and arg.arg[0] != "_"]
+
+
+def unexplained(node):
+    """Return the arguments that a docstring with a list of arguments leaves out; limits of intervals may be missing."""
+    text = ast.get_docstring(node) or ""
+    return [
+        name
+        for name in (arguments(node) if "\nArgs:\n" in text else ())
+        if not re.search(rf"\b{name}\b", text) and not name.endswith(("_low", "_high", "_iqr"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ('def f(a, *, b):\n    """Return c.\n\n    Args:\n        a: a number.\n    """', ["b"]),
+        ('def f(a, **b):\n    """Return c.\n\n    Args:\n        a: a number.\n        b: more.\n    """', []),
+        ('def f(a, b):\n    """Return the sum."""', []),
+        (
+            '@dataclass\nclass F:\n    """Two.\n\n    Args:\n        a: a number.\n    """\n\n    a: int\n    b: int',
+            ["b"],
+        ),
+    ],
+)
+def test_an_argument_that_a_list_leaves_out_is_found(code, expected):
+    assert unexplained(ast.parse(code).body[0]) == expected
+
+
+def test_lists_of_arguments_are_complete():
+    nodes = ((name, node) for name, node in public_nodes() if not isinstance(node, ast.Module))
+    found = {name: missing for name, node in nodes if (missing := unexplained(node))}
+    assert not found, "\n".join(f"{name}: {', '.join(missing)}" for name, missing in found.items())

@@ -152,9 +152,9 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
 def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
     """Return the cheaper candidate that wins if other noise in training is large, and how large it must be.
 
-    ``outcome`` is the end of a race. The result is None if no candidate wins. If one does, the result is its label, the
-    variance N of the other noise from which it is better, and N divided by the squared norm of the exact gradient. The
-    last number is None if this norm is unknown.
+    ``outcome`` is the end of a race. The result is None if no candidate wins. If one does, the result is (label, N,
+    ratio). N is the variance of the other noise from which the candidate is better. The ratio is N divided by the
+    squared norm of the exact gradient; None if this norm is unknown.
 
     A gradient with cost c and variance V, in a step with other noise of variance N, has the work c (V + N). A cheaper
     candidate, with c' and V', is better if N is above (V' c' − V c)/(c − c').

@@ -1,8 +1,8 @@
 """The race: candidates are measured in rounds on fresh noise, and each round keeps at most the better half.
 
-This is sequential halving (Karnin, Koren & Somekh 2013, ICML, algorithm 1), with two additions. A candidate that is
-certainly worse than another one leaves at once, so that the evaluations go to those that may win. And a short round
-comes first, in which only such candidates leave; it also shows how long an estimate takes.
+This is sequential halving (Karnin, Koren & Somekh 2013, ICML, algorithm 1), with two additions. A candidate leaves at
+once if it is certainly worse than some other candidate, so that all evaluations go to possible winners. And a short
+round comes first, in which only such candidates leave; it also shows how long an estimate takes.
 """
 
 from collections.abc import Callable, Sequence

@@ -71,8 +71,8 @@ class Advice:
         smaller: for the numbers 1, 2, 4 ... below ``per_gradient``: label of the best candidate if a gradient may take
             only this number of evaluations.
         noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large; None
-            if there is no such candidate. Its label, the variance of the other noise from which it is better, and this
-            variance divided by the squared norm of the exact gradient (None if that is unknown).
+            if there is no such candidate. Three facts: its label; the variance of the other noise from which it is
+            better; and this variance divided by the squared norm of the exact gradient, or None if that is unknown.
         biased: the best biased candidate; None if there is none.
         biased_below: number of evaluations per gradient below which ``biased`` certainly has a lower mean squared error
             than ``best``; 0 if there is no such number.

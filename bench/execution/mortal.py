@@ -1,6 +1,6 @@
 """An import that makes the process from which workers are forked end at once when its command ends.
 
-The process imports this module before torch, because the import of torch takes seconds, in which the process would not
+The process imports this module before torch. The import of torch takes seconds, and in this time the process would not
 notice that the command has been killed. Only an imported module can run code in that process.
 """
 

@@ -91,8 +91,8 @@ class Pool:
     def guards(self, cell: Cell) -> bool:
         """Return whether a cell (an estimator on an objective) must be measured in a worker.
 
-        A worker is needed if the cell runs a user's code, or if a ``cell_timeout`` was given, because only a process of
-        its own can be ended.
+        There are two reasons: the cell runs a user's code, or a ``cell_timeout`` was given. Only a process of its own
+        can be ended.
         """
         return cell.is_own or self.cell_timeout is not None
 

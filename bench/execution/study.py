@@ -1,4 +1,4 @@
-"""A study folder at work: which records it holds, which it lacks, and the loop that does the work and writes them."""
+"""A study folder at work: its records, those that it lacks, and the loop that makes and writes them."""
 
 from __future__ import annotations
 

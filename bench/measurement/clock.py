@@ -1,8 +1,8 @@
 """Seconds, cost and memory of one call of a job, timed in pairs with a base job.
 
 On a shared machine absolute times vary by tens of percent between processes. A generic kernel cannot calibrate them: it
-slows down differently from the job. The ratio inside a pair is stable: ``cost`` is the time of the job divided by the
-time of a base job of the same shapes, in the same process, a moment earlier or later.
+slows down differently from the job. The ratio inside a pair is stable. ``cost`` is the time of the job divided by the
+time of a base job of the same shapes. Both run in this process, one right after the other.
 
 - One thread, without garbage collection. The first call of each job is not timed.
 - Calls are timed in blocks, long compared with the clock's resolution. Warm-up lasts until two successive blocks agree.
@@ -16,8 +16,8 @@ time of a base job of the same shapes, in the same process, a moment earlier or 
 All intervals describe this process. A statement about a machine needs several fresh processes and the median of their
 medians; even then, a difference under 1 % is no evidence.
 
-References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on positive noise and the minimum;
-Kalibera & Jones 2013 ("Rigorous benchmarking in reasonable time") on processes as the unit of repetition.
+References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on positive noise and the minimum; Kalibera
+& Jones 2013 ("Rigorous benchmarking in reasonable time") on processes as the unit of repetition.
 """
 
 import gc

@@ -1,8 +1,8 @@
 """The score table of a token policy: gradients of weighted tokens by look-up, without autograd.
 
 The score of a token depends on the tokens before it and on the prompt alone, so a small policy has few distinct scores.
-They are computed once. If the derivative of a loss at the log-probability of each token is known, the gradient of the
-loss is the sum of the scores with these derivatives as weights.
+They are computed once. The gradient of a loss is a weighted sum of scores. The weight of a token is the derivative of
+the loss at the log-probability of this token.
 """
 
 from dataclasses import replace

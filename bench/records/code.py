@@ -4,8 +4,8 @@ Docstrings, comments, formatting and the version of Python do not count. These d
 
 - the class and every definition of ``estimators`` and ``bench.objectives`` that it reaches, in any module;
 - for a user's class, its module and every module of its folder or package that is imported from there;
-- for each of these modules, the files that a text in it names, in the folder of the module, in its parent, in the
-  working folder, or in a folder that another text names: ``folder / "data" / "table.csv"``;
+- the files that a text in one of these modules names, as ``folder / "data" / "table.csv"`` does. They are looked for in
+  the folder of the module, in its parent, in the working folder, and in folders that other texts name;
 - the files that a field of a user's instance names;
 - the name of anything else that is imported.
 

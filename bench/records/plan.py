@@ -1,8 +1,8 @@
 """The plan of a study folder: ``plan.jsonl`` has a line for each command that was given for the folder. No torch.
 
-The file only ever grows. A line holds the spec of the command and the ids of the runs that it asks for, so that a
-folder of several specs never becomes the product of all their estimators, objectives and settings. A run is a
-measurement or, in a line of ``bench train``, a training run.
+The file only ever grows. A line holds the spec of the command and the ids of the runs that it asks for. So a folder of
+several specs never becomes the product of all their estimators, objectives and settings. A run is a measurement or, in
+a line of ``bench train``, a training run.
 """
 
 import json

@@ -1,8 +1,10 @@
 """How many replicates to take: when a pilot run is tested, at which level, and how large the final run must be.
 
-A run that stops as soon as its interval is narrow has often not seen its tail yet, so its variance is too low (Chow &
-Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180).
+A run that stops as soon as its interval is narrow has often not seen its tail yet, so its variance is too low.
 Published numbers therefore come from a fresh run, whose size is planned from a pilot.
+
+Source: Chow & Robbins (1965), Annals of Mathematical Statistics 36:457; Glynn & Whitt (1992), Annals of Applied
+Probability 2:180.
 """
 
 from dataclasses import dataclass

@@ -27,8 +27,8 @@ def above_quantile(n: int) -> int:
 def kept_values(replicates: int) -> int:
     """Return how many of the largest squared norms w a run keeps.
 
-    The tail fit uses the largest values, and the next largest as its threshold. In a run of at most 4e5 replicates, the
-    largest 1 % are also kept, because the 99 % quantile of w and the variance truncated there need them.
+    The tail fit uses the largest values, and the next largest as its threshold. A run of at most 4e5 replicates also
+    keeps the largest 1 %. They give the 99 % quantile of w, and the variance truncated there.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1

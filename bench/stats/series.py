@@ -135,8 +135,8 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     """Return the moments of a long scalar series, from the moments of its first values and the means of all its blocks.
 
     The mean and the variance come from all B blocks; the variance is `Σ_b rows_b (mean_b − mean)²/(B − 1)`. Skewness
-    and kurtosis come from the first values. The kurtosis is at least 1 + 2n/(B − 1), for n values in all, because B
-    blocks give the variance at most B − 1 degrees of freedom (Satterthwaite).
+    and kurtosis come from the first values. The kurtosis is at least 1 + 2n/(B − 1), for n values in all. This gives
+    the variance at most B − 1 degrees of freedom (Satterthwaite).
 
     Args:
         part: the moments of the first values of the series.

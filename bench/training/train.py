@@ -139,8 +139,8 @@ def train(
         progress: receives the events of the runs.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
             allow; or a Dask cluster. Of the results, only the seconds depend on it.
-        keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
-            digest, and a table of files and runs to ``weights.csv``.
+        keep_weights: whether to keep the final weights of every run. They are written to ``weights`` in the folder,
+            named by their digest. ``weights.csv`` lists the files and the runs.
         rerun: which runs are made again although the folder holds their records.
         cell_timeout: seconds without progress after which a worker process is ended, and its run has failed. If it is
             given, all runs are made in workers. If it is None, only runs with a user's code are, with a limit of half

@@ -35,8 +35,8 @@ class SigmoidBeliefNetwork(Objective):
     range, else 0. The gradient is taken in theta, the weights of q: ``weight1``, ``bias1`` and so on. ``extra`` holds
     the weights of p, which are constants unless they are set to require gradients. Initial weights and biases are
     uniform within 1/sqrt(inputs) of 0. The objective is maximised. f is defined for all real z. Exact value: sums over
-    the states of neighbouring layers if all layers together have at most 15 bits, else a Monte Carlo reference, the
-    mean of a long run. Bad arguments and unreadable data raise ``ValueError``.
+    the states of neighbouring layers if there are at most 15 bits, else a Monte Carlo reference, the mean of a long
+    run. Bad arguments and unreadable data raise ``ValueError``.
 
     Args:
         layers: number of layers of bits, at least 2.

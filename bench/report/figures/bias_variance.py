@@ -32,8 +32,8 @@ SIGNS = (
 def bias_variance(table: pd.DataFrame) -> Drawing | None:
     """Plot squared bias against variance, with a panel for each objective on which a bias was found.
 
-    A significant bias is drawn as its estimate with an interval. A bias that is not significant is drawn as a tick at
-    the lower edge of the panel, and a grey bar up to the upper bound of the squared bias.
+    A significant bias is drawn as its estimate with an interval. A bias that is not significant is a tick at the lower
+    edge of the panel. A grey bar goes from there up to the upper bound of the squared bias.
 
     Return None if no bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared``
     returns.

@@ -42,8 +42,8 @@ def forest(
 ) -> Figure | None:
     """Draw a row for each ratio: its estimate and its interval, on a logarithmic axis.
 
-    A ratio that differs from 1 is a filled triangle, which points to the right if the ratio is above 1 and to the left
-    if it is below. Any other ratio is a hollow circle. An interval without an upper limit ends in an arrow. Return None
+    A ratio that differs from 1 is a filled triangle. It points to the right for a ratio above 1, and to the left for a
+    ratio below 1. Any other ratio is a hollow circle. An interval without an upper limit ends in an arrow. Return None
     if there is no row. If there are more than 150 rows, the 150 with ratios farthest from 1 are drawn, in the given
     order.
 
