@@ -6,7 +6,17 @@ from functools import cached_property
 from typing import ClassVar
 from unittest import SkipTest
 
-from bench.measurement.objective_checks import Check, Fault, NotJudged, ObjectiveTrial, exact, parts, run, values
+from bench.measurement.objective_checks import (
+    Check,
+    Fault,
+    NotJudged,
+    ObjectiveTrial,
+    density,
+    exact,
+    parts,
+    run,
+    values,
+)
 from bench.objectives import Objective
 
 
@@ -69,6 +79,13 @@ class ObjectiveConformance:
     def test_log_prob_is_the_density_of_the_samples(self) -> None:
         """The mean of the gradient of ``log_prob`` over samples of q is 0, as for the density of the samples."""
         self._run(exact.density_of_samples)
+
+    def test_ratios_of_densities(self) -> None:
+        """After a small step of theta, the new density of q divided by the old one has the mean 1 over samples of q.
+
+        This finds a ``log_prob`` that is a multiple of the true one, whose gradient has the right mean, 0.
+        """
+        self._run(density.ratios_of_densities)
 
     def test_exact_is_one_number(self) -> None:
         """The exact value is one number, differentiable in the theta that it is given."""

@@ -31,7 +31,7 @@ from bench.objectives import (
     RandomWalk,
 )
 from bench.objectives.random_walk import Walk
-from estimators import Bound, Drawable, Enumeration, Layers, Reparameterization, Return, StraightThrough
+from estimators import Bound, Chain, Drawable, Enumeration, Layers, Reparameterization, Return, StraightThrough
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -310,7 +310,7 @@ class DensityOfTheParent(Objective):
         return Problem(theta, q, lambda _q: lambda x: x.square().sum(-1))
 
 
-class Chain(Drawable):
+class Shared(Drawable):
     """Bits with weights that all batch elements share: its parameter is not [*batch, ...]."""
 
     arg_constraints = {}  # noqa: RUF012
@@ -333,13 +333,92 @@ class Chain(Drawable):
 @dataclass(frozen=True)
 class SharedWeights(Objective):
     dim = 3
-    family = Chain
+    family = Shared
     has_exact = False
 
     def build(self, dtype=torch.float32, device="cpu"):
         inputs = seeded(4, 2).to(device, dtype)
         theta = {"w": seeded(2, 3, seed=1).to(device, dtype).requires_grad_()}
-        return Problem(theta, lambda theta: Chain(inputs, theta["w"]), lambda _q: lambda x: x.sum(-1))
+        return Problem(theta, lambda theta: Shared(inputs, theta["w"]), lambda _q: lambda x: x.sum(-1))
+
+
+class Steps(Chain):
+    """Three bits, each with logits that depend on the bit before: right for a ``factor`` of 1 for every bit."""
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, logits, factor=(1.0, 1.0, 1.0), validate_args=None):
+        self.logits, self.factor = logits, factor
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
+
+    def draw(self, sample_shape, generator):
+        bits = torch.zeros(*sample_shape, *self.batch_shape, 0, dtype=self.logits.dtype, device=self.logits.device)
+        for t in range(3):
+            p = (self.logits[..., t] + (bits[..., -1] if t else 0)).sigmoid().expand(bits.shape[:-1])
+            bits = torch.cat([bits, torch.bernoulli(p, generator=generator).unsqueeze(-1)], -1)
+        return bits
+
+    def log_probs(self, value):
+        before = torch.nn.functional.pad(value[..., :-1], (1, 0))
+        each = Bernoulli(logits=self.logits + before, validate_args=False).log_prob(value)
+        return each * torch.tensor(self.factor, dtype=value.dtype, device=value.device)
+
+
+@dataclass(frozen=True)
+class OwnChain(Objective):
+    dim = 3
+    family = Steps
+    has_exact = False
+    factor: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"logits": seeded(2, 3).to(device, dtype).requires_grad_()}
+        return Problem(theta, lambda theta: Steps(theta["logits"], self.factor), lambda _q: lambda x: x.sum(-1))
+
+
+@dies("test_ratios_of_densities", "after a small step of theta, the density of choice 0 (counted from 0)")
+@dataclass(frozen=True)
+class TwiceTheLogarithm(OwnChain):
+    factor: tuple[float, ...] = (2.0, 2.0, 2.0)
+
+
+@dies("test_ratios_of_densities", "the density of choice 1 (counted from 0) of a sample is on average 1.00")
+@dataclass(frozen=True)
+class OneChoiceCountedTwice(OwnChain):
+    factor: tuple[float, ...] = (1.0, 2.0, 1.0)
+
+
+class Tempered(Drawable):
+    """A Normal whose density has been raised to the power 1.5, with its own sampler."""
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, loc, validate_args=None):
+        self.loc = loc
+        super().__init__(loc.shape, validate_args=False)
+
+    def draw(self, sample_shape, generator):
+        shape = self._extended_shape(sample_shape)
+        return self.loc + torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+
+    def log_prob(self, value):
+        return 1.5 * Normal(self.loc, 1.0, validate_args=False).log_prob(value)
+
+
+@dies("test_ratios_of_densities", "the density of a sample is on average 1.00")
+@dataclass(frozen=True)
+class PowerOfTheDensity(Objective):
+    dim = 2
+    family = Tempered
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"loc": seeded(2).to(device, dtype).requires_grad_()}
+
+        def q(theta):
+            return Independent(Tempered(theta["loc"]), 1)
+
+        return Problem(theta, q, lambda _q: lambda x: x.square().sum(-1))
 
 
 # f --------------------------------------------------------------------------------------------------------------------
@@ -950,6 +1029,7 @@ class Ties(Objective):
 
 
 RIGHT = [
+    OwnChain(),
     Saturated(),
     RareJump(),
     Ties(),

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from bench.measurement.objective_checks.density import ratios_of_densities
 from bench.measurement.objective_checks.exact import (
     density_of_samples,
     exact_against_samples,
@@ -47,6 +48,7 @@ QUICK: tuple[Check, ...] = (
     repeated_build,
     theta_through_q,
     density_of_samples,
+    ratios_of_densities,
     exact_number,
     exact_against_the_sum,
     exact_against_samples,
