@@ -41,7 +41,7 @@ def one(t: Tensor, q: Distribution) -> Tensor:
 
     Returns:
         ``t[:1]``, ``[1, ...]``, if q has a batch axis and the first axis of t has stride 0 and more than one entry. If
-            not, t itself. (If q has no batch axis, the first axis of t belongs to q's event.)
+        not, t itself. (If q has no batch axis, the first axis of t belongs to q's event.)
     """
     return t.narrow(0, 0, 1) if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
@@ -50,9 +50,9 @@ def rows(q: Distribution, count: int) -> Distribution:
     """Return q with ``count`` rows: a new first batch axis, whose entries are copies of q for independent estimates.
 
     The result has batch shape ``[count, *batch]``. Its parameters, ``[count, *batch, ...]``, are leaves of the graph,
-    so the backward pass of a summed loss leaves one gradient per row. They are views of q's parameters with stride 0
-    along the first axis: no row takes memory. A parameter of the rows requires a gradient if and only if the parameter
-    of q does.
+    so the backward pass of a summed loss leaves one gradient per row. These parameters are views of q's parameters with
+    stride 0 along the first axis: no row takes memory. A parameter of the rows requires a gradient if and only if the
+    parameter of q does.
 
     Args:
         q: any distribution of torch, under any number of ``Independent``; it is not changed.

@@ -55,8 +55,8 @@ def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
 
     The cotangent is the gradient that arrives at ``value``. ``value``, ``[n, ...]`` or ``[...]``, must have been
     computed from ``source``, ``[...]``. A gradient of shape ``[n, ...]`` is summed over the samples. Because ``pull``
-    is a function of the value, derivatives of any order are right. It must be symmetric, as the Jacobian of a sigmoid
-    or a softmax is, because forward mode applies it to tangents.
+    is a function of the value, derivatives of any order are right. ``pull`` must be symmetric, as the Jacobian of a
+    sigmoid or a softmax is, because forward mode applies it to tangents.
     """
     value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))

@@ -28,8 +28,8 @@ class ARSM(Estimator):
 
     The index k counts the n draws of w. Unbiased. If q has several variables, each has a w of its own, and a swap
     exchanges the entries m and j in every w. With two categories ARSM is ARM. Each x is a draw from q, and the returned
-    value is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of f for any
-    number of variables: one for every swap, even if two swaps give equal x.
+    value is the mean of f over all x. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of f for any number
+    of variables: one for every swap, even if two swaps give equal x.
 
     Args:
         n: number of draws of w.

@@ -128,7 +128,7 @@ class Nested(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether both estimators are unbiased, the inner one in its value too."""
+        """Whether both estimators have unbiased gradients, and the inner one an unbiased value."""
         return all(node.unbiased for node in self.nodes) and self.nodes[1].value_unbiased
 
     @property

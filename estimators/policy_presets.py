@@ -13,9 +13,9 @@ class DrGRPO(PolicyGradient):
     ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
 
     The mean contains the sample itself, so the expected gradient is (n - 1)/n times the exact one. Samples of a policy
-    other than q get the importance weight of the whole sequence, so the factor is (n - 1)/n for them, too. Trainers
-    that take several steps for one batch use ``ratio="token", clipping="ppo", reduction="constant"``, which divides by
-    the largest length. q is a ``TokenSequence``. Cost: n evaluations of f.
+    other than q get the importance weight of the whole sequence, and the factor is again (n - 1)/n. Trainers that take
+    several steps for one batch use ``ratio="token", clipping="ppo", reduction="constant"``, which divides by the
+    largest length. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
 
@@ -230,10 +230,11 @@ class ReinforcePlusPlus(PolicyGradient):
 
     P is the number of prompts. The return R of a token is the reward minus the penalties of this token and all later
     tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. w is the
-    token's probability under q, divided by its probability under the sampler. w is set to 0 where it is above 1.2 and R
-    - mean R is positive, or below 0.8 and R - mean R is not. Biased, by a random scale and in direction: the mean and
-    the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the
-    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
+    token's probability under q, divided by its probability under the sampler. w is set to 0 in two
+    cases: where it is above 1.2 and R exceeds mean R, and where it is below 0.8 and R does not exceed mean R. Biased,
+    by a random scale and in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"``
+    the group's mean is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

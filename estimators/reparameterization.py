@@ -67,7 +67,7 @@ class Reparameterization(Estimator):
     For a Normal or MultivariateNormal the noise e_k need not be independent. ``"antithetic"`` pairs e with -e. This
     removes the odd part of the gradient of f: for a quadratic f, all variance of the gradient in the mean. But it can
     *raise* the variance of the gradient in the scale. ``"sobol"`` spreads the n samples by Sobol points under a random
-    digital shift, one shift for each batch element. With both, each single sample is still a draw of q, so the
+    digital shift, one shift for each batch element. With either noise, each single sample is still a draw of q, so the
     estimator is unbiased.
 
     Args:

@@ -56,7 +56,7 @@ class SetFunction(Checked):
 
         Args:
             x: sets, ``[..., *batch, k, *event]``.
-            q: their distribution.
+            q: the distribution of the sets.
 
         Raises:
             InvalidIntegrand: the values have another shape, or ``values`` changes x.

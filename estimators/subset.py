@@ -48,8 +48,8 @@ class Subset(Drawable):
         validate_args: whether torch checks the arguments.
 
     Raises:
-        Refusal: k is not a whole number from 1 to D; or torch checks the arguments, and a logit is +inf or more than D
-            - k logits are -inf.
+        Refusal: k is not a whole number from 1 to D; or torch checks the arguments, and a logit is +inf or more than
+            D - k logits are -inf.
 
     Reference: Chen, Dempster & Liu 1994 (Biometrika 81); Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE).
     """

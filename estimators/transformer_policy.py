@@ -28,7 +28,7 @@ class TransformerPolicy(Policy):
     - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``
       (queries, keys, values), and ``projection``, ``[blocks, W, W]``;
     - for the second part of all blocks: ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``,
-    ``[blocks, 4 W, W]``;
+      ``[blocks, 4 W, W]``;
     - for the logits: ``norm``, ``[W]``, and ``output``, ``[W, V]``.
 
     The default has about 20,000 weights. Keys and values are kept while a sequence is written, so a new token does not

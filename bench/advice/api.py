@@ -67,8 +67,7 @@ def advise(
 
     Returns:
         The advice. ``print(advice)`` prints the report of ``bench advise``; ``advice.best.label`` is the selector of
-            the
-        recommended estimator, and ``advice.code`` has the lines to paste into a training loop.
+        the recommended estimator, and ``advice.code`` has the lines to paste into a training loop.
 
     Raises:
         TypeError: an argument is of the wrong kind.

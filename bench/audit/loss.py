@@ -69,7 +69,7 @@ class Loss:
 
     @property
     def is_called_for_each(self) -> bool:
-        """Whether the loss has to be called for each batch, which is slow: it permits no vmap, and mixes prompts."""
+        """Whether the loss has to be called for each batch, because it mixes prompts and does not work under vmap."""
         return not self.is_vectorised and self.averages is None
 
     def _asked(self, function: Callable[..., Any]) -> tuple[str, ...]:

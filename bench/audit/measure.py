@@ -122,7 +122,7 @@ class Batches:
         self.index = [_drawn(log_law[unit], group, samples, generator) for unit in self.units]
 
     def in_pieces(self) -> "Batches":
-        """Return the sampled batches of all prompts with each prompt in a batch of its own."""
+        """Return the sampled batches cut into single prompts: each prompt becomes a batch of its own."""
         (whole,), pieces = self.index, copy.copy(self)
         pieces.units = [[p] for p in self.units[0]]
         pieces.index = [whole[:, [p]] for p in self.units[0]]

@@ -22,7 +22,7 @@ FEW = 6
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder, at least one, without the sums that no table needs.
+    """Return the records of a study folder, at least one, without most of their sums. Tables do not need these sums.
 
     Raises:
         CommandError: the folder holds no records.

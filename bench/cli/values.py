@@ -65,7 +65,7 @@ class Positive(Between):
 
 
 class Location(click.Path):
-    """A path. An empty text, which an unset variable of the shell leaves, is none."""
+    """A path that a user types. An empty text, as from an unset variable of the shell, is not a path."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)

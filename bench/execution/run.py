@@ -31,7 +31,7 @@ LEAST_SECONDS = 0.03
 
 
 class Ran(NamedTuple):
-    """The records after a run, without the sums that no table needs.
+    """The records after a run, without most of their sums, which tables do not need.
 
     Args:
         records: the records of all cells (estimators on objectives) of the specs, and of the specs' objectives.

@@ -131,7 +131,7 @@ class Request:
     """A worker's request to spread the draws (batches of replicates) of its cell over other processes.
 
     The worker has an engine. The process that receives the request has none, because making one would run the user's
-    code. It uses the request in place of the engine.
+    code. This process uses the request in place of the engine.
 
     Args:
         cell: the estimator and the objective.

@@ -82,7 +82,7 @@ class StudyWriter:
         self._stack.close()
 
     def line(self, task: Task) -> Record:
-        """Return the record of a task, without the sums that no table needs. The folder must hold such a record."""
+        """Return the record of a task without most of its sums, which tables do not need. The folder must hold it."""
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
@@ -206,7 +206,7 @@ class StudyWriter:
     def records(self, runs: Collection[str] | None = None) -> list[Record]:
         """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.
 
-        The sums that no table needs are left out.
+        Most of their sums are left out, because tables do not need them.
 
         Raises:
             Damaged: the folder lacks records that were written to it: it was removed or replaced.

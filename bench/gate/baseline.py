@@ -245,8 +245,8 @@ class Baseline(_Plain):
     def text(self) -> str:
         """Return the baseline (the accepted statistics) in the format of its file: JSON with one line per cell.
 
-        A file of an older version lacks newer fields, such as ``f_evals``. A baseline that was read from such a file is
-        written without them, too.
+        A file of an older version lacks newer fields, such as ``f_evals``. If a baseline was read from this file, the
+        text lacks these fields, too.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}

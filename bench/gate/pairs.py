@@ -40,7 +40,7 @@ def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
 
     Returns:
         ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The cv² is doubled, because the tests divide it by
-            R, although there are only R/2 values.
+        R, although there are only R/2 values.
     """
     if cut is None:
         cut = float(np.sort(values)[ceil(QUANTILE * values.size) - 1])

@@ -51,7 +51,8 @@ class Options:
             in the baseline.
         study: a study folder of gradients that were made elsewhere, to check in place of measuring cells; None to
             measure.
-        speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for them.
+        speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for slower
+            cells.
 
     Raises:
         UsageError: fewer replicates than the smallest draw (batch), or a margin outside [0, 10).

@@ -129,7 +129,7 @@ class Engine(Source):
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
         """Return the gradients with respect to q's parameters, from ``count`` independent calls, in slices.
 
-        A slice fits into the cache. All slices have equally many calls. It is a tuple with a tensor
+        All slices have the same number of calls, and a slice fits into the cache. A slice is a tuple with a tensor
         ``[calls of the slice, ...]`` for each parameter of q that requires gradients. q's parameters are functions of
         theta.
         """

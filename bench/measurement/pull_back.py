@@ -64,7 +64,7 @@ def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
 
     Returns:
         The index of the tensor in ``theta``, and the function from gradients at ``own`` to gradients at that tensor;
-            None if no closed form is known.
+        None if no closed form is known.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):

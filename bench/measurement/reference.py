@@ -45,7 +45,7 @@ def settings_of(settings: Settings) -> Settings:
 def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ignore) -> Record:
     """Measure a reference, a mean gradient in place of an unknown exact gradient, and return its record.
 
-    ``cell_of`` makes the cell for this, and ``settings_of`` the settings.
+    The cell must come from ``cell_of``, and the settings from ``settings_of``.
 
     Raises:
         Lost: the estimator is biased, its gradients are not finite, or their variance seems to be infinite.

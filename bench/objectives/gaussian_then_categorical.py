@@ -27,8 +27,9 @@ class GaussianThenCategorical(Objective):
     The targets t divide the interval from -1 to 1 into equal parts. The gradient is taken in theta: ``mean`` and
     ``log_scale``, ``[1]`` each, of z, and ``slope`` and ``bias``, ``[classes]`` each, of c. q is a ``Layers`` of two
     layers, and a sample is z and c in one vector. f is defined for every real c. Exact value: quadrature over z for
-    each category. The product of the density of z and ``exp(-(z - t_k)^2)`` is proportional to a Gaussian density. Its
-    standard deviation is below 0.71 for any ``scale``, and the nodes lie around its mean. Bad arguments raise
+    each category. The product of the density of z and ``exp(-(z - t_k)^2)`` is proportional to a Gaussian density. This
+    Gaussian has a standard deviation below 0.71 for any ``scale``, and the nodes lie around its mean. Bad arguments
+    raise
     ``ValueError``.
 
     Args:

@@ -43,7 +43,7 @@ class Walk(Chain):
         return torch.stack(walk, -1)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each step, ``[..., steps]``. It is minus infinity for a step below position 0.
+        """Return the log-probability of each step, ``[..., steps]``. A step below position 0 has minus infinity.
 
         Args:
             value: walks, steps of +1 or -1, ``[..., *batch, steps]``.
@@ -79,9 +79,9 @@ class RandomWalk(Objective):
     ``E f = sum_e P(e) e^2``
 
     s is the sum of the earlier steps, and e is the end of the walk. The gradient is taken in theta: ``log_length``,
-    ``[1]``. q is a distribution of whole walks, a ``Chain`` of steps. It has a sampler and a score, and supports the
-    estimators that need nothing else. f is a ``Return``: the cost of a step is what the step adds to the square of the
-    position. Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    ``[1]``. q is a distribution of whole walks, a ``Chain`` of steps. q has a sampler and a score; estimators that need
+    nothing else can be used. f is a ``Return``: the cost of a step is what the step adds to the square of the position.
+    Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1; with one step the gradient is 0.

@@ -10,10 +10,10 @@ MOST = 64
 
 
 def variances(sums: Mapping[str, Any]) -> list[float]:
-    """Return the variance of each coordinate of a gradient, the largest first; nothing if the sums do not hold them.
+    """Return the variance of each coordinate of a gradient, the largest first; empty if the sums do not hold them.
 
-    Of more than 64 coordinates, 64 are chosen at equal distances in this order. The largest and the smallest variance
-    are among them.
+    If there are more than 64 coordinates, 64 are chosen at equal distances in this order, the first and the last
+    included.
 
     Args:
         sums: the sums of a record; ``coordinate`` has the number of gradients and, for each coordinate, the sum of the

@@ -67,9 +67,10 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
 
 
 def together(folders: Sequence[Path]) -> list[Record]:
-    """Return the records of several study folders, each measurement once, without the sums that no report needs.
+    """Return the records of several study folders, each measurement once, without most of their sums.
 
-    If several folders hold one measurement, the first folder in which it did not fail counts.
+    Reports do not need the sums that are left out. If several folders hold one measurement, the first folder in which
+    it did not fail counts.
 
     Raises:
         Damaged: a folder cannot be read.

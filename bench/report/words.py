@@ -137,8 +137,8 @@ def direction(row: Any) -> str:
     """Return scale and direction of a run in which a bias was found as text; empty if no bias was found.
 
     The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, and
-    ``scale 0.75, ≤ 7°`` if the direction may be right or wrong. It is ``points away`` if the scale is negative. A run
-    is one measurement of an estimator, and ``row`` its row of the frame.
+    ``scale 0.75, ≤ 7°`` if the direction may be right or wrong. The text is ``points away`` if the scale is negative. A
+    run is one measurement of an estimator, and ``row`` its row of the frame.
     """
     if not row.biased or math.isnan(row.scale):
         return ""

@@ -53,9 +53,9 @@ class Accumulator:
         """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
 
         Raises:
-            ValueError: the blocks are out of order, have another number of coordinates than the run, or bring more
-                gradients than the run has. Or only one of the two, the blocks or the run, has an exact gradient to
-                compare with.
+            ValueError: the blocks are out of order, do not have the run's number of coordinates, or bring more
+                gradients than the run has. Or the blocks were compared with an exact gradient and the run has none. Or
+                the run has one, and they were not.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

@@ -76,8 +76,8 @@ def planned_replicates(pilot: Summary, target: float) -> int:
     to plan a longer one. With its R replicates and its relative half-width h, the result is `1.2 R (h/target)²`, but at
     least 1000. The skewness and the tail of the pilot's gradients are part of h.
 
-    If h is infinite, the formula takes another number for it: the standard error of the logarithm of the variance,
-    times the normal quantile for the pilot's confidence.
+    If h is infinite, a different number takes its place in the formula: the standard error of the logarithm of the
+    variance, times the normal quantile for the pilot's confidence.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """

@@ -21,7 +21,7 @@ ROUNDING = {"float32": 1e-6, "float64": 1e-12}
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A Monte Carlo gradient that stands in for the exact one, from replicates that are independent of the run.
+    """A measured gradient in place of an unknown exact one, from replicates that are independent of the run.
 
     `mean` `[size]` is the mean of the `replicates` gradients (at least 2). `variance` is the trace of the covariance Σ
     of one gradient, and `trace_square` is the trace of Σ².

@@ -78,8 +78,8 @@ def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
     """Return a number that the tail index k of a series exceeds with the probability `confidence`.
 
     `top` are the largest of the R = `replicates` values. A generalised Pareto law is fitted to the M = ⌈min(0.2 R, 3
-    √R)⌉ largest. Its shape k̂ has the standard error (1 + k)/√M. So the lower confidence limit of k, with the normal
-    quantile z, is::
+    √R)⌉ largest. The fitted shape k̂ has the standard error (1 + k)/√M. So the lower confidence limit of k, with the
+    normal quantile z, is::
 
         (1 + k̂)/(1 + z/√M) − 1
 

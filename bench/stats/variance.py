@@ -99,7 +99,7 @@ def log_standard_error(cv2: float, rho: float, n: int) -> float:
 
     The standard error is `√(cv²/n + 2ρ/(n(n − 1)))`. `cv2` is variance/mean² of the squared norms ‖g − μ‖² of centred
     gradients. `rho` is tr Σ²/(tr Σ)², with Σ the covariance of one gradient. If all norms ‖g − μ‖ are equal, cv² is 0,
-    and the second term remains. It is the error of a U-statistic.
+    and only the second term remains, which is the error of a U-statistic.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -181,7 +181,7 @@ def settling_replicates(cv2: float, replicates: int) -> int:
 
     With `cv2` = variance/mean² of the squared norms, `cv² (1.96/0.05)²` replicates are enough if the tail of the
     squared norms is bounded. The result is at least four times the present `replicates`, because the tail fit of a
-    longer run uses a smaller fraction of the values. It is rounded up to one significant digit.
+    longer run uses a smaller fraction of the values. The result is rounded up to one significant digit.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)

@@ -174,7 +174,7 @@ def size_of_a_row(trial: ObjectiveTrial) -> None:
 def reference(trial: ObjectiveTrial) -> None:
     """Check that the objective's reference estimator is unbiased and fits the objective.
 
-    A long run of this estimator stands in for an unknown exact gradient.
+    The mean gradient of a long run of this estimator takes the place of an unknown exact gradient.
     """
     estimator = trial.objective.reference_estimator
     if estimator is None or trial.objective.has_exact:

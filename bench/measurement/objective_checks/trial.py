@@ -85,7 +85,7 @@ class ObjectiveTrial:
     def count(self) -> int:
         """How many samples of q the checks of f's values use, from 2 to 64; fewer if f is slow or samples are large.
 
-        There are so many for each of three rows (copies) of q.
+        This number of samples is drawn for each of three rows (copies) of q.
         """
         seconds = _fastest(lambda: self.f(self.problem, self.rows, self.x)) / 2
         return int(max(2, min(LOOKED_AT, BUDGET / (CALLS * seconds), ELEMENTS / max(1, self.x[0].numel()))))

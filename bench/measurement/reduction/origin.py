@@ -66,8 +66,8 @@ def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean row of `g` `[rows, size]`: `[size]`, in the dtype of `g`.
 
     The rows are cut into 16 equal parts, and the point is the median of the 16 means. So one huge gradient does not
-    move the point far away from the others; sums of squares about such a point would lose all their digits. In a column
-    of equal numbers the point is exactly this number.
+    move the point far away from all others. Sums of squares about a point that is far from them would lose all their
+    digits. In a column of equal numbers the point is exactly this number.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)

@@ -49,8 +49,8 @@ def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, dev
 
     Returns:
         The tensors by name. A hidden layer has ``hidden_weight``, ``[hidden, inputs]``, and ``hidden_bias``,
-            ``[hidden]``. The last layer has ``weight``, ``[outputs, units]``, and ``bias``, ``[outputs]``; its units
-            are the hidden units or, if there is no hidden layer, the inputs.
+        ``[hidden]``. The last layer has ``weight``, ``[outputs, units]``, and ``bias``, ``[outputs]``; its units are
+        the hidden units or, if there is no hidden layer, the inputs.
     """
 
     def tensor(inputs: int, *shape: int) -> Tensor:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """All that a figure shows, and the function that draws it: from equal data it makes an equal figure.
+    """All that a figure shows, and the function that draws it. Equal data give equal figures.
 
     Args:
         function: draws the figure from nothing but ``shown``; it returns None if there are no data for it.

@@ -94,7 +94,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker in a style. It is larger for an estimator with more samples ``n``.
+    """Return matplotlib's properties of a marker in a style. The marker grows with the number ``n`` of samples.
 
     NaN counts as one sample. A ``hollow`` marker is filled with white.
     """

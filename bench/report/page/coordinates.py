@@ -52,11 +52,13 @@ def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> lis
 def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the data of the chart of coordinates: the variances of each gradient, the largest first.
 
-    Exact estimators, and those whose variance has only a lower limit, are left out. Return None if there are none.
+    Exact estimators are left out, and so are estimators with only a lower limit of the variance. Return None if no
+    estimator is left.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
-        records: the records of the study. Those that ``bench.records.store.read`` returns as lean hold the variances.
+        records: the records of the study. Lean records, as ``bench.records.store.read`` returns them, hold the
+            variances.
     """
     found = []
     for row, record in _measured(table, records):
