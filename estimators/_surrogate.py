@@ -191,7 +191,8 @@ def scaled(cotangent: Tensor, gradient: Tensor) -> Tensor:
     row is left out, and the data are not searched for such rows.
     """
     product = cotangent * gradient
-    return product if not any(cotangent.stride()) else torch.where(cotangent != 0, product, 0)
+    one_for_all = cotangent.dim() and not any(cotangent.stride())
+    return product if one_for_all else torch.where(cotangent != 0, product, 0)
 
 
 def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
