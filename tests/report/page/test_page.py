@@ -235,6 +235,19 @@ def test_names_columns_and_the_section_are_kept_in_the_address(visit):
     assert again.evaluate("document.activeElement.id") == "numbers"
 
 
+def test_swept_parameters_and_names_are_axes_with_markers_on_them(visit, tmp_path):
+    records = [moments(f"gumbel-softmax:temperature={t}", "o", 1.0 + t) for t in (1, 2, 3)]
+    (tmp_path / "report.html").write_text(written(records), encoding="utf-8")
+    tab = visit()
+    marks = tab.locator("#explorer .mark-symbol path")
+    assert tab.input_value("#x") == "estimator", "all of them cost the same"
+    assert marks.count() == 3
+    tab.select_option("#x", "estimator.temperature")
+    tab.wait_for_function("document.getElementById('explorer').textContent.includes('temperature')")
+    places = {tab.evaluate("mark => mark.getAttribute('transform')", mark) for mark in marks.element_handles()}
+    assert len(places) == 3
+
+
 def test_what_is_shown_is_copied(visit):
     tab = visit("#find=rloo")
     tab.evaluate("document.execCommand = () => { window.copied = document.activeElement.value; }")

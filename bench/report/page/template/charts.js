@@ -64,10 +64,10 @@ const legend = (place, styles, hasLines) => {
   };
 };
 const looks = (styles, names) => (key) => ({ field: "method", type: "nominal", legend: null, scale: { domain: names, range: names.map((name) => styles[name][key]) } });
-const columnsOf = (place, least) => {
+const columnsOf = (place, least, labels = 85) => {
   const width = byId(place).clientWidth;
   const columns = Math.max(1, Math.floor(width / least));
-  return { columns, width: Math.max(180, Math.floor(width / columns) - 85) };
+  return { columns, width: Math.max(120, Math.floor(width / columns) - labels) };
 };
 const several = (panels, columns) => (panels.length > 1 ? { concat: panels, columns, spacing: 18 } : panels[0]);
 const labelExpr = "datum.value != 0 && (abs(datum.value) >= 1e5 || abs(datum.value) < 1e-3) ? format(datum.value, '.3~e') : format(datum.value, ',.6~g')";
@@ -118,13 +118,13 @@ if (held) {
   }));
   const objectives = [...new Set(data.objective)];
   const methods = Object.keys(data.styles);
+  data.axes = { estimator: "names of estimators", ...data.axes };
   const axes = Object.keys(data.axes);
   const pressed = legend("legend", data.styles, false);
 
   // An axis: its ends, and numbers that a reader can read on it.
-  const axisOf = (name, log, values, isAcross) => {
-    const title = data.axes[name];
-    if (!log || !values.length) return { field: name, type: "quantitative", title, scale: { zero: false, padding: 12 }, axis: { labelExpr, labelOverlap: true } };
+  const axisOf = (field, title, log, values, isAcross) => {
+    if (!log || !values.length) return { field, type: "quantitative", title, scale: { zero: false, padding: 12 }, axis: { labelExpr, labelOverlap: true } };
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = low === high ? 2 : (high / low) ** 0.07;
     const domain = [low / room, high * room];
@@ -137,15 +137,15 @@ if (held) {
       : decades < 0.5 ? powers.flatMap((p) => [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => m * p))
         : decades < 2 ? powers.flatMap((p) => [p, 2 * p, 5 * p])
           : powers.filter((_, i) => (first + i) % step === 0);
-    return { field: name, type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: { values: marks.filter((v) => v >= domain[0] && v <= domain[1]), labelExpr, labelOverlap: "greedy", labelSeparation: 3 } };
+    return { field, type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: { values: marks.filter((v) => v >= domain[0] && v <= domain[1]), labelExpr, labelOverlap: "greedy", labelSeparation: 3 } };
   };
   // Markers that would cover each other stand side by side: the pixels by which each is moved.
-  const aside = (values, x, y, log, height) => {
-    const place = (row) => (log ? Math.log(row[y]) : row[y]);
+  const aside = (values, log, height) => {
+    const place = (row) => (log ? Math.log(row.y) : row.y);
     const [low, high] = [Math.min(...values.map(place)), Math.max(...values.map(place))];
     const pixels = (row) => (high > low ? ((place(row) - low) / (high - low)) * height * 0.86 : 0);
     const groups = new Map();
-    values.forEach((row) => groups.set(row[x], [...(groups.get(row[x]) ?? []), row]));
+    values.forEach((row) => groups.set(row.x, [...(groups.get(row.x) ?? []), row]));
     for (const group of groups.values()) {
       group.sort((a, b) => place(a) - place(b));
       let run = [];
@@ -159,55 +159,63 @@ if (held) {
   };
 
   const fill = (id, entries) => byId(id).replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
-  fill("chart-objective", [["", "all"], ...objectives.map((name) => [name, name])]);
+  fill("chart-objective", [["", objectives.length > 24 ? "the first 24" : "all"], ...objectives.map((name) => [name, name])]);
   fill("x", Object.entries(data.axes));
-  fill("y", Object.entries(data.axes));
-  const usual = (...names) => names.find((name) => axes.includes(name)) ?? axes[0];
+  fill("y", Object.entries(data.axes).filter(([name]) => name !== "estimator"));
+  const usual = (...names) => names.find((name) => axes.includes(name)) ?? axes.at(-1);
   const chosen = {};
   let isReady = false;
   const explorer = () => {
-    if (!isReady || !axes.length) return;
+    if (!isReady || axes.length < 2) return;
     const [x, y] = [chosen.x(), chosen.y()];
     const log = { x: chosen["x-log"]() === "1", y: chosen["y-log"]() === "1" };
     const only = chosen["chart-objective"]();
     pressed(methods.filter((name) => rows.some((row) => row.method === name && (!only || row.objective === only))));
     const fits = (row, name, isLog) => row[name] !== null && row[name] !== undefined && (!isLog || row[name] > 0);
-    const mine = rows.filter((row) => (!only || row.objective === only) && !hidden.has(row.method) && fits(row, x, log.x));
+    const isNamed = x === "estimator";
+    const mine = rows.filter((row) => (!only || row.objective === only) && !hidden.has(row.method) && (isNamed || fits(row, x, log.x)))
+      .map((row) => ({ ...row, x: row[x], y: row[y], low: row[`${y}_low`], high: row[`${y}_high`], shift: 0, line: x === "n" ? row.estimator.replace(/(?<=[:,])n=[^,]*,?/, "") : row.method }));
     const look = looks(data.styles, methods);
+    const panelNames = only ? [only] : objectives;
+    const labels = panelNames.length === 1 && byId("charts").clientWidth > 900 ? 400 : 210;
     const shift = { expr: "datum.shift" };
-    const part = (row) => (x === "n" ? row.estimator.replace(/(?<=[:,])n=[^,]*,?/, "") : row.method);
+    const names = (all) => ({ field: "estimator", type: "nominal", title: null, scale: { domain: [...new Set(all.map((row) => row.estimator))] }, axis: { labelLimit: labels, grid: true } });
     const panel = (name, width, height) => {
       const all = mine.filter((row) => row.objective === name);
-      const values = all.filter((row) => fits(row, y, log.y)).map((row) => ({ ...row, shift: 0, line: part(row) }));
+      const values = all.filter((row) => fits(row, "y", log.y));
       if (!values.length) return null;
-      const absent = all.filter((row) => !fits(row, y, log.y));
-      const bars = values.filter((row) => row[`${y}_low`] != null && (!log.y || row[`${y}_low`] > 0) && row[`${y}_high`] != null);
-      aside(values, x, y, log.y, height);
-      bars.forEach((bar) => { bar.shift = values.find((row) => row.estimator === bar.estimator).shift; });
-      const xs = axisOf(x, log.x, all.map((row) => row[x]), true);
-      const ys = axisOf(y, log.y, [...values.map((row) => row[y]), ...bars.flatMap((row) => [row[`${y}_low`], row[`${y}_high`]])], false);
-      const tooltip = [{ field: "estimator" }, { field: "objective" }, { field: x, title: data.axes[x], format: ".4~g" }, { field: y, title: data.axes[y], format: ".4~g" }, { field: "state" }];
-      const point = { x: xs, y: ys, color: look("colour"), shape: look("shape"), tooltip };
-      const lines = x === "n" || x === "dim" || x.includes(".");
+      const absent = all.filter((row) => !fits(row, "y", log.y));
+      const bars = values.filter((row) => row.low != null && (!log.y || row.low > 0) && row.high != null);
+      if (!isNamed) aside(values, log.y, height);
+      // With names, the chart lies on its side: they are the rows, and the number is across.
+      const xs = isNamed ? names(all) : axisOf("x", data.axes[x], log.x, all.map((row) => row.x), true);
+      const ys = axisOf("y", data.axes[y], log.y, [...values.map((row) => row.y), ...bars.flatMap((row) => [row.low, row.high])], false);
+      const numbers = [["x", x], ["y", y]].filter(([, name]) => name !== "estimator").map(([field, name]) => ({ field, title: data.axes[name], format: ".4~g" }));
+      const tooltip = [{ field: "estimator" }, { field: "objective" }, ...numbers, { field: "state" }];
+      const [across, up] = isNamed ? ["y", "x"] : ["x", "y"];
+      const place = { [across]: xs, [up]: ys };
+      const bar = { [across]: xs, [up]: { ...ys, field: "low" }, [`${up}2`]: { field: "high" } };
+      const edge = isNamed ? { orient: "horizontal", x: 0 } : { orient: "vertical", y: "height" };
+      const point = { ...place, color: look("colour"), shape: look("shape"), tooltip };
+      const hasLines = x === "n" || x === "dim" || x.includes(".");
       return {
-        title: only || objectives.length === 1 ? undefined : name, width, height,
+        title: only || objectives.length === 1 ? undefined : name, width, height: isNamed ? { step: 20 } : height,
         layer: [
-          { data: { values: lines ? values : [] }, mark: { type: "line", strokeWidth: 1.2 }, encoding: { x: xs, y: ys, color: look("colour"), detail: { field: "line" } } },
-          { data: { values: bars }, mark: { type: "rule", strokeWidth: 1.5, xOffset: shift }, encoding: { x: xs, y: { ...ys, field: `${y}_low` }, y2: { field: `${y}_high` }, color: look("colour") } },
-          { data: { values: absent }, mark: { type: "tick", orient: "vertical", thickness: 2, size: 9, y: "height" }, encoding: { x: xs, color: look("colour"), tooltip } },
-          { data: { values: values.filter((row) => row.state !== "biased") }, mark: { type: "point", filled: true, size: 60, opacity: 0.9, xOffset: shift }, encoding: point },
-          { data: { values: values.filter((row) => row.state === "biased") }, mark: { type: "point", filled: false, size: 60, strokeWidth: 1.6, xOffset: shift }, encoding: point },
+          { data: { values: hasLines ? values : [] }, mark: { type: "line", strokeWidth: 1.2 }, encoding: { x: xs, y: ys, color: look("colour"), detail: { field: "line" } } },
+          { data: { values: bars }, mark: { type: "rule", strokeWidth: 1.5, xOffset: shift }, encoding: { ...bar, color: look("colour") } },
+          { data: { values: absent }, mark: { type: "tick", thickness: 2, size: 9, ...edge }, encoding: { [across]: xs, color: look("colour"), tooltip } },
+          { data: { values: values.filter((row) => row.state !== "biased") }, mark: { type: "point", filled: true, size: 75, opacity: 0.9, xOffset: shift }, encoding: point },
+          { data: { values: values.filter((row) => row.state === "biased") }, mark: { type: "point", filled: false, size: 75, strokeWidth: 1.4, xOffset: shift }, encoding: point },
         ].filter((each) => each.data.values.length),
       };
     };
-    const names = only ? [only] : objectives;
-    const { columns, width } = columnsOf("charts", 380);
-    const panels = names.slice(0, 24).map((name) => (names.length > 1 ? panel(name, width, 220) : panel(name, Math.min(760, byId("charts").clientWidth - 90), 420))).filter(Boolean);
+    const { columns, width } = isNamed ? columnsOf("charts", 560, 250) : columnsOf("charts", 380);
+    const panels = panelNames.slice(0, 24).map((name) => (panelNames.length > 1 ? panel(name, width, 220) : panel(name, Math.min(760, byId("charts").clientWidth - (isNamed ? labels + 40 : 90)), 420))).filter(Boolean);
     if (panels.length) draw("#explorer", several(panels, columns));
     else byId("explorer").textContent = "No estimator that is shown has both numbers.";
   };
   chosen["chart-objective"] = control("chart-objective", objectives.length > 12 ? objectives[0] : "", explorer);
-  chosen.x = control("x", usual("evals", "n", "seconds"), explorer);
+  chosen.x = control("x", ["evals", "n", "seconds"].find((name) => new Set(data.columns[name] ?? []).size > 1) ?? "estimator", explorer);
   chosen.y = control("y", usual("variance", "mse"), explorer);
   chosen["x-log"] = control("x-log", "1", explorer);
   chosen["y-log"] = control("y-log", "1", explorer);
