@@ -17,6 +17,8 @@ from bench.stats.summary import HEAVY, OPEN, Status, Summary, VarianceSummary
 from bench.stats.variance import clip, hall, hall_inverse
 
 LARGEST_EXPONENT = log(sys.float_info.max)
+ROUNDING = 1e-6
+"""Two variances whose log ratio is this near to 0 may differ by the rounding of their gradients alone."""
 FEWEST_BLOCKS = 8
 """Fewest blocks of a paired comparison."""
 NUMBERS_AT_ONCE = 2**20
@@ -94,7 +96,8 @@ def paired_log_ratio(
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
 
-    The interval is the union of Student's t interval and the interval from Hall's transform.
+    The interval is the union of Student's t interval and the interval from Hall's transform. It is at least ±1e-6,
+    because a smaller difference can be the rounding of the gradients.
 
     Args:
         rows: number of replicates in each block, `[blocks]`.
@@ -185,12 +188,13 @@ def pool(ratios: Sequence[LogRatio], weights: Sequence[float], *, confidence: fl
 def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, *, paired: bool) -> LogRatio:
     upper, A = (1 + confidence) / 2, clip(A, -2, 2)
     if se == 0:
-        return LogRatio(value, 0.0, nu, value, value, 1.0 if value == 0 else 0.0, paired)
+        off = 0.0 if value == 0 else ROUNDING
+        return LogRatio(value, 0.0, nu, value - off, value + off, float(abs(value) <= ROUNDING), paired)
     t, z = t_quantile(upper, nu), normal_quantile(upper)
-    low = min(value - t * se, value - se * hall_inverse(z, A))
-    high = max(value + t * se, value - se * hall_inverse(-z, A))
+    low = min(value - t * se, value - se * hall_inverse(z, A), value - ROUNDING)
+    high = max(value + t * se, value - se * hall_inverse(-z, A), value + ROUNDING)
     statistic = value / se
-    p = 2 * t_upper(min(abs(statistic), abs(hall(statistic, A))), nu)
+    p = 2 * t_upper(min(abs(statistic), abs(hall(statistic, A))), nu) if abs(value) > ROUNDING else 1.0
     return LogRatio(value, se, nu, low, high, min(1.0, p), paired)
 
 
@@ -307,6 +311,7 @@ def _rows(
         p = _two_sided(value, error, freedom, skew)
         both = ranked[i, None] & ranked
         p[open_ended[:, i, None] & (value <= 0) | open_ended[:, None] & (value >= 0) | ~both] = 1.0
+        p[abs(value) <= ROUNDING] = 1.0
         yield np.where(both, value, 0.0), p
 
 

@@ -129,6 +129,16 @@ def test_comparisons_from_sums():
     assert ranks_of(runs, common=True) == [(1, 1), (2, 2)]
 
 
+@pytest.mark.parametrize(("factor", "differ"), [(1 + 2e-7, False), (1 - 2e-7, False), (1 + 2e-6, True)])
+def test_rounding_is_no_difference(factor, differ):
+    runs = [compared(noise(1024, 2), "OK"), compared(factor * noise(1024, 2), "OK")]
+    found = comparison.compare(runs[1], runs[0], common=True)
+    assert found.value == approx(2 * log(factor), rel=1e-3)
+    assert (found.low <= 0 <= found.high, found.p == 1) == (not differ, not differ)
+    assert found.high - found.low == approx(2 * comparison.ROUNDING, rel=1e-3)
+    assert ranks_of(runs, common=True) == ([(1, 1), (2, 2)] if differ else [(1, 2), (1, 2)])
+
+
 def ranks_of(runs, *, common):
     return comparison.ranks([runs], [common])[0]
 
