@@ -82,7 +82,7 @@ def _checked(data: Any, path: Path) -> Baseline:
         found = Baseline.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its start"
+        place = ".".join(map(str, first["loc"]))[:100] or "its start"
         said = str(first.get("ctx", {}).get("error", first["msg"])).rstrip(".")
         raise Damaged(f"{path} is damaged at {place}: {said}. {RESTORE}") from None
     ids = [entry.cell for entry in found.cells]

@@ -67,7 +67,13 @@ class Lost(Exception):
 
 
 class Damaged(Exception):
-    """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence."""
+    """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence.
+
+    Characters that cannot be printed, such as those of a damaged key, become spaces in the message.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__("".join(c if c.isprintable() else " " for c in said))
 
 
 class Newer(Damaged):

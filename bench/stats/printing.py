@@ -8,6 +8,8 @@ from bench.stats.summary import Direction, Status, Summary, VarianceSummary
 NONE = "–"
 LAST_BITS = 1e-9
 """A relative difference that is rounding, and is not shown."""
+SMALLEST, LARGEST = 1e-150, 1e150
+"""Within these sizes, a product of a number and the power of ten that rounds another one is a float."""
 
 
 def decimals_for(error: float) -> int:
@@ -16,9 +18,8 @@ def decimals_for(error: float) -> int:
     At these places `error` has one significant digit, or two if the first digit is a 1. A negative result stands for
     whole tens (−1), hundreds (−2) and so on.
     """
-    place = floor(log10(error))
-    leading = round(error / 10.0**place, 6)
-    return -place + (1 if leading < 1.95 else 0)
+    leading, power = f"{error:.6e}".split("e")
+    return (1 if float(leading) < 1.95 else 0) - int(power)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -30,6 +31,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
         return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
     if value == 0:
         return "0"
+    if _is_extreme(value):
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(power)}"
     exponent = floor(log10(abs(float(f"{value:.{digits - 1}e}"))))
     return _fixed(value, digits - 1 - exponent, exponent)
 
@@ -42,6 +46,8 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
     """
     if value == 0 or not isfinite(value):
         return format_number(value)
+    if _is_extreme(value):
+        return format_number(value, 17)  # all digits, which need no rounding
     return format_number(_outward(value, 1 - _exponent(abs(value)), direction), 2)
 
 
@@ -55,6 +61,8 @@ def format_interval(low: float | None, high: float | None) -> str:
         return NONE
     if high is None or not isfinite(high):
         return f"[{format_bound(low, floor)}, ∞)"
+    if _is_extreme(low, high):
+        return f"[{format_bound(low, floor)}, {format_bound(high, ceil)}]"
     width = high - low
     if width <= LAST_BITS * max(abs(low), abs(high)):
         return f"[{format_number(low, 4)}, {format_number(high, 4)}]"
@@ -73,6 +81,8 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
         return format_number(value)
     if value is None:
         return f"≥ {format_bound(low, floor)}"
+    if _is_extreme(value, low, high):
+        return f"{format_number(value)} {format_interval(low, high)}"
     if high is None or not isfinite(high):
         exponent = _exponent(value)
         places = max(decimals_for(value - low), 1 - exponent) if value > low else 3 - exponent
@@ -158,6 +168,11 @@ def _outward(value: float, places: int, direction: Callable[[float], int]) -> fl
     """Round `value` at `places` decimals in the `direction`, unless it is there already up to its last bits."""
     nearest = round(value, places)
     return nearest if abs(nearest - value) <= LAST_BITS * abs(value) else direction(value * 10.0**places) / 10.0**places
+
+
+def _is_extreme(*values: float | None) -> bool:
+    """Return whether one of the numbers is so large or so small that it cannot be rounded at a decimal place."""
+    return any(value and isfinite(value) and not SMALLEST < abs(value) < LARGEST for value in values)
 
 
 def _exponent(value: float) -> int:

@@ -94,6 +94,23 @@ def test_a_printed_bound_stays_a_bound(x):
     assert float(format_bound(x, ceil)) <= 1.11 * x
 
 
+EVERY = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(EVERY, EVERY, EVERY)
+def test_numbers_of_every_size_are_printed(value, low, high):
+    low, high = sorted((low, high))
+    for text in (format_number(value), format_estimate(value, low, high), format_interval(low, high)):
+        assert "inf" not in text
+        assert "nan" not in text
+
+
+def test_numbers_too_large_or_small_to_be_rounded_keep_all_digits_of_their_limits():
+    assert format_number(1.7e308) == "1.70e308"
+    assert format_estimate(1e308, 1217441.9, 1228539.2) == "1.00e308 [1.217e6, 1.229e6]"
+    assert format_interval(1e-320, 1e-319) == f"[{1e-320:.16e}, {1e-319:.16e}]"
+
+
 @given(st.floats(1e-10, 1e10), st.floats(1e-4, 1.0))
 def test_an_estimate_has_no_more_digits_than_its_interval(value, relative):
     text = format_estimate(value, value * (1 - relative), value * (1 + relative))
