@@ -289,7 +289,7 @@ def test_rows_that_the_loss_leaves_out_have_no_gradient_where_their_bound_is_inf
 
 @pytest.mark.parametrize("estimator", [ScoreFunction(), RLOO(), MeasureValued()], ids=repr)
 def test_an_infinite_value_that_the_loss_leaves_out_has_no_gradient_without_a_batch_too(estimator):
-    loc = leaf(0.5)
+    loc = torch.tensor(0.5, requires_grad=True)
     value = estimator(lambda x: torch.full_like(x, -torch.inf), Normal(loc, 1.0), seeded())
     torch.where(value.isfinite(), value, 0).backward()
     assert loc.grad == 0
