@@ -50,7 +50,12 @@ class Study:
         return export.rows(self.records, checkpoints=self._trained == {True} if training is None else training)
 
     def plot(
-        self, name: str, *, cost: Literal["evaluations", "seconds"] = "evaluations", width: float | None = None
+        self,
+        name: str,
+        *,
+        cost: Literal["evaluations", "seconds"] = "evaluations",
+        width: float | None = None,
+        labels: str | PathLike[str] | Mapping[str, Mapping[str, str]] | None = None,
     ) -> Figure:
         """Return a figure of the report, to be shown, changed or saved with ``savefig``.
 
@@ -58,9 +63,11 @@ class Study:
             name: the name of the figure's file without the ending, such as "heatmap", "variance-n" or "training".
             cost: the unit of the cost of an estimate.
             width: width in inches of a figure for print, which has no title; None makes one for the screen.
+            labels: names for people, in the order of the heat map: the path of a file of labels, or a dictionary such
+                as ``{"estimators": {"rloo": "RLOO"}}``. None for the labels of the records.
 
         Raises:
-            ValueError: there is no such figure, the study has no data for it, or the cost or the width is wrong.
+            ValueError: there is no such figure, the study has no data for it, or another argument is wrong.
         """
         if cost not in ("evaluations", "seconds"):
             raise ValueError(f"The cost is counted in 'evaluations' or 'seconds' (got {cost!r}).")
@@ -70,7 +77,7 @@ class Study:
         if name not in known:
             hint = did_you_mean(str(name), known) or f" Choose from {', '.join(known)}."
             raise ValueError(f"There is no figure {name!r}.{hint}")
-        figure = figures.plotted(name, self.records, cost, width)
+        figure = figures.plotted(name, self.records, cost, width, None if labels is None else self._called(labels))
         if figure is None:
             raise ValueError(f"This study has no data for the figure {name!r}.")
         return figure
@@ -78,6 +85,15 @@ class Study:
     def bibtex(self) -> str:
         """Return the papers of the estimators in the study as BibTeX. An estimator of your own has none."""
         return references.bibtex(record["estimator_name"] for record in self.records if measures(record))
+
+    def _called(self, labels: str | PathLike[str] | Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        from bench.planning import naming
+        from bench.planning.labelling import labels_of
+
+        is_path = isinstance(labels, str | PathLike)
+        given = naming.read_labels(Path(labels)) if is_path else labels_of(labels, "labels")  # type: ignore[arg-type]
+        naming.check(given, self.records)
+        return naming.called(self.records, labels=given)
 
     @property
     def _trained(self) -> set[bool]:

@@ -304,6 +304,8 @@ def values(field: FieldInfo) -> str:
         return " or ".join(choices)
     if field.annotation is bool:
         return "`true` or `false`"
+    if field.annotation == dict[str, dict[str, str]] | None:
+        return "tables `estimators` and `objectives` of names by selector"
     bounds = {end: getattr(each, end) for each in field.metadata for end in BOUNDS if hasattr(each, end)}
     limits = " and ".join(f"{BOUNDS[end]} {bound}" for end, bound in bounds.items() if bound < 2**63)
     kinds = {int: "whole number", float | None: "number", str: "text of letters, digits and `_+.-`"}

@@ -14,12 +14,15 @@ from bench.cli.terminal import echo
 from bench.cli.values import Between
 
 if TYPE_CHECKING:
+    from bench.planning.labelling import Labels
+    from bench.planning.spec import Spec
     from bench.records.lines import Record
 
 USUAL = ("html", "md", "csv", "tex", "svg", "png")
 ALL = (*USUAL, "pdf", "parquet", "json", "bib")
 PAPER = ("md", "tex", "bib")
 """The formats of a table for a paper, and of the papers of its estimators."""
+IMAGES = ("svg", "png", "pdf")
 HALVES = ("estimators", "objectives")
 
 
@@ -77,13 +80,13 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     "--labels",
     type=PATH,
     metavar="FILE",
-    help="With --table: names and their order [labels.toml in the study folder, else the order of the spec].",
+    help="Names in figures and tables for a paper, and their order [labels.toml in the study folder, else the spec's].",
 )
 @click.option(
     "--width",
     type=Between(2, 20),
     metavar="INCHES",
-    help="Draw figures for print, this wide, without titles: 3.25, a column; 6.75, a page. Training keeps its size.",
+    help="Draw figures for print, this wide, without titles: 3.25, a column; 6.75, a page.",
 )
 @click.option("--no-figures", is_flag=True, help="Make no page and no figures; those of an earlier report stay.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
@@ -114,6 +117,7 @@ def command(
     the next report is made.
     """
     from bench.cli.once import once
+    from bench.planning.naming import FILE, called
     from bench.planning.selectors import UsageError
     from bench.records import files
     from bench.records.store import LINES, digest
@@ -123,10 +127,16 @@ def command(
 
     folders = [path.parent if path.name == LINES else path for path in paths]
     chosen = formats or FORMATS
+    if given_files := [folder for folder in folders if folder.is_file()]:
+        raise UsageError(f"{given_files[0]} is a file. Give the study folder, which has {LINES}.")
     if len(folders) > 1 and out is None:
         raise UsageError(f"A report of {len(folders)} studies needs a folder of its own: add --out FOLDER.")
-    if not kinds and (rows or columns or labels):
-        raise UsageError("--rows, --columns and --labels arrange a table: add --table variance, bias, mse or cost.")
+    if not kinds and (rows or columns):
+        raise UsageError("--rows and --columns arrange a table: add --table variance, bias, mse or cost.")
+    if no_figures and not {*chosen} - {*IMAGES, "html"}:
+        raise UsageError(
+            f"--no-figures leaves nothing of --format {','.join(chosen)}: add md, csv or tex to the formats."
+        )
     if rows is not None and rows == columns:
         raise UsageError(f"The rows and the columns cannot both be {rows}: leave out one of --rows and --columns.")
     if kinds and (opened or no_figures or width is not None or (formats and not set(formats) <= set(PAPER))):
@@ -135,9 +145,9 @@ def command(
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
     target = out or folders[0]
     if kinds:
-        records, lacking = _selected(folders, estimator, objective)
+        records, lacking, names = _selected(folders, estimator, objective, labels)
         down = rows or ("estimators" if columns != "estimators" else "objectives")
-        tables = _tables(records, folders, cost, kinds, down, labels, formats or PAPER)
+        tables = _tables(records, cost, kinds, down, names, formats or PAPER)
         for name, text in tables.items():
             files.write(target / name, text)
         if json:
@@ -151,10 +161,12 @@ def command(
         return
 
     def make() -> list[Path]:
-        records, lacking = _selected(folders, estimator, objective)
+        records, lacking, names = _selected(folders, estimator, objective, labels)
         report = Report(records, cost)
+        shown = called(records, *names) if width or any(names[1].values()) else None
+        how: dict[str, Any] = {"drawn": not no_figures, "formats": chosen, "width": width, "called": shown}
         try:
-            written = report.write(target, drawn=not no_figures, standing=lacking, formats=chosen, width=width)
+            written = report.write(target, standing=lacking, **how)
         except Unavailable as error:
             raise UsageError(str(error)) from None
         complain(report)
@@ -175,16 +187,30 @@ def command(
         make()
     else:
         asked = (list(map(str, folders)), estimator, objective, cost, chosen, width, no_figures, quiet)
-        once(make, target, lambda: [digest(folder) for folder in folders], *asked)
+        files_of_names = [labels] if labels else [folder / FILE for folder in folders]
+        once(make, target, lambda: [*map(digest, folders), *map(_content, files_of_names)], *asked)
     if opened:
         click.launch(str((target / PAGE).resolve()))
 
 
+def _content(path: Path) -> str:
+    """Return the content of a file, as text; empty if it cannot be read."""
+    try:
+        return path.read_bytes().hex()
+    except OSError:
+        return ""
+
+
 def _selected(
-    folders: Sequence[Path], estimator: Sequence[str], objective: Sequence[str]
-) -> "tuple[list[Record], str]":
-    """Return the records of study folders that -e and -o select, and how much of the studies is still to do."""
+    folders: Sequence[Path], estimator: Sequence[str], objective: Sequence[str], labels: Path | None
+) -> "tuple[list[Record], str, tuple[list[Spec], Labels]]":
+    """Return the records of study folders that -e and -o select, how much is still to do, and the specs and labels.
+
+    ``labels`` is a file of labels; None for those of the folders.
+    """
+    from bench.planning.naming import check, labels_in, specs_of_all
     from bench.planning.selectors import UsageError, parse, selects
+    from bench.records.labels import labelled
     from bench.records.lines import LineKind
     from bench.records.merge import together
 
@@ -192,32 +218,34 @@ def _selected(
     lacking = " ".join(filter(None, (to_go(folder, records) for folder in folders)))
     if len(folders) > 1:
         records = together(folders)
+    specs = specs_of_all(folders)
+    given = labels_in(folders, specs, labels)
+    check(given, records)
     if estimator or objective:  # cells are selected, and the record of an objective has no estimator
         records = [record for record in records if record["kind"] != LineKind.OBJECTIVE]
     for kind, texts in (("estimator", estimator), ("objective", objective)):
         for text in texts:
             if not any(selects(text, record, kind) for record in records):  # type: ignore[arg-type]
                 name = parse(text).name
-                of_name = [record[kind] for record in records if selects(name, record, kind)]  # type: ignore[arg-type]
+                of_name = [record[kind] for record in labelled(records) if selects(name, record, kind)]  # type: ignore[arg-type]
                 known = ", ".join(dict.fromkeys(of_name or [record[f"{kind}_name"] for record in records]))
                 raise UsageError(f"{text!r} was not measured in this study, which has {known}.")
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
-    return records, lacking
+    return records, lacking, (specs, given)
 
 
 def _tables(
     records: "list[Record]",
-    folders: Sequence[Path],
     cost: str,
     kinds: Sequence[Any],
     rows: Any,
-    labels: Path | None,
+    names: "tuple[list[Spec], Labels]",
     formats: Sequence[str],
 ) -> dict[str, str]:
-    """Return the texts of tables for a paper, by the names of their files."""
-    from bench.planning.naming import FILE, named, read_labels, specs_of_all
+    """Return the texts of tables for a paper, by the names of their files; ``names`` are the specs and the labels."""
+    from bench.planning.naming import named
     from bench.planning.selectors import UsageError
     from bench.records.lines import LineKind
     from bench.report.paper import FORMATS, Names, texts
@@ -228,11 +256,9 @@ def _tables(
     measured = [record for record in records if record["kind"] not in (LineKind.TRAINING, LineKind.OBJECTIVE)]
     if not measured:
         raise UsageError("A table needs measurements, and this study holds training alone. Leave out --table.")
-    place = labels or next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
-    given = read_labels(place) if place else {}
-    names = Names(*named(measured, specs_of_all(folders), given))
     written = [form for form in FORMATS if form in formats]
-    made = texts(prepared(measured, cost), measured, kinds, names, rows=rows, formats=written)
+    called = Names(*named(measured, *names))
+    made = texts(prepared(measured, cost), measured, kinds, called, rows=rows, formats=written)
     if "bib" in formats:
         made["methods.bib"] = bibtex(record["estimator_name"] for record in measured if measures(record))
     return made

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 Kind = Literal["estimator", "objective"]
+KINDS: dict[str, Kind] = {"estimators": "estimator", "objectives": "objective"}
+"""The keys of a spec that hold selectors, and the kind of each."""
 FILE = Path(__file__).with_name("catalogue.json")
 NEEDS = {
     "needs_df": "df/dx",

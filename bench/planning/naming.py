@@ -1,29 +1,30 @@
-"""What estimators and objectives are called in tables for a paper, and their order: from ``labels.toml`` and the specs.
+"""What estimators and objectives are called in tables for a paper and in figures, and their order.
+
+Both come from ``labels.toml`` and from the specs.
 
 Imports no torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.planning.catalogue import did_you_mean
+from bench.planning.catalogue import KINDS
+from bench.planning.labelling import Labels, labels_of
 from bench.planning.plans import specs_of
 from bench.planning.selectors import Selector, UsageError, parse, selects
-from bench.planning.spec import KINDS, Spec
+from bench.planning.spec import Spec
 from bench.records import files
 from bench.records.labels import labelled, value_text
 from bench.records.lines import Damaged
-from bench.records.text import printable
 
 FILE = "labels.toml"
 """Name of the file of labels inside a study folder."""
-Labels = Mapping[str, Mapping[str, str]]
-"""Names for people by selector, for "estimators" and "objectives"."""
 Records = Iterable[Mapping[str, Any]]
 
 
@@ -42,15 +43,7 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     except (ValueError, RecursionError) as error:
         said = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not text in UTF-8"
         raise UsageError(f"{path} is not TOML: {said}.") from None
-    for key, names in table.items():
-        if key not in KINDS:
-            raise UsageError(f"{path}: there is no table [{printable(key)}].{did_you_mean(key, KINDS)}")
-        wrong = (
-            [name for name, text in names.items() if not isinstance(text, str)] if isinstance(names, dict) else [key]
-        )
-        if wrong:
-            raise UsageError(f'{path}, [{key}]: give each selector a name in quotes, as in "rloo:n=4" = "RLOO".')
-    return {key: {name: printable(text) for name, text in names.items()} for key, names in table.items()}
+    return labels_of(table, str(path))
 
 
 def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
@@ -59,6 +52,57 @@ def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
     for folder in folders:
         with suppress(UsageError, Damaged, OSError):
             found += specs_of(folder)
+    return found
+
+
+def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None = None) -> dict[str, dict[str, str]]:
+    """Return the names for people of a study, by selector; none for "estimators" and "objectives" if it has none.
+
+    Args:
+        folders: the folders of the study. The first ``labels.toml`` in them counts, unless ``place`` is given.
+        specs: the specs of the study, whose labels count where there is no file. A later spec's name replaces an
+            earlier one's.
+        place: a file of labels.
+
+    Raises:
+        UsageError: a file cannot be read, or is no file of labels.
+    """
+    file = place or next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    given: dict[str, dict[str, str]] = {key: {} for key in KINDS}
+    for found in [read_labels(file)] if file else [spec.labels or {} for spec in specs]:
+        for key, names in found.items():
+            given[key] |= names
+    return given
+
+
+def check(labels: Labels, records: Records) -> None:
+    """Check that every selector of ``labels`` covers something in the records of a study.
+
+    Raises:
+        UsageError: a selector covers nothing.
+    """
+    records = list(records)
+    for key, kind in KINDS.items():
+        mine = [record for record in records if f"{kind}_params" in record]
+        for text in labels.get(key, {}):
+            if not any(selects(text, record, kind) for record in mine):
+                known = ", ".join(dict.fromkeys(record[f"{kind}_name"] for record in mine))
+                raise UsageError(f"The labels name {text!r}, which was not measured in this study. It has {known}.")
+
+
+def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
+    """Return what figures call all estimators and objectives, by label, in the order of ``named``.
+
+    A selector of ``labels`` without fields is the name of all settings together, and is added under the command-line
+    name. The arguments are those of ``named``.
+    """
+    records = labelled(list(records))
+    found = {label: name for names in named(records, specs, labels) for label, name in names.items()}
+    for key, kind in KINDS.items():
+        plain = {text: name for text, name in (labels or {}).get(key, {}).items() if not parse(text).params}
+        for text, record in itertools.product(plain, records):
+            if f"{kind}_params" in record and selects(text, record, kind):
+                found.setdefault(record[f"{kind}_name"], plain[text])
     return found
 
 
@@ -73,9 +117,6 @@ def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = 
         records: the records of the study.
         specs: the specs of the study.
         labels: names for people by selector, as ``read_labels`` returns them; None for no such names.
-
-    Raises:
-        UsageError: a selector of ``labels`` covers nothing that was measured.
     """
     found = labelled(list(records))
     return tuple(_named(found, key, specs, (labels or {}).get(key, {})) for key in KINDS)
@@ -91,10 +132,6 @@ def _named(
             first.setdefault(record[kind], record)
     labels = list(first)
     owner = {label: text for label in labels if (text := _owner(first[label], kind, given))}
-    for text in given:
-        if not any(selects(text, first[label], kind) for label in labels):
-            known = ", ".join(dict.fromkeys(first[label][f"{kind}_name"] for label in labels))
-            raise UsageError(f"The labels name {text!r}, which was not measured in this study. It has {known}.")
     selectors = [selector for spec in specs for selector in getattr(spec, key)]
     places = {text: place for place, text in enumerate(given)}
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.planning.catalogue import KINDS
 from bench.planning.selectors import UsageError
-from bench.planning.spec import FILE, KINDS, Spec, chosen, study
+from bench.planning.spec import FILE, Spec, chosen, study
 from bench.records import files, plan
 from bench.records.text import printable
 

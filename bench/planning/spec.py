@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from bench.planning.catalogue import Kind, did_you_mean
+from bench.planning.catalogue import KINDS, Kind, did_you_mean
 from bench.planning.instances import expand, has_parameter
+from bench.planning.labelling import labels_of
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
 from bench.planning.settings import ADAPT_STEPS, MOST, Settings
 from bench.stats import PrecisionTarget
@@ -31,8 +32,6 @@ DEFAULT = Path(__file__).parents[1] / "default.toml"
 """The default study."""
 FILE = "spec.toml"
 """Name of the spec inside a study folder."""
-KINDS: dict[str, Kind] = {"estimators": "estimator", "objectives": "objective"}
-"""The keys of a spec that hold selectors, and the kind of each."""
 
 
 def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[int], str]) -> list[U]:
@@ -68,6 +67,10 @@ def _selectors(kind: Kind) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _labels(table: Any) -> dict[str, dict[str, str]] | None:
+    return None if table is None else labels_of(table, "labels")
+
+
 class Spec(BaseModel):
     """A study: every estimator on every objective, and how to measure each such pair, a cell.
 
@@ -85,6 +88,7 @@ class Spec(BaseModel):
         adapt_steps: largest number of steps in which the state of an estimator learns before the measurement.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
         objectives: selectors of the objectives on which the estimators are measured.
+        labels: what tables for a paper and figures call estimators and objectives, by selector; None for their labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -101,6 +105,7 @@ class Spec(BaseModel):
     adapt_steps: Annotated[int, Field(ge=1, le=MOST)] = ADAPT_STEPS
     estimators: Annotated[tuple[Selector, ...], _selectors("estimator")]
     objectives: Annotated[tuple[Selector, ...], _selectors("objective")]
+    labels: Annotated[dict[str, dict[str, str]] | None, BeforeValidator(_labels)] = None
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Spec:
@@ -230,6 +235,13 @@ class Spec(BaseModel):
             if isinstance(value, tuple):
                 texts = [str(selector.relative_to(folder) if folder else selector) for selector in value]
                 lines += [f"{key} = [", *(f"  {_quoted(text)}," for text in texts), "]"]
+            elif isinstance(value, dict):
+                for kind, names in value.items():
+                    lines += [
+                        "",
+                        f"[{key}.{kind}]",
+                        *(f"{_quoted(text)} = {_quoted(name)}" for text, name in names.items()),
+                    ]
             elif value is not None:
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"

@@ -16,8 +16,15 @@ SPECIAL |= {"|": r"\textbar{}"}
 SPECIAL |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 ESCAPES = str.maketrans(SPECIAL)
 """What LaTeX needs in place of the characters that it would obey."""
+SMALL = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
+SMALL += " nu xi pi rho sigma tau upsilon phi chi psi omega"
+LARGE = "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
-LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
+LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "∂": r"$\partial$", "≈": r"$\approx$", "→": r"$\to$", "−": "$-$"}
+LATEX_SIGNS |= {sign: f"$^{digit}$" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+LATEX_SIGNS |= {sign: f"$_{digit}$" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+LATEX_SIGNS |= {sign: f"$\\{name}$" for sign, name in zip("αβγδεζηθικλμνξπρστυφχψω", SMALL.split(), strict=True)}
+LATEX_SIGNS |= {sign: f"$\\{name}$" for sign, name in zip("ΓΔΘΛΞΠΣΥΦΨΩ", LARGE.split(), strict=True)}
 
 
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:

@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 Rows = Sequence[Sequence[str]]
+JOINTS = re.compile(r"(?<=[:,])(?=[A-Za-z])")
+PIECE = re.compile(r".{1,32}", re.DOTALL)
+"""A part of a piece that is too long to stay whole."""
 
 
 def fitting(
@@ -45,7 +48,7 @@ def broken(cell: str, width: int) -> str:
     """Return a cell of a table broken into lines of at most ``width`` characters, joined by line feeds.
 
     A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
-    ``score-function:n=1,baseline=moving-average``. A piece that is longer than ``width`` stays whole.
+    ``score-function:n=1,baseline=moving-average``. A piece that is longer than ``width`` stays whole up to 32 letters.
     """
     if len(cell) <= width:
         return cell
@@ -58,10 +61,16 @@ def broken(cell: str, width: int) -> str:
     return "\n".join(lines)
 
 
+def shortened(text: str, most: int = 64) -> str:
+    """Return a text of at most ``most`` letters: of a longer one, the middle is left out."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
 def _pieces(cell: str) -> list[tuple[str, str]]:
     """Return the pieces that a cell cannot be broken in, each with what joins it to the piece before."""
     out = []
     for word in re.split(r" (?![^\[(]*[\])])", cell):
-        first, *rest = re.split(r"(?<=[:,])(?=[A-Za-z])", word)
+        first, *rest = (part for piece in re.split(JOINTS, word) for part in re.findall(PIECE, piece) or [""])
         out += [(" ", first), *(("", piece) for piece in rest)]
     return out

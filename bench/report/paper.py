@@ -138,7 +138,7 @@ def _best(run: pd.DataFrame, records: Sequence[Mapping[str, Any]], kind: Kind) -
     if kind == "variance":
         rivals = ranked(measured[measured["fair"] & ~measured["exact"]], records)
         return set(rivals.index[rivals["rank_low"] == 1])
-    rivals = measured if kind == "cost" else measured[~measured["exact"]]
+    rivals = measured if kind == "cost" else measured[~measured["exact"] & (measured["variance"] != 0)]
     name = INTERVAL[kind]
     least = rivals.sort_values(name).groupby("problem")[f"{name}_high"].first().fillna(math.inf)
     return set(rivals.index[rivals[f"{name}_low"] <= rivals["problem"].map(least)])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
+from bench.report.frame import each
 from bench.report.style import order
 from bench.stats.printing import format_number
 
@@ -17,12 +19,13 @@ DECADES = 4
 """The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
 COLOURS = "cividis_r"
 """The colour scale, by its name in matplotlib."""
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 TITLE = "Variance relative to the best unbiased estimator of each column (1 = best)"
 NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not included."
 
 
 def rows(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the estimators of a map, ordered like the palette and then by their number of samples, and a note.
+    """Return the estimators of a map, ordered like the palette, then by n and their other numbers, and a note.
 
     The note says which are left out, and is empty if none are.
     """
@@ -31,10 +34,14 @@ def rows(table: pd.DataFrame) -> tuple[list[str], str]:
     note = f" The {MOST_ROWS} of {len(counts)} estimators measured most often." if len(counts) > MOST_ROWS else ""
     table = table[table["estimator"].isin(kept)]
     places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
-    first = table.drop_duplicates("estimator").assign(
-        _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
-    )
-    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"]), note
+    first = each(table.drop_duplicates("estimator").fillna({"n": 0.0}))
+    first.sort(key=lambda row: (places[row.estimator_name], row.n, _natural(row.estimator)))
+    return [row.estimator for row in first], note
+
+
+def _natural(label: str) -> list[str | float]:
+    """Return a key that sorts labels by the numbers in them: inner=4 before inner=16."""
+    return [float(part) if place % 2 else part for place, part in enumerate(NUMBER.split(label))]
 
 
 def base(group: pd.DataFrame) -> tuple[float, bool]:

@@ -58,6 +58,7 @@ class Report:
         standing: str = "",
         formats: Sequence[str] = FORMATS,
         width: float | None = None,
+        called: Mapping[str, str] | None = None,
     ) -> list[Path]:
         """Write the report into a folder; return the paths written.
 
@@ -72,6 +73,8 @@ class Report:
             standing: how much of the study is done, in a sentence for the page; empty if it is complete.
             formats: what to write, of ``FORMATS`` and ``OTHERS``.
             width: width in inches of figures for print, which have no title; None makes them for the screen.
+            called: what figures call estimators and objectives, by label, in the order of the heat map; None for their
+                labels.
 
         Raises:
             bench.report.export.Unavailable: Parquet is wanted, and pyarrow is not installed.
@@ -89,11 +92,12 @@ class Report:
             texts["table.csv"] = table_csv.csv(self.table)
             texts["table.tex"] = tables.latex(found)
             texts |= {f"table.{form}": exported(self.records, Format(form)) for form in OTHERS[1:3] if form in formats}
-            images.append(figures.images(self.table, folder / "figures", kinds, width))
+            images.append(figures.images(self.table, folder / "figures", kinds, width, called))
         if trained:
             texts["training.md"] = training.markdown(trained, title)
             texts["training.csv"] = training.data(trained)
-            images.append(figures.training_images(curves.problems(trained), trained, folder / "figures", kinds, width))
+            drawings = (curves.problems(trained), trained, folder / "figures")
+            images.append(figures.training_images(*drawings, kinds, width, called))
         if "bib" in formats:
             texts["methods.bib"] = bibtex(record["estimator_name"] for record in self.records if measures(record))
         texts = {name: text for name, text in texts.items() if name.rpartition(".")[2] in formats}

@@ -78,6 +78,6 @@ def latex(found: Sequence[Section]) -> str:
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in found:
         rows = latex_table(*filled(HEADER, section.body), LEFT)
-        caption = escaped(f"{section.problem}: {section.facts}. {section.advice}.")
+        caption = escaped(f"{section.problem}: {section.facts}; {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
     return signed("\n\n".join(parts) + "\n")

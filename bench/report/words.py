@@ -35,6 +35,8 @@ STATUSES = {
     Status.DEGENERATE: "constant so far",
 }
 
+SHARP = 1e-5
+"""Relative width of an interval so narrow that it is not shown."""
 TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
@@ -46,6 +48,8 @@ def estimate(value: float, low: float, high: float) -> str:
     """
     if math.isnan(value):
         return NONE if math.isnan(low) else f"≥ {format_number(low, 2)}"
+    if 0 < high - low < SHARP * value:
+        return format_number(value, 4)
     return "0" if value == 0 else format_estimate(value, low, high)
 
 

@@ -45,7 +45,17 @@ def test_a_report_can_be_narrowed_and_hurried(call, tmp_path):
     assert apart.startswith("there: table.md and 0 figures\n"), "it has no records to report"
     assert "nan is not a number" in call("report", "here", "--width", "nan").err
     assert "leave out the other options" in call("report", "here", "--table", "bias", "--width", "3.25").err
-    assert "which has rloo, rloo:n=4.\n" in call("report", "here", "-e", "rloo:n=8").err
+    assert "which has rloo:n=2, rloo:n=4.\n" in call("report", "here", "-e", "rloo:n=8").err
+    assert (
+        call("report", "here/table.md").err
+        == "Error: here/table.md is a file. Give the study folder, which has records.jsonl.\n"
+    )
+    assert (
+        "--no-figures leaves nothing of --format svg" in call("report", "here", "--no-figures", "--format", "svg").err
+    )
+    (tmp_path / "labels.toml").write_text('[estimators]\n"score-function" = "REINFORCE"\n')
+    narrowed = call("report", "here", "--table", "cost", "-e", "rloo", "--labels", "labels.toml")
+    assert (narrowed.code, "rloo:n=2" in narrowed.out) == (0, True), "what -e leaves out may have a name"
     wrong = call("report", "here", "-e", "disarm")
     assert (wrong.code, "which has rloo, score-function" in wrong.err) == (2, True)
 

@@ -47,6 +47,12 @@ def test_a_file_gives_every_key(tmp_path):
             adapt_steps = 70
             estimators = ["rloo:n=2,4", {name = "reinforce", n = [1, 2], baseline = 0.5}]
             objectives = ["gaussian-quadratic:dim=1", {name = "bernoulli-quadratic", dim = 3}]
+
+            [labels.estimators]
+            "rloo:n=2" = "Pair"
+
+            [labels.objectives]
+            bernoulli-quadratic = 'Bits "b"'
             """,
         )
     )
@@ -61,7 +67,9 @@ def test_a_file_gives_every_key(tmp_path):
         "timing": False,
         "common_noise": False,
         "adapt_steps": 70,
+        "labels": {"estimators": {"rloo:n=2": "Pair"}, "objectives": {"bernoulli-quadratic": 'Bits "b"'}},
     }
+    assert Spec.read(write(tmp_path / "again.toml", spec.to_toml())) == spec
     assert [str(s) for s in spec.estimators] == ["rloo:n=2,4", "score-function:n=1,2,baseline=0.5"]
     assert [str(s) for s in spec.objectives] == ["gaussian-quadratic:dim=1", "bernoulli-quadratic:dim=3"]
 

@@ -7,13 +7,16 @@ import subprocess
 import pytest
 
 import bench
-from bench.planning.naming import named, read_labels
+from bench.planning.naming import called, check, labels_in, named, read_labels
 from bench.planning.selectors import UsageError
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.text import printable
+from bench.report.by_objective import sections
+from bench.report.figures import draw
 from bench.report.paper import KINDS, Names, grid, latex, markdown, texts
 from bench.report.prepared import prepared
+from bench.report.tables import latex as tables_of_study
 from tests.report.records import deterministic, heavy, line, moments
 
 NASTY = (
@@ -23,7 +26,7 @@ NASTY = (
     "=cmd|' /C calc'!A0",
     "l" * 200,
     "[0] \\end{table} ~^_#&%{",
-    "*é ≥ λ",
+    "*é ≥ λ τ∂Ω x₀² ≈→",
 )
 BIASED = {"bias": 0.3, "unbiased": False}
 STUDY = [
@@ -103,6 +106,7 @@ def test_the_order_is_that_of_the_spec_and_labels_come_first():
         ("[estimators]\nrloo = 3", "give each selector a name in quotes"),
         ("estimators = 3", "give each selector a name in quotes"),
         ("[estimators", "is not TOML"),
+        ("[estimators]\n'rloo:n' = 'x'", "\\[estimators\\]: .*rloo:n"),
         ("\xff", "is not TOML"),
         ("[estimators]\nrlo = 'x'", "'rlo', which was not measured in this study. It has rloo"),
         (None, "There is no file"),
@@ -113,8 +117,32 @@ def test_mistakes_in_labels_are_one_sentence(tmp_path, text, said):
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=said) as error:
-        named(STUDY, [], read_labels(path))
+        check(read_labels(path), STUDY)
     assert "\n" not in str(error.value)
+
+
+def test_a_spec_has_labels_and_a_file_replaces_them(tmp_path):
+    told = {"estimators": {"rloo": "RLOO"}}
+    spec = Spec(estimators=["rloo", "darn"], objectives=["qubo"], labels=told)
+    assert labels_in([tmp_path], [spec]) == {**told, "objectives": {}}
+    (tmp_path / "labels.toml").write_text('[objectives]\nqubo = "Q"\n')
+    assert labels_in([tmp_path], [spec]) == {"estimators": {}, "objectives": {"qubo": "Q"}}
+    for labels, said in (("x", "give the tables"), ({"estimator": {}}, "no table \\[estimator\\]")):
+        with pytest.raises(UsageError, match=f"^labels.*{said}"):
+            Spec.of({"estimators": ["rloo"], "objectives": ["qubo"], "labels": labels})
+
+
+def test_figures_call_an_estimator_by_its_name():
+    labels = {"estimators": {"enumeration": "Sum", "rloo": "RLOO"}, "objectives": {"qubo": "Cut"}}
+    names = called(STUDY, labels=labels)
+    assert [*names.items()][:3] == [("enumeration", "Sum"), ("rloo:n=2", "RLOO (n=2)"), ("rloo:n=4", "RLOO (n=4)")]
+    assert names["rloo"] == "RLOO"
+    drawn = draw("heatmap", TABLE, called=names)
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()][:3] == ["Sum", "RLOO (n=2)", "RLOO (n=4)"]
+    assert "Cut" in [text.get_text() for text in drawn.axes[0].get_xticklabels()]
+    drawn = draw("variance-cost", TABLE, called=names)
+    assert {"Sum", "RLOO"} < {text.get_text() for text in drawn.legends[0].get_texts()}
+    assert "Cut" in {ax.get_title(loc="left") for ax in drawn.axes}
 
 
 def written(kinds=KINDS):
@@ -191,6 +219,7 @@ def test_latex_compiles(tmp_path):
     if engine is None:
         pytest.skip("no TeX is installed")
     tables = [text for name, text in written().items() if name.endswith(".tex")]
+    tables.append(tables_of_study(sections(TABLE)))
     text = "\n".join([r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *tables])
     (tmp_path / "paper.tex").write_text(f"{text}\n\\end{{document}}\n", encoding="utf-8")
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []

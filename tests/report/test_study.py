@@ -102,6 +102,19 @@ def test_a_figure_of_a_few_objectives_is_drawn_again_only_if_one_of_them_has_cha
     assert changed == {"variance-cost", "bias-variance"}
 
 
+def test_an_equal_figure_is_an_equal_file_whichever_version_has_drawn_it(tmp_path, monkeypatch):
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    write(tmp_path, records)
+    before = files(tmp_path)
+    monkeypatch.setattr("bench.report.figures._code", lambda: "other code")
+    write(tmp_path, records)
+    assert files(tmp_path) == before
+    svg = tmp_path / "figures" / "variance-cost.svg"
+    svg.write_bytes(b"a file of another version, which the notes do not know")
+    write(tmp_path, records)
+    assert files(tmp_path)[svg.relative_to(tmp_path)] == before[svg.relative_to(tmp_path)]
+
+
 def test_a_figure_that_is_gone_is_drawn_again(tmp_path):
     records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
     write(tmp_path, records)

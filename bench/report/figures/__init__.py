@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bench.records.lines import LineKind
 from bench.records.text import described
 from bench.report.figures.drawing import Drawing
-from bench.report.figures.theme import styled
+from bench.report.figures.memory import Memory
+from bench.report.figures.theme import Names, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
 """Formats of a figure that are drawn unless others are asked for; PDF, whose text stays text, is the third."""
 HEAD = 2048
-"""Bytes of a figure's file that hold its digest."""
+"""Bytes of a figure's file that hold what it says of itself."""
 
 
 Files = Iterator[tuple[str, bytes | str | None]]
@@ -39,31 +40,37 @@ Files = Iterator[tuple[str, bytes | str | None]]
 TIMED = ("variance-cost", "efficiency")
 TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price|efficiency"
 """Columns of the frame, as a regular expression, that only the figures ``TIMED`` are drawn from."""
-MADE = "bench.report:"
-"""How a digest begins, in the files of figures."""
+MADE = "bench.report"
+"""What every file of a figure says of itself."""
 SWEEPS = ("variance-", "bias-")
 """How the names of figures of swept fields begin."""
 
 
-def images(table: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS, width: float | None = None) -> Files:
+def images(
+    table: pd.DataFrame,
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    width: float | None = None,
+    called: Names | None = None,
+) -> Files:
     """Yield the name and the content of each figure's files, or the reason why there is none (``Files``).
 
-    A file has a digest of its data and of the code that drew it. If a file in ``folder`` has the right digest, it is
-    not drawn again, and its content is yielded as it is.
+    If a file in ``folder`` was drawn of the same data by the same code, it is not drawn again, and its content is
+    yielded as it is.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
         folder: the folder of the figures.
         formats: the files of each figure: "svg", "png" or "pdf".
         width: width in inches of figures for print; None makes them for the screen.
+        called: what estimators and objectives are called; None for their labels.
     """
     chosen, table = names(table), _exact_at_zero(table)
     for path in sorted(folder.glob("*-*.*")):  # of fields that were swept in an earlier report
         if path.stem.startswith(SWEEPS) and path.stem not in chosen and MADE.encode() in path.read_bytes()[:HEAD]:
             yield path.name, None
-    for name in chosen:
-        key = functools.partial(_key, width, timed=name in TIMED)
-        yield from _files(name, functools.partial(_drawing, name, table), key, folder, formats, width)
+    drawings = {name: functools.partial(_drawing, name, table) for name in chosen}
+    yield from _files(drawings, _shown, folder, formats, width, called)
 
 
 def training_images(
@@ -72,11 +79,12 @@ def training_images(
     folder: Path,
     formats: Sequence[str] = FORMATS,
     width: float | None = None,
+    called: Names | None = None,
 ) -> Files:
     """Yield the name and the content of each training figure's files, or the reason why there is none (``Files``).
 
-    A file has a digest of its records and of the code that drew it. If a file in ``folder`` has the right digest, it is
-    not drawn again, and its content is yielded as it is.
+    If a file in ``folder`` was drawn of the same records by the same code, it is not drawn again, and its content is
+    yielded as it is.
 
     Args:
         problems: the objectives with their training settings.
@@ -84,30 +92,29 @@ def training_images(
         folder: the folder of the figures.
         formats: the files of each figure: "svg", "png" or "pdf".
         width: width in inches of figures for print; None makes them for the screen.
+        called: what estimators and objectives are called; None for their labels.
     """
     from bench.report.figures.training import curves, pictures, variances
 
-    key = MADE + hashlib.sha256(f"{width}{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
-    for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
-        yield from _files(name, functools.partial(Drawing, drawing, (problems,)), lambda _: key, folder, formats, width)
+    digest = hashlib.sha256(json.dumps(records, default=str).encode()).hexdigest()
+    pairs = zip(TRAINING, (curves, variances, pictures), strict=True)
+    drawings = {name: functools.partial(Drawing, drawing, (problems,)) for name, drawing in pairs}
+    yield from _files(drawings, lambda *_: digest, folder, formats, width, called)
 
 
-def _key(width: float | None, drawing: Drawing, *, timed: bool) -> str:
-    """Return a digest of what a figure shows, of the code that draws it, and of the width that it is drawn for.
-
-    The columns of a frame that hold times count only if the figure is ``timed``.
-    """
-    found = hashlib.sha256(f"{width}{_code()}".encode())
+def _shown(name: str, drawing: Drawing) -> str:
+    """Return a digest of what a figure shows. The columns that hold times count only if the figure is of ``TIMED``."""
+    found = hashlib.sha256()
     for part in drawing.shown:
         if isinstance(part, str | int | list | tuple):
             found.update(f"\x1d{part!r}".encode())
             continue
-        for name in part:
-            if timed or not re.search(TIMES, str(name)):
-                column = part[name]
-                values = column.to_numpy().tobytes() if column.dtype.kind in "bif" else repr(column.tolist()).encode()
-                found.update(f"\x1e{name}\x1e".encode() + values)
-    return MADE + found.hexdigest()[:16]
+        for column in part:
+            if name in TIMED or not re.search(TIMES, str(column)):
+                values = part[column]
+                content = values.to_numpy().tobytes() if values.dtype.kind in "bif" else repr(values.tolist()).encode()
+                found.update(f"\x1e{column}\x1e".encode() + content)
+    return found.hexdigest()
 
 
 @functools.cache
@@ -117,29 +124,35 @@ def _code() -> str:
 
 
 def _files(
-    name: str,
-    select: Callable[[], Drawing | None],
-    key: Callable[[Drawing], str],
+    drawings: Mapping[str, Callable[[], Drawing | None]],
+    data: Callable[[str, Drawing], str],
     folder: Path,
     formats: Sequence[str],
     width: float | None,
+    called: Names | None,
 ) -> Files:
-    """Yield the files of the figure that ``select`` returns. Files that have its ``key`` are not made again."""
-    paths = [folder / f"{name}.{suffix}" for suffix in formats]
-    held = [path.read_bytes() if path.exists() else b"" for path in paths]
-    contents: Sequence[bytes | str | None]
-    try:
-        with styled(width), _quiet():
-            drawing = select()
-            own = "" if drawing is None else key(drawing)
-            if drawing is not None and all(own.encode() in content[:HEAD] for content in held):
-                contents = held
-            else:
-                figure = None if drawing is None else _settled(drawing)
-                contents = [None if figure is None else rendered(figure, suffix, own) for suffix in formats]
-    except Exception as error:  # the tables are worth more than a figure
-        contents = [described(error), *[None] * (len(paths) - 1)]
-    yield from zip((path.name for path in paths), contents, strict=True)
+    """Yield the files of figures. ``data`` returns a digest of what one shows: equal ones are not made again.
+
+    ``drawings`` has the function that selects what a figure shows, by the figure's name.
+    """
+    memory = Memory(folder)
+    for name, select in drawings.items():
+        files, own = [f"{name}.{suffix}" for suffix in formats], ""
+        contents: list[bytes | str | None] = [None] * len(files)
+        try:
+            with styled(width, called), _quiet():
+                if drawing := select():
+                    about = f"{width}{called}{data(name, drawing)}{_code()}"
+                    own = hashlib.sha256(about.encode()).hexdigest()[:16]
+                    contents = [memory.find(file, own) for file in files]
+                    if None in contents and (figure := _settled(drawing)):
+                        contents = [rendered(figure, suffix) for suffix in formats]
+        except Exception as error:  # the tables are worth more than a figure
+            contents = [described(error), *[None] * (len(files) - 1)]
+        for file, content in zip(files, contents, strict=True):
+            memory.keep(file, own, content)
+            yield file, content
+    memory.save()
 
 
 def known(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -150,7 +163,11 @@ def known(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def plotted(
-    name: str, records: Sequence[Mapping[str, Any]], cost: str = "evaluations", width: float | None = None
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    cost: str = "evaluations",
+    width: float | None = None,
+    called: Names | None = None,
 ) -> Figure | None:
     """Return a figure of a study as its report draws it; None if the records have no data for it.
 
@@ -159,6 +176,7 @@ def plotted(
         records: the records of the study.
         cost: the unit of the cost of an estimate, "evaluations" or "seconds".
         width: width in inches of a figure for print, which has no title; None makes one for the screen.
+        called: what estimators and objectives are called; None for their labels.
     """
     from bench.report.curves import problems
     from bench.report.figures.training import curves, pictures, variances
@@ -166,11 +184,11 @@ def plotted(
 
     trained = [record for record in records if record["kind"] == LineKind.TRAINING]
     measured = [record for record in records if record["kind"] != LineKind.TRAINING]
-    with styled(width), _quiet():
+    with styled(width, called), _quiet():
         if name in TRAINING:
             drawing = (curves, variances, pictures)[TRAINING.index(name)]
-            return _settled(lambda: drawing(problems(trained))) if trained else None
-        return _settled(lambda: draw(name, prepared(measured, cost), width)) if measured else None
+            return _settled(lambda: drawing(problems(trained)), fixed=False) if trained else None
+        return _settled(lambda: draw(name, prepared(measured, cost), width, called), fixed=False) if measured else None
 
 
 def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, title: str) -> bytes:
@@ -192,7 +210,7 @@ def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, 
         figure = _settled(lambda: forest(rows, axis, margin=margin, title=title))
         if figure is None:
             raise ValueError("a figure of ratios needs at least one (got none).")
-        return rendered(figure, suffix, "")
+        return rendered(figure, suffix)
 
 
 @contextmanager
@@ -202,12 +220,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _settled(drawing: Callable[[], Figure | None]) -> Figure | None:
+def _settled(drawing: Callable[[], Figure | None], *, fixed: bool = True) -> Figure | None:
     from bench.report.figures.panels import settle
 
     figure = drawing()
     if figure is not None and figure.get_constrained_layout():
-        settle(figure)
+        settle(figure, fixed=fixed)
     return figure
 
 
@@ -216,12 +234,12 @@ def names(table: pd.DataFrame) -> list[str]:
 
     ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
-    from bench.report.figures.scaling import sweeps
+    from bench.report.lines import sweeps
 
     return [*NAMES, *sweeps(table)]
 
 
-def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure | None:
+def draw(name: str, table: pd.DataFrame, width: float | None = None, called: Names | None = None) -> Figure | None:
     """Return the figure with the given name, such as ``heatmap`` or ``variance-n``; None if there are no data for it.
 
     The variance of an exact method is only rounding, and is drawn as 0.
@@ -230,8 +248,9 @@ def draw(name: str, table: pd.DataFrame, width: float | None = None) -> Figure |
         name: one of ``names(table)``.
         table: the frame that ``bench.report.prepared.prepared`` returns.
         width: width in inches of a figure for print; None makes one for the screen.
+        called: what estimators and objectives are called; None for their labels.
     """
-    with styled(width):
+    with styled(width, called):
         drawing = _drawing(name, _exact_at_zero(table))
         return None if drawing is None else drawing()
 
@@ -249,8 +268,9 @@ def _drawing(name: str, table: pd.DataFrame) -> Drawing | None:
     from bench.report.figures.direction import direction
     from bench.report.figures.efficiency import efficiency
     from bench.report.figures.heatmap import heatmap
-    from bench.report.figures.scaling import sweep, sweeps
+    from bench.report.figures.scaling import sweep
     from bench.report.figures.variance_cost import variance_cost
+    from bench.report.lines import sweeps
 
     match name:
         case "heatmap":
@@ -266,11 +286,11 @@ def _drawing(name: str, table: pd.DataFrame) -> Drawing | None:
     return sweep(table, *sweeps(table)[name])
 
 
-def rendered(figure: Figure, suffix: str, key: str) -> bytes:
+def rendered(figure: Figure, suffix: str) -> bytes:
     """Return the file of a figure in the format ``suffix``: "svg", "pdf" or "png".
 
-    The file has ``key`` and the figure's title as metadata, but no date and no version of a library. So equal figures
-    give equal files.
+    The file has the figure's title as metadata, but no date and no version of a library. So equal figures give equal
+    files.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -282,14 +302,14 @@ def rendered(figure: Figure, suffix: str, key: str) -> bytes:
     match suffix:
         case "svg":
             canvas = FigureCanvasSVG(figure)
-            canvas.print_svg(target, metadata={"Identifier": key, "Description": said, "Date": None, "Creator": None})
+            canvas.print_svg(target, metadata={"Identifier": MADE, "Description": said, "Date": None, "Creator": None})
             figure.set_dpi(dpi)
         case "pdf":
             dates = {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None}
             canvas = FigureCanvasPdf(figure)
-            canvas.print_pdf(target, metadata=dates | {"Keywords": key, "Subject": said})
+            canvas.print_pdf(target, metadata=dates | {"Keywords": MADE, "Subject": said})
             figure.set_dpi(dpi)
         case _:
             canvas = FigureCanvasAgg(figure)
-            canvas.print_png(target, metadata={"Identifier": key, "Description": said, "Software": None})
+            canvas.print_png(target, metadata={"Identifier": MADE, "Description": said, "Software": None})
     return target.getvalue()

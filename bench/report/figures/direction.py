@@ -44,7 +44,6 @@ def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
     figure, axes = panels.panels(problems, title)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
-    bars: dict[Axes, list[tuple[float, float]]] = {}
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, at = look[row.estimator_name], (row.scale, row.angle)
@@ -54,19 +53,13 @@ def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
             if not math.isnan(row.angle_high):
                 colour = style.colour if row.angle_low > 0 else marks.UNFOUND
                 marks.whisker(ax, (row.scale, row.angle_low), (row.scale, row.angle_high), colour)
-                bars.setdefault(ax, []).append((row.scale, row.angle_high))
             texts.setdefault(ax, []).append(notes.Point(*at, row.parameters, style.colour))
         _limits(ax)
     panels.label(axes, "scale", "angle, degrees")
     marks.legend(figure, table, *SIGNS)
     panels.settle(figure)
-    notes.annotate(figure, texts, {ax: _around(own) for ax, own in bars.items()})
+    notes.annotate(figure, texts)
     return figure
-
-
-def _around(bars: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return a line that runs along the lower edge, and up and down each bar, of which the upper ends are given."""
-    return [corner for x, y in sorted(bars) for corner in ((x, 0.0), (x, y), (x, 0.0))]
 
 
 def _limits(ax: Axes) -> None:

@@ -84,7 +84,7 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
             ax.plot(values[0], i, linestyle="none", **marks.marker(style))
             marks.whisker(ax, (values[1], i), (values[2], i), style.colour)
     counts = rank["size"]
-    labels = [broken(f"{label} ({counts[label]} of {objectives})", int(5 * width)) for label in kept]
+    labels = [broken(f"{theme.called(label)} ({counts[label]} of {objectives})", int(5 * width)) for label in kept]
     _rows(mean, labels)
     _rows(better, [] if wide else labels, len(kept))
     mean.set_xlabel("mean efficiency, where measured")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ MOST_NAMES = 50
 """Most columns of a study whose objectives have many names."""
 LEAST = 0.36
 """Least width of a column in print, in inches."""
+CORNER = [(0, 0), (1, 0), (0, -1)]
+"""A marker: a triangle whose upper left corner is at the point."""
 ABSENT, FAILED, BIASED, EXACT = "#e3e3e3", "#c1272d", "#d55e00", "#cfe8d5"
 
 
@@ -44,11 +47,13 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     if not (table["variance_low"] >= 0).any():
         return None
     run = table[table["outcome"] != Outcome.SKIPPED]
-    columns, note = _columns(run)
+    found, note = _columns(run)
+    columns = theme.in_order(found)
     if len(columns) < 2:
         return None
     run, skips = run[run["problem"].isin(columns)], table[table["outcome"] == Outcome.SKIPPED]
-    rows, left_out = relative.rows(run)
+    estimators, left_out = relative.rows(run)
+    rows = theme.in_order(estimators)
     bases = {column: relative.base(run[run["problem"] == column]) for column in columns}
     cells = {(r.estimator, r.problem): r for r in each(run)}
     skipped = set(zip(skips["estimator"], skips["objective"], strict=True))
@@ -116,7 +121,7 @@ def _across(rows: list[str], columns: int) -> int:
 
 def _label(text: str) -> str:
     """Return the label of a row or a column, broken into lines of at most 24 letters in print."""
-    return text if theme.page() == theme.PAGE else broken(text, 24)
+    return theme.called(text) if theme.page() == theme.PAGE else broken(theme.called(text), 24)
 
 
 def _grid(columns: list[int], rows: list[int]) -> tuple[Figure, list[Axes]]:
@@ -154,11 +159,14 @@ def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT
 
 def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
     """Mark the upper left corner of a cell: filled for a bias, hollow if a bias was neither found nor excluded."""
-    from matplotlib.patches import Polygon
-
     inside, edge = (BIASED, "white") if filled else ("white", BIASED)
-    corner = [(j + 0.03, i + 0.05), (j + 0.2, i + 0.05), (j + 0.03, i + 0.5)]
-    ax.add_patch(Polygon(corner, facecolor=inside, edgecolor=edge, linewidth=0.8, zorder=3))
+    look: dict[str, Any] = {
+        "markerfacecolor": inside,
+        "markeredgecolor": edge,
+        "markeredgewidth": 0.8,
+        "markersize": theme.points(15),
+    }
+    ax.plot(j + 0.03, i + 0.05, marker=CORNER, clip_on=False, zorder=3, **look)
 
 
 SIGNS: dict[str, dict[str, Any]] = {
@@ -176,5 +184,6 @@ def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
     common: dict[str, Any] = {"linestyle": "none", "markersize": 9}
-    handles = [Line2D([], [], label=label, **common | sign) for label, sign in SIGNS.items()]
+    width = 99 if theme.page() == theme.PAGE else 24
+    handles = [Line2D([], [], label=textwrap.fill(label, width), **common | sign) for label, sign in SIGNS.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=3 if theme.page() > 4 else 2)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.report.figures.theme import PAGE, page
+from bench.report.figures.theme import PAGE, called, page, points
 from bench.report.style import GUEST_COLOURS, Style, order, styles
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Edge = Literal["x", "y"]
 """The axis on which a mark has the value zero. A logarithmic axis has no zero, so its low end is used."""
 UNFOUND = "0.72"
+LARGER = {"*": 1.5}
+"""Factors of the size of markers that have little area."""
 SPAN, DIAMETER = (165.0, 125.0), 6.5
 """Width and height of the part of a panel that has points, and the diameter of a marker, in 1/72 inch."""
 
@@ -102,7 +104,7 @@ def marker(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, A
     return {
         "marker": style.marker,
         "color": style.colour,
-        "markersize": size,
+        "markersize": size * LARGER.get(str(style.marker), 1.0),
         "markerfacecolor": "white" if hollow else style.colour,
         "markeredgecolor": style.colour if hollow else "white",
         "markeredgewidth": 1.3 if hollow else 0.6,
@@ -122,14 +124,15 @@ def arrow(
 ) -> None:
     """Draw an arrow that starts at (x, y), to show that an interval has no limit in this direction.
 
-    ``towards`` is the offset of the arrow's tip from (x, y), in typographic points (1/72 inch). A logarithmic axis has
-    no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of this axis.
+    ``towards`` is the offset of the arrow's tip from (x, y), in 1/72 inch. In print, the arrow is shorter. A
+    logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of
+    this axis.
     """
     ax.annotate(
         "",
         xy=(0 if edge == "x" else x, 0 if edge == "y" else y),
         xycoords=_coordinates(ax, edge),
-        xytext=towards,
+        xytext=(points(towards[0]), points(towards[1])),
         textcoords="offset points",
         arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0},
     )
@@ -165,7 +168,7 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
 
     names = order(list(table["estimator_name"]))
     chosen = styles(names)
-    handles = [Line2D([], [], label=name, linestyle="none", **marker(chosen[name])) for name in names]
+    handles = [Line2D([], [], label=called(name), linestyle="none", **marker(chosen[name])) for name in names]
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
     letters = max(len(str(handle.get_label())) for handle in handles)

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from bench.report.figures.theme import points as scaled
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -56,7 +58,7 @@ class Point(NamedTuple):
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
     """Write each text beside its marker, in the first free one of eight places. If no place is free, omit the text.
 
-    The figure's layout must be final.
+    Texts keep clear of the bars of intervals, too. The figure's layout must be final.
 
     Args:
         figure: the figure.
@@ -64,21 +66,27 @@ def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axe
         lines: lines of the panels that texts must not cross, each given by its corners in data coordinates.
     """
     scale = 72 / figure.dpi
+    size = scaled(1.0)
     for ax, wanted in points.items():
         centres = [scale * ax.transData.transform((p.x, p.y)) for p in wanted]
         starts = [(x, y, p) for (x, y), p in zip(centres, wanted, strict=True)]
         taken = [_around((x, y), (x + dx, y + dy), REACH) for x, y, p in starts for dx, dy in ((0, 0), *p.arrows)]
         corners = [scale * ax.transData.transform(corner) for corner in (lines or {}).get(ax, ())]
         taken += [_around(a, b, CLEAR) for a, b in itertools.pairwise(corners)]
+        for bar in (line for line in ax.lines if line.get_linestyle() == "-"):
+            (a, b), *between, (c, d) = scale * bar.get_transform().transform(bar.get_xydata())
+            if not between and min(abs(a - c), abs(b - d)) < CLEAR:  # lines of equal products run across the panel
+                taken.append(_around((a, b), (c, d), CLEAR))
         left, bottom, right, top = (scale * edge for edge in ax.get_window_extent().extents)
         for x, y, point in starts:
             for dx, dy, ha, va in PLACES if point.text else ():
-                box = _box(x + dx, y + dy, len(point.text), ha, va)
+                dx, dy = size * dx, size * dy
+                box = _box(x + dx, y + dy, size, len(point.text), ha, va)
                 inside = left < box[0] and bottom < box[1] and box[2] < right and box[3] < top
                 if inside and not any(_overlap(box, other) for other in taken):
                     taken.append(box)
                     text = ax.annotate(point.text, point[:2], (dx, dy), textcoords="offset points", ha=ha, va=va)
-                    text.set(color=point.colour, fontsize=SIZE)
+                    text.set(color=point.colour, fontsize=size * SIZE)
                     break
 
 
@@ -88,11 +96,11 @@ def _around(start: Iterable[float], end: Iterable[float], margin: float) -> Box:
     return min(x, end_x) - margin, min(y, end_y) - margin, max(x, end_x) + margin, max(y, end_y) + margin
 
 
-def _box(x: float, y: float, characters: int, ha: str, va: str) -> Box:
-    width = WIDTH * characters
+def _box(x: float, y: float, size: float, characters: int, ha: str, va: str) -> Box:
+    width, height = size * WIDTH * characters, size * HEIGHT
     left = x - {"left": 0.0, "center": width / 2, "right": width}[ha]
-    bottom = y - {"bottom": 0.0, "center": HEIGHT / 2, "top": HEIGHT}[va]
-    return left, bottom, left + width, bottom + HEIGHT
+    bottom = y - {"bottom": 0.0, "center": height / 2, "top": height}[va]
+    return left, bottom, left + width, bottom + height
 
 
 def _overlap(a: Box, b: Box) -> bool:

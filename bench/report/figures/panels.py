@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures.theme import PAGE, page, points
+from bench.report.figures.theme import PAGE, called, page, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def panels(
         spare.remove()
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
-        ax.set_title("\n".join(_wrapped(problem, int(width * 12))), loc="left")
+        ax.set_title("\n".join(_wrapped(called(problem), int(width * 12) - 3 * (page() < PAGE))), loc="left")
     entitle(figure, title)
     return figure, axes
 
@@ -113,20 +113,27 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
     assert figure is not None
     assert spec is not None
-    if isinstance(x, str) and page() < PAGE:
-        figure.supxlabel(x, fontsize=points(9))
-        names = dict[str, str]()
-    else:
-        names = dict.fromkeys(list(axes)[-spec.get_gridspec().ncols :], x) if isinstance(x, str) else x
+    rows, columns = spec.get_gridspec().nrows, spec.get_gridspec().ncols
+    names = dict.fromkeys(list(axes)[-columns:], x) if isinstance(x, str) else x
+    letters = int(LETTERS * figure.get_figwidth() / columns)
     for problem in axes.keys() & names.keys():
-        axes[problem].set_xlabel("\n".join(textwrap.wrap(names[problem], 99 if page() == PAGE else 22)))
-    if spec.get_gridspec().nrows == 1:
+        axes[problem].set_xlabel("\n".join(textwrap.wrap(names[problem], letters)))
+    if rows == 1:
         grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=points(9))  # the height of a panel
     else:
         figure.supylabel(y, fontsize=points(9))
 
 
-def settle(figure: Figure) -> None:
-    """Compute the figure's layout and fix it. Later drawing moves nothing, and saving does not compute it again."""
+def settle(figure: Figure, *, fixed: bool = True) -> None:
+    """Compute the layout of a figure.
+
+    Unless ``fixed`` is false, it then stays: later drawing moves nothing, and saving does not compute it again. The
+    layout is computed for this renderer and these settings: where others will draw the figure, it must not be fixed.
+    """
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    for _ in range(2):  # ticks and legends depend on the size of panels, which the first layout changes
+        engine.execute(figure)
+    if fixed:
+        figure.set_layout_engine("none")

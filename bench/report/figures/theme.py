@@ -1,13 +1,20 @@
 """The look of figures, on the screen and in print."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from bench.report.layout import shortened
+
 PAGE = 13.6
 """Width of a page for the screen, in inches: four panels."""
 WIDTH: ContextVar[float] = ContextVar("width", default=PAGE)
+Names = Mapping[str, str]
+"""What estimators and objectives are called, by label or by command-line name, in the order of the heat map."""
+NAMES: ContextVar[Names] = ContextVar("names", default={})  # noqa: B039
+LETTER = 0.055
+"""Width of a letter in a legend in print, in inches."""
 LOOK: Any = {  # some releases of matplotlib type every key of its settings, others none
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -37,21 +44,42 @@ def page() -> float:
     return WIDTH.get()
 
 
+def called(label: str) -> str:
+    """Return what figures call an estimator or an objective, in at most 64 letters.
+
+    It is the name that ``styled`` was given for the label. With a name for ``rloo`` alone, ``rloo:n=4`` is called
+    ``RLOO (n=4)``. Without a name, it is the label itself.
+    """
+    names = NAMES.get()
+    name, _, fields = label.partition(":")
+    if label not in names and name in names:
+        return shortened(f"{names[name]} ({fields.replace(',', ', ')})")
+    return shortened(names.get(label, label))
+
+
+def in_order(labels: list[str]) -> list[str]:
+    """Return labels in the order of their names for people; those without a name come last, in the given order."""
+    places = {label: place for place, label in enumerate(NAMES.get())}
+    return sorted(labels, key=lambda label: places.get(label, len(places)))
+
+
 @contextmanager
-def styled(width: float | None) -> Iterator[None]:
+def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
     """Inside the block, give new figures the look of a report; for print if ``width``, in inches, is given.
 
-    Figures for print have smaller type, and no title.
+    Figures for print have smaller type, and no title. ``names`` are what estimators and objectives are called, by label
+    or by command-line name; None for no such names.
     """
     from matplotlib import rc_context
 
     small = {"font.size": 7, "axes.titlesize": 7.5, "legend.fontsize": 6.5, "axes.labelsize": 7} if width else {}
-    token = WIDTH.set(width or PAGE)
+    held = WIDTH.set(width or PAGE), NAMES.set(names or {})
     try:
         with rc_context(LOOK | small):
             yield
     finally:
-        WIDTH.reset(token)
+        WIDTH.reset(held[0])
+        NAMES.reset(held[1])
 
 
 def points(size: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from bench.report.curves import Array, Curves, Problem, picture
 from bench.report.figures.log_axes import decades, ticks
-from bench.report.figures.panels import entitle
-from bench.report.figures.theme import GRID
+from bench.report.figures.panels import LETTERS, entitle
+from bench.report.figures.theme import GRID, LETTER, PAGE, called, page, points
+from bench.report.layout import broken
 from bench.report.style import Style, variants
 from bench.stats.seeds import across_seeds
 
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 12  # the best estimators of a problem, which have their pictures drawn
+PRINTED, SMALL = 1.5, 5.0
+"""Height of a panel in print, and width of a page that holds two panels side by side, in inches."""
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw how training went, in a row of four panels for each problem (an objective with its training settings).
+    """Draw how training went, in four panels for each problem (an objective with its training settings).
 
     Three panels show the value of the objective at the checkpoints: against steps, evaluations of f and seconds. The
     fourth shows, against steps, the values of f that the estimator itself saw in training. Return None if there is no
@@ -42,20 +46,21 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
         for ax, name, x in zip(row, AXES, ("step", "evaluations", "seconds"), strict=False):
             for c in problem.curves:
                 _draw(ax, getattr(c, x), c.value, look[c.estimator], c)
-            ax.set_xlabel(name)
+            _across(ax, name)
             _from_zero(ax, [getattr(c, x) for c in problem.curves])
         for c in problem.curves:
             _draw(row[3], c.step[1:], c.training_value[:, 1:], look[c.estimator], c)
-        row[3].set_xlabel(AXES[0])
+        _across(row[3], AXES[0])
         _from_zero(row[3], [c.step for c in problem.curves])
         limits = window(problem)
         for ax in row:
             ax.set_ylim(limits)
-        row[0].set_title(problem.title, loc="left")
+            ax.tick_params(labelleft=page() == PAGE or ax.get_subplotspec().is_first_col())
+        row[0].set_title(called(problem.title), loc="left")
         held_out, better = ", held-out" if problem.line["held_out"] else "", "larger" if problem.maximise else "smaller"
-        row[0].set_ylabel(f"objective{held_out} ({better} is better)")
+        row[0].set_ylabel(_upright(f"objective{held_out} ({better} is better)"))
         row[3].set_ylabel("value of f in training")
-        row[3].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
+        _legend(row)
     return figure
 
 
@@ -132,10 +137,10 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
         ax.set_ylim(10**low, 10**high)
         ticks(ax.yaxis, decades(low, high))
         _from_zero(ax, [c.step for c in drawn])
-        ax.set_title(problem.title, loc="left")
-        ax.set_xlabel(AXES[0])
+        ax.set_title(called(problem.title), loc="left")
+        _across(ax, AXES[0])
         ax.set_ylabel("variance of one estimate")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
+        _legend([ax])
     return figure
 
 
@@ -152,14 +157,20 @@ def pictures(problems: Sequence[Problem]) -> Figure | None:
         return None
     wide = [wide / high for found in columns for high, wide, *_ in (p["shape"] for p in found[0][1].values())]
     rows = max(map(len, columns))
-    figure = Figure(figsize=(1.5 * sum(wide) + 0.6, 1.65 * rows + 0.7), layout="constrained")
+    width, scale = 1.5 * sum(wide) + 0.6, 1.0
+    if page() < PAGE:
+        scale, letters = page() / width, int(LETTERS * page() / len(columns))
+        columns = [[(broken(title, letters), held) for title, held in found] for found in columns]
+    lines = [max(found[row][0].count("\n") for found in columns if row < len(found)) for row in range(rows)]
+    height = scale * (1.65 * rows + 0.7) + 0.13 * sum(lines) + 0.1 * rows * (page() < PAGE)
+    figure = Figure(figsize=(scale * width, height), layout="constrained")
     grid = figure.subplots(rows, len(wide), squeeze=False, width_ratios=wide)
     for ax in grid.ravel():
         ax.set_axis_off()
     left = 0
     for found in columns:
         for row, (title, held) in zip(grid[:, left:], found, strict=False):
-            row[0].set_title(title, loc="left", fontsize=8)
+            row[0].set_title(title, loc="left", fontsize=points(8))
             for ax, kind in zip(row, held, strict=False):
                 ax.imshow(mosaic(picture(held[kind])), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         left += len(found[0][1])
@@ -174,7 +185,7 @@ def pictures(problems: Sequence[Problem]) -> Figure | None:
 def _pictured(problem: Problem) -> list[tuple[str, Any]]:
     """Return title and pictures of every estimator with pictures."""
     each = [(c, next((line["pictures"] for line in c.lines if line.get("pictures")), None)) for c in problem.ranked]
-    return [(f"{c.estimator} on {problem.title}", held) for c, held in each if held][:MOST]
+    return [(f"{called(c.estimator)} on {called(problem.title)}", held) for c, held in each if held][:MOST]
 
 
 def mosaic(stack: Array) -> Array:
@@ -185,16 +196,49 @@ def mosaic(stack: Array) -> Array:
     return np.asarray(wide.transpose(0, 2, 1, 3).reshape(rows * (h + 1), columns * (w + 1))[:-1, :-1])
 
 
-def _grid(problems: Sequence[Problem], across: int, title: str, width: float = 14.5) -> tuple[Figure, Any]:
+def _grid(problems: Sequence[Problem], panels: int, title: str, width: float = 14.5) -> tuple[Figure, Any]:
+    """Return a figure, and its axes ``[problem, panel]``: a row for each problem, in print as many as it needs."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 2.7 * len(problems) + 0.8), layout="constrained")
-    grid = figure.subplots(len(problems), across, squeeze=False)
+    if page() == PAGE:
+        figure = Figure(figsize=(width, 2.7 * len(problems) + 0.8), layout="constrained")
+        grid = figure.subplots(len(problems), panels, squeeze=False)
+    else:
+        columns = min(panels, 2 if page() < SMALL else 4)
+        rows = panels // columns
+        heights = [PRINTED * rows + 0.3 + 0.14 * len(p.curves) for p in problems]
+        figure = Figure(figsize=(page(), sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(problems), 1, squeeze=False, height_ratios=heights)[:, 0]
+        grid = np.array([part.subplots(rows, columns, squeeze=False).ravel() for part in parts])
     for ax in grid.ravel():
         ax.grid(axis="y", color=GRID, linewidth=0.5)
         ax.set_axisbelow(True)
+        if page() < PAGE:
+            ax.locator_params(nbins=4)
     entitle(figure, title, letters=14)
     return figure, grid
+
+
+def _upright(name: str) -> str:
+    """Return the name of a vertical axis, in print in lines as long as a panel is high."""
+    return name if page() == PAGE else "\n".join(textwrap.wrap(name, int(LETTERS * PRINTED)))
+
+
+def _across(ax: Axes, name: str) -> None:
+    """Name the horizontal axis."""
+    letters = 99 if page() == PAGE else int(LETTERS * page() / ax.get_subplotspec().get_gridspec().ncols)  # type: ignore[union-attr]
+    ax.set_xlabel("\n".join(textwrap.wrap(name, letters)))
+
+
+def _legend(row: Sequence[Axes]) -> None:
+    """Name the estimators of a problem: at the right of its panels, in print below them."""
+    if page() == PAGE:
+        row[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
+        return
+    handles, labels = row[0].get_legend_handles_labels()
+    columns = max(1, int(page() / (0.6 + LETTER * max(map(len, labels)))))
+    texts = [broken(label, int((page() - 0.6) / LETTER)) for label in labels]
+    row[0].get_figure().legend(handles, texts, loc="outside lower left", ncols=columns, fontsize=6, handlelength=3)  # type: ignore[union-attr]
 
 
 def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
@@ -207,7 +251,7 @@ def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow:
         return np.where(np.isfinite(y), y, np.nan)
 
     median = line(lambda w: w.median)
-    name = f"{c.estimator} ({c.diverged} of {len(c.seeds)} diverged)" if c.diverged else c.estimator
+    name = called(c.estimator) + (f" ({c.diverged} of {len(c.seeds)} diverged)" if c.diverged else "")
     every = max(1, len(x) // 7)
     marked = np.arange(sum(map(ord, c.estimator)) % every, len(x), every)
     solid: dict[str, Any] = {

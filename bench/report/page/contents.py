@@ -10,7 +10,7 @@ from bench.records.lines import LineKind
 from bench.report import by_objective, curves, training
 from bench.report.aligned import LATEX_SIGNS, SPECIAL
 from bench.report.cost import UNITS
-from bench.report.exponents import Exponent, exponents
+from bench.report.lines import Exponent, exponents
 from bench.report.page import leaders
 from bench.report.page.coordinates import parameters
 from bench.stats.printing import NONE

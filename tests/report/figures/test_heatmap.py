@@ -2,8 +2,13 @@ from matplotlib.colors import to_rgb
 
 from bench.report.figures import draw
 from bench.report.figures.heatmap import MOST_COLUMNS
+from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure
 from tests.report.records import line, moments
+
+
+def rows(drawn):
+    return [text.get_text() for text in drawn.axes[0].get_yticklabels()]
 
 
 def test_heatmap_says_what_each_cell_is(table):
@@ -45,6 +50,22 @@ def test_a_heatmap_needs_two_objectives_and_leaves_out_what_fits_none():
     assert figure("heatmap", records) is None
     records += [moments("a", "p", 1.0), *(line("c", o, outcome="skipped", reason="It does not fit.") for o in "op")]
     assert [text.get_text() for text in figure("heatmap", records).axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_rows_are_sorted_by_their_numbers_or_as_they_are_named():
+    labels = [f"mine:inner={i}" for i in (16, 2, 4)]
+    records = [moments(label, o, 1.0) for label in labels for o in "op"]
+    assert rows(figure("heatmap", records)) == ["mine:inner=2", "mine:inner=4", "mine:inner=16"]
+    named = draw("heatmap", prepared(records), called={labels[1]: "two", labels[0]: "sixteen"})
+    assert rows(named) == ["two", "sixteen", "mine:inner=4"]
+
+
+def test_a_very_long_label_keeps_its_ends():
+    records = [moments(f"mine:tag={tag * 200}", o, 1.0) for tag in "LM" for o in "op"]
+    first, second = rows(figure("heatmap", records))
+    assert first.startswith("mine:tag=LLL")
+    assert second.endswith("MMM")
+    assert len(first) <= 64
 
 
 def test_numbers_can_be_read_on_every_colour():

@@ -1,13 +1,25 @@
 import itertools
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from bench.report.figures.marks import whisker
 from bench.report.figures.notes import Point, annotate
+
+
+def test_texts_keep_clear_of_bars():
+    drawn = Figure(figsize=(4, 4))
+    ax = drawn.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    whisker(ax, (0.5, 0.5), (0.6, 0.5), "black")
+    ax.plot([0.5, 0.6], [0.53, 0.53], color="black")  # through the first place of a text
+    annotate(drawn, {ax: [Point(0.5, 0.5, "n=2", "black")]})
+    (text,) = ax.texts
+    assert text.get_position()[0] < 0
 
 
 def test_texts_beside_points_never_overlap():
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
     drawn = Figure(figsize=(4, 4))

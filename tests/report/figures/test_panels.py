@@ -1,10 +1,13 @@
+import itertools
+
 import pytest
 
-from bench.report.figures import draw
+from bench.report.figures import TRAINING, plotted
 from bench.report.figures.panels import thinned
 from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure, titles
-from tests.report.records import moments
+from tests.report.records import moments, study
+from tests.report.training_records import run
 
 
 def test_many_objectives_are_cut_by_a_rule_in_the_title(monkeypatch):
@@ -26,17 +29,25 @@ def test_of_many_estimators_the_best_are_drawn(monkeypatch):
     assert "the 2 estimators with the lowest" in " ".join(drawn.get_suptitle().split())
 
 
+@pytest.fixture(scope="module")
+def records():
+    return [*study(), *(run(name, [0.0, 1.0, 2.0, 3.0], variance=[1.0] * 4) for name in ("a", "b:tag=" + 90 * "L"))]
+
+
 @pytest.mark.parametrize("width", [3.25, 6.75])
 @pytest.mark.parametrize(
-    "name", ["heatmap", "efficiency", "bias-variance", "variance-cost", "variance-n", "variance-dim"]
+    "name",
+    ["heatmap", "efficiency", "bias-variance", "variance-cost", "variance-n", "variance-dim", *TRAINING[:2]],
 )
-def test_figures_for_print_have_their_width_and_leave_nothing_outside(table, name, width):
-    drawn = draw(name, table, width)
+def test_figures_for_print_have_their_width_and_are_whole_under_the_settings_of_others(records, name, width):
+    drawn = plotted(name, records, width=width)
     assert drawn.get_figwidth() == width
     assert drawn.get_suptitle() == ""
     drawn.draw_without_rendering()
     box = drawn.get_tightbbox()
-    assert box.x0 > -0.02
-    assert box.x1 < width + 0.02
-    assert box.y0 > -0.02
-    assert box.y1 < drawn.get_figheight() + 0.02
+    assert min(box.x0, box.y0) >= 0
+    assert box.x1 <= width
+    assert box.y1 <= drawn.get_figheight()
+    for legend, ax in itertools.product(drawn.legends, drawn.axes):
+        if ax.get_xlabel():
+            assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()), ax.get_xlabel()

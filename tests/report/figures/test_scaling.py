@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.report.figures import draw, marks, names
-from bench.report.figures.scaling import slope
+from bench.report.lines import slope
 from bench.report.study import prepared
 from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
@@ -160,6 +160,6 @@ def test_variants_of_an_estimator_differ():
 def test_a_large_study_has_figures_of_n_and_dim_alone(monkeypatch):
     records = [moments(f"gumbel-softmax:temperature={t}", "o", 1.0 / t) for t in (1, 2, 4)]
     assert "variance-temperature" in names(prepared(records))
-    monkeypatch.setattr("bench.report.figures.scaling.MOST_CELLS", 2)
+    monkeypatch.setattr("bench.report.lines.MOST_CELLS", 2)
     assert "variance-temperature" not in names(prepared(records))
     assert "variance-n" in names(prepared(records))

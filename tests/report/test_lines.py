@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.exponents import exponents
+from bench.report.lines import exponents
 from bench.report.prepared import prepared
 from tests.report.records import moments
 

@@ -1,0 +1,197 @@
+"""Lines of variance or bias against a field that a study sweeps, and the exponents of power laws fitted to them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bench.report.frame import each
+from bench.report.swept import parameter, swept
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST = 3
+"""Fewest values of x for a line: two points always lie on one."""
+VALUES = ("value", "low", "high")
+"""Columns for the quantity of a line, and the limits of its interval."""
+GRID = ("objective", "objective_name", "objective_params", "problem", "dim")
+MOST_CELLS = 2_000
+"""Most cells of a study whose numeric fields, besides n and dim, have lines."""
+Z = 1.959964
+"""Quantile of the 95 % interval."""
+
+
+class Exponent(NamedTuple):
+    """The exponent b of a power law ``y ~ x^b``, fitted to the points of one line.
+
+    Args:
+        what: the labels of estimator and objective, without the field that is swept.
+        parameter: the field x: ``n``, ``dim``, ``temperature``.
+        values: number of values of x.
+        exponent: b.
+        low: lower limit of the 95 % interval of b.
+        high: upper limit of the 95 % interval of b.
+    """
+
+    what: str
+    parameter: str
+    values: int
+    exponent: float
+    low: float
+    high: float
+
+
+def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
+
+    The points may scatter about the line k times as much as their errors say. If k is above 1, the standard error is
+    multiplied by k.
+
+    Args:
+        x: positive, at least two distinct values.
+        y: positive.
+        se_log: standard errors of ln y.
+    """
+    lx, ly, w = np.log(x), np.log(y), 1 / np.square(np.maximum(se_log, 1e-9))
+    dx, dy = lx - np.average(lx, weights=w), ly - np.average(ly, weights=w)
+    spread = float((w * dx**2).sum())
+    b = float((w * dx * dy).sum()) / spread
+    misfit = float((w * (dy - b * dx) ** 2).sum()) / (len(lx) - 2) if len(lx) > 2 else 0.0
+    return b, math.sqrt(max(1.0, misfit) / spread)
+
+
+def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return the figures of a quantity against a field that a study sweeps: (quantity, field) by the figure's name.
+
+    A field is n, dim, or a numeric field of an estimator or an objective. For ``estimator.temperature``, the figures
+    are ``variance-temperature`` and ``bias-temperature``. The result has every field with several values in ``table``,
+    the frame that ``bench.report.prepared.prepared`` returns. In a study of more than 2,000 cells it has only n and
+    dim: so many lines take long to draw and cannot be told apart.
+    """
+    taken, found = {"n", "dim", "cost", "variance"}, {"n": "n", "dim": "dim"}
+    for field in swept(table) if len(table) <= MOST_CELLS else ():
+        key = field.rpartition(".")[2]
+        key = field.replace(".", "-") if key in taken else key
+        taken.add(key)
+        found[key] = field
+    return {f"{quantity}-{key}": (quantity, field) for quantity in ("variance", "bias") for key, field in found.items()}
+
+
+def moves(field: str) -> bool:
+    """Return whether the objective, and with it the exact gradient, changes along the lines of a field."""
+    return field == "dim" or field.startswith("objective.")
+
+
+def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
+    """Return the points of all lines of a quantity against a field, each with three or more values of x.
+
+    The result has the columns of ``table`` and these: ``x``; ``panel``, the objective of the line; ``series``, its
+    estimator; ``value``, ``low`` and ``high``, the quantity and the limits of its interval. Where the objective changes
+    along a line, a variance is divided by the squared norm of the exact gradient; a bias always is, by the norm. A
+    value of which only the lower limit is known is NaN.
+
+    Args:
+        table: the frame that ``bench.report.prepared.prepared`` returns.
+        quantity: "variance" or "bias", which is the norm of the bias vector. Lines on which no bias was found are left
+            out.
+        field: "n", "dim", or a numeric field such as ``estimator.temperature`` or ``objective.power``.
+    """
+    key = field.rpartition(".")[2]
+    values = table[field] if field in ("n", "dim") else [parameter(row, field) for row in each(table)]
+    table = table.assign(x=np.array(list(values), dtype=float))
+    table = table[np.isfinite(table["x"])]
+    if field in ("n", "dim"):
+        table = table[table["x"] > 0]
+    if quantity == "bias" or moves(field):
+        table = table[table["exact_norm"] > 0]
+    table = table[table["bias_bound" if quantity == "bias" else "variance_low"] >= 0]
+    if quantity == "bias":
+        table = table[table["bias_bound"] > 0]
+    if moves(field):
+        table = table.assign(panel=_grids(table, key), series=table["estimator"])
+    else:  # a series is an estimator without the field: "rloo:n=4" and "rloo:n=8" are "rloo"
+        series = table["estimator"].str.replace(rf"(?<=[:,]){re.escape(key)}=[^,]*,?", "", regex=True).str.rstrip(":,")
+        table = table.assign(panel=table["problem"], series=series)
+    norm = table["exact_norm"]
+    unit = norm if quantity == "bias" else norm**2 if moves(field) else 1.0
+    names = (
+        ("bias_norm", "bias_low", "bias_bound") if quantity == "bias" else ("variance", "variance_low", "variance_high")
+    )
+    table = table.assign(**dict(zip(VALUES, (table[name] / unit for name in names), strict=True)))
+    by_line = [table["panel"], table["series"]]
+    known = table["x"].where((table["value"] > 0) | (quantity == "bias"))
+    table = table[known.groupby(by_line).transform("nunique") >= FEWEST]
+    return (
+        table[table["biased"].groupby([table["panel"], table["series"]]).transform("any")]
+        if quantity == "bias"
+        else table
+    )
+
+
+def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
+    """Return the exponent of a power law through the points of one line, and its standard error.
+
+    None if fewer than three values of x have a value, or if one of these x is not positive. ``line`` has the columns
+    that ``lines`` adds. Of a bias, the points at which it was found count.
+    """
+    points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
+    if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():
+        return None
+    errors = list(points["se_log"])
+    if quantity == "bias":
+        errors = list(np.log(points["high"] / points["low"].clip(lower=points["value"] * 1e-3)) / (2 * 1.96))
+    return slope(list(points["x"]), list(points["value"]), errors)
+
+
+def exponents(table: pd.DataFrame) -> list[Exponent]:
+    """Return the exponents of the variance for all lines of a study: those in the legends of its figures.
+
+    Exact methods have none. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    """
+    found = []
+    table = table[~table["exact"]]
+    for quantity, field in sweeps(table).values():
+        if quantity != "variance":
+            continue
+        for (panel, series), line in lines(table, quantity, field).groupby(["panel", "series"], sort=False):
+            if fitted := fit(line, quantity):
+                b, se = fitted
+                values = line["x"].nunique()
+                found.append(
+                    Exponent(f"{series} on {panel}", field.rpartition(".")[2], values, b, b - Z * se, b + Z * se)
+                )
+    return found
+
+
+def _grids(table: pd.DataFrame, field: str) -> pd.Series[str]:
+    """Name the grid of each row: its objective without the parameter ``field``.
+
+    For "dim", that parameter is ``dim``, or else the first one that changes the dimension by itself.
+    """
+    import pandas as pd
+
+    names: dict[Any, str] = {}
+    for objective, rows in table[list(GRID)].groupby("objective_name", sort=False):
+        group = rows.drop_duplicates("objective")
+        params = group["objective_params"]
+        keys = sorted({key for p in params for key in p}, key=lambda key: (key != "dim", key))
+        setter: str | None = field
+        if field == "dim":
+            by = {k: group["dim"].groupby(params.map(_without(k))).nunique() for k in keys}
+            setter = next((k for k in keys if (by[k] > 1).any()), None)
+        varying = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
+        for row in each(rows):
+            shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in varying)
+            setting = row.problem.removeprefix(row.objective)
+            names[row.Index] = f"{objective}{':' if shown else ''}{shown}{setting}"
+    return pd.Series(names, dtype=object)
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], str]:
+    return lambda params: json.dumps({k: v for k, v in params.items() if k != key}, sort_keys=True)
