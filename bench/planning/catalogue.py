@@ -56,9 +56,14 @@ def canonical_name(kind: Kind, name: str) -> str | None:
 
     The word may be a command-line name, an alias or the name of a class, in any capitals, and with ``_`` for ``-``.
     """
+    return _words(kind).get(name.lower().replace("_", "-"))
+
+
+@functools.cache
+def _words(kind: Kind) -> dict[str, str]:
+    """Return the command-line names, by all words that stand for them."""
     classes = {facts["class"].partition(":")[2].lower(): known for known, facts in catalogue(kind).items()}
-    known = classes | aliases(kind) | {known: known for known in catalogue(kind)}
-    return known.get(name.lower().replace("_", "-"))
+    return classes | aliases(kind) | {known: known for known in catalogue(kind)}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -210,12 +212,40 @@ def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
     Raises:
         UsageError: the text is not a selector.
     """
-    selector = parse(text)
-    name, params = selector.name.rpartition(":")[2], record[f"{kind}_params"]
-    return (canonical_name(kind, name) or kebab(name)) == record[f"{kind}_name"] and all(
-        key in params and any(_reads_as(value, params[key]) for value in values)
+    selector, params = parse(text), record[f"{kind}_params"]
+    return _recorded_name(selector, kind) == record[f"{kind}_name"] and all(
+        key in params and any(_spelt(params[key]) in _spellings(value) for value in values)
         for key, values in selector.params.items()
     )
+
+
+def covering(texts: Iterable[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
+    """Return the selectors that cover each estimator, or each objective, of some records (``selects``), by its label.
+
+    Each selector has one value for each of its parameters. Thousands of them are looked up, not tried one by one.
+    """
+    index = defaultdict[Hashable, list[str]](list)
+    parameters = defaultdict[str, dict[tuple[str, ...], None]](dict)
+    for text in texts:
+        selector = parse(text)
+        name, keys = _recorded_name(selector, kind), tuple(selector.params)
+        parameters[name][keys] = None
+        for values in product(*(_spellings(value) for (value,) in selector.params.values())):
+            index[name, keys, values].append(text)
+    found = dict[str, list[str]]()
+    for record in records:
+        if record[kind] not in found:
+            name, params = record[f"{kind}_name"], record[f"{kind}_params"]
+            held = [keys for keys in parameters.get(name, ()) if params.keys() >= set(keys)]
+            places = [(name, keys, tuple(_spelt(params[key]) for key in keys)) for keys in held]
+            found[record[kind]] = [text for place in places for text in index.get(place, ())]
+    return found
+
+
+def _recorded_name(selector: Selector, kind: Kind) -> str:
+    """Return the name that the records of a selector's class have."""
+    name = selector.name.rpartition(":")[2]
+    return canonical_name(kind, name) or kebab(name)
 
 
 def _names(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
@@ -227,14 +257,17 @@ def _names(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
         return False
 
 
-def _reads_as(text: str, value: object) -> bool:
-    """Tell whether a text spells the value of a field."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(text) == value
-        except ValueError:
-            return False
-    return text.lower() == value_text(value).lower()
+def _spelt(value: object) -> float | str:
+    """Return the value of a field as ``_spellings`` has it for a text that spells it: a number, or a text."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else value_text(value).lower()
+
+
+def _spellings(text: str) -> tuple[float | str, ...]:
+    """Return what a text may spell: itself, and the number that it reads as."""
+    try:
+        return text.lower(), float(text)
+    except ValueError:
+        return (text.lower(),)
 
 
 def _is_catalogued(name: str) -> bool:

@@ -2,13 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.planning.catalogue import Kind
 from bench.planning.plans import specs_of
-from bench.planning.selectors import Selector, UsageError, selects
+from bench.planning.selectors import Selector, UsageError, covering
 from bench.records.lines import Damaged, LineKind, Outcome
 from bench.records.standing import Standing
 
@@ -32,7 +30,7 @@ def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standin
     for spec in specs:
         estimators, objectives = _singles(spec.estimators), _singles(spec.objectives)
         wanted |= set(itertools.product(estimators, objectives))
-        by = _covering(estimators, cells, "estimator"), _covering(objectives, cells, "objective")
+        by = covering(estimators, cells, "estimator"), covering(objectives, cells, "objective")
         for estimator, objective, outcome in {(r["estimator"], r["objective"], r["outcome"]) for r in cells}:
             found = itertools.product(by[0].get(estimator, ()), by[1].get(objective, ()))
             (failed if outcome == Outcome.FAILED else here).update(found)
@@ -45,14 +43,4 @@ def _singles(selectors: Iterable[Selector]) -> list[str]:
     for each in selectors:
         for values in itertools.product(*each.params.values()):
             found.append(str(Selector(each.name, {key: (v,) for key, v in zip(each.params, values, strict=True)})))
-    return found
-
-
-def _covering(selectors: Sequence[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
-    """Return the selectors that cover each estimator, or each objective, of some records, by its label."""
-    found = dict[str, list[str]]()
-    for record in records:
-        if record[kind] not in found:
-            with suppress(UsageError):
-                found[record[kind]] = [text for text in selectors if selects(text, record, kind)]
     return found

@@ -43,6 +43,7 @@ def edited(path, old, new):
 CHANGES = {
     "record": lambda study, _: edited(study / store.LINES, "0.9", "0.8"),
     "plan": lambda study, _: (study / "plan.jsonl").write_text("\n"),
+    "spec": lambda study, _: (study / "spec.toml").write_text('estimators = ["a", "b", "c"]\nobjectives = ["o"]\n'),
     "array": lambda study, _: files.write(study / "arrays" / "0.npy", b"1"),
     "table": lambda study, _: edited(study / "table.md", "a", "b"),
     "missing": lambda study, _: (study / "report.html").unlink(),

@@ -121,4 +121,4 @@ def test_a_report_says_what_the_plan_of_the_study_still_lacks(call, tmp_path):
     done = call(*report)
     assert (done.code, "plan.jsonl, line 1, is not JSON" in done.err) == (0, True)
     (tmp_path / "here" / "plan.jsonl").unlink()
-    assert "cells are here" not in call(*report).err
+    assert "1 of 3 cells are here, 2 to go" in call(*report).err, "its spec says so"

@@ -4,7 +4,7 @@ import pytest
 
 from bench.objectives import GaussianQuadratic
 from bench.planning import catalogue as names
-from bench.planning.selectors import Selector, UsageError, from_table, label, parse
+from bench.planning.selectors import Selector, UsageError, covering, from_table, label, parse, selects
 from estimators import RLOO, GumbelSoftmax, Nested, ScoreFunction
 from tests.planning.instances import one
 
@@ -102,3 +102,19 @@ def test_a_label_is_the_name_and_the_changed_fields_and_reads_back(instance, exp
 @pytest.mark.parametrize("kind", ["estimator", "objective"])
 def test_the_label_of_every_default_instance_is_its_catalogue_name(kind):
     assert [label(one(name, kind)) for name in names.catalogue(kind)] == list(names.catalogue(kind))
+
+
+def test_many_selectors_cover_what_each_of_them_selects():
+    params = ({}, {"n": 2}, {"n": 4}, {"n": 2, "mode": True}, {"n": 2.0, "mode": "TRUE"}, {"mode": (1, 2)}, {"n": None})
+    records = [
+        {"estimator": f"{name}-{i}", "estimator_name": name, "estimator_params": each}
+        for name in ("rloo", "my-own")
+        for i, each in enumerate(params)
+    ]
+    texts = ("rloo", "RLOO:n=2", "rloo:n=2.0", "rloo:n=2,mode=true", "rloo:mode=1/2", "m.py::MyOwn:n=none", "rloo:k=1")
+    found = covering(texts, records, "estimator")
+    for record in records:
+        wanted = {text for text in texts if selects(text, record, "estimator")}
+        assert set(found[record["estimator"]]) == wanted
+        assert len(found[record["estimator"]]) == len(wanted)
+    assert set().union(*found.values()) == {*texts} - {"rloo:k=1"}
