@@ -52,11 +52,11 @@ class Cell(NamedTuple):
 
     Args:
         text: what is shown.
-        order: the text by which the column is sorted; empty to sort it by ``text``.
+        order: the number by which the column is sorted, as text, empty without a number; None to sort it by ``text``.
     """
 
     text: str
-    order: str = ""
+    order: str | None = None
 
 
 def contents(
@@ -148,10 +148,10 @@ def _fitted(each: Exponent) -> tuple[str, ...]:
     return each.what, each.parameter, str(each.values), f"{each.exponent:.2f} ± {half:.2f}".replace("-", "−")
 
 
-def _order(row: Any, column: str) -> str:
+def _order(row: Any, column: str) -> str | None:
     if column not in ORDER:
-        return ""
-    value = getattr(row, ORDER[column])
+        return None
+    value = row.variance_low if row.heavy and column == "variance (95 %)" else getattr(row, ORDER[column])
     return "" if math.isnan(value) else repr(float(value))
 
 

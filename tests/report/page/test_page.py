@@ -12,7 +12,7 @@ from bench.report import study
 from bench.report.page import page
 from bench.report.prepared import prepared
 from tests.report import training_records
-from tests.report.records import line, moments
+from tests.report.records import heavy, line, moments
 from tests.report.records import study as records_of_a_study
 
 HOSTILE = "<script>alert(1)</script>|$x_1$ =cmd \u2028 </td>\x07 " + "w" * 200
@@ -203,6 +203,25 @@ def test_the_table_is_sorted_and_filtered_and_a_link_shows_the_same(visit):
     tab.wait_for_function("location.hash.includes('find=')")
     fragment = "#" + tab.evaluate("location.hash.slice(1)")
     assert first_rows(visit(fragment), place) == first_rows(tab, place)
+
+
+def test_columns_of_numbers_are_sorted_by_number(visit, tmp_path):
+    records = [moments(f"e{k}", "o", 10.0**k) for k in range(-6, 6)]
+    records += [heavy("tail", "o", 300.0), moments("off", "o", 5.0, bias=0.5)]
+    records += [line("c", "o", outcome="failed", reason="It broke.")]
+    (tmp_path / "report.html").write_text(written(records), encoding="utf-8")
+    tab = visit()
+    header = [text.strip() for text in tab.locator("#cells thead th").all_inner_texts()]
+    for name in ("eff.", "variance (95 %)", "rank"):
+        place = header.index(name)
+        tab.locator("#cells thead th").nth(place).click()
+        shown = tab.evaluate(
+            "i => [...document.querySelectorAll('#cells tbody tr')].map(r => r.cells[i].innerText)", place
+        )
+        numbers = [float(re.sub(r"^(?:≥ )?\(?([\d.]+)[^e]*(e-?\d+)?$", r"\1\2", text)) for text in shown if text != "–"]
+        assert len(numbers) > 9
+        assert numbers == sorted(numbers)
+        assert shown[0] == "–"
 
 
 def test_axes_and_units_are_chosen_and_kept_in_the_address(visit):
