@@ -239,9 +239,10 @@ def test_a_loss_is_computed_for_many_batches_at_once_or_one_by_one_with_one_resu
 
 def test_micro_batches_of_sampled_batches_are_those_of_all_batches(monkeypatch):
     """The gradients of the prompts are sampled too, and their noise is in the interval."""
-    exact = [each.scale for each in audited("token_mean", prompts=2).pieces]
-    monkeypatch.setattr(measure, "MOST_BATCHES", 100)
-    found = audit(losses.token_mean, group=2, prompts=2, samples=2000).pieces
+    small = {"prompts": 2, "length": 2}
+    exact = [each.scale for each in audited("token_mean", **small).pieces]
+    monkeypatch.setattr(measure, "MOST_BATCHES", 10)
+    found = audit(losses.token_mean, group=2, samples=1000, **small).pieces
     half = [(each.scale_high - each.scale_low) / 2 for each in found]
     scores = [(each.scale - one) / width * 1.96 for each, one, width in zip(found, exact, half, strict=True)]
     assert max(map(abs, scores)) < z_limit(9)
@@ -257,14 +258,14 @@ def test_a_loss_that_has_to_be_called_for_each_batch_is_called_for_few_and_says_
         calls.append(1)
         return losses.token_mean_with_item(logp, mask, rewards)
 
-    found = audit(counted, group=2, prompts=2, say=lines.append)
+    found = audit(counted, group=2, prompts=2, length=2, say=lines.append)
     assert (found.is_exact, found.batches, found.is_vectorised) == (False, 64, False)
     assert "64 sampled batches each.\nEach batch takes a call of the loss, without vmap: more --samples" in str(found)
     assert len(calls) < 9 * 6 * 64 + 1000
     assert [line for line in lines if "9 of 9" in line] == [
         f"{what}: policy 9 of 9" for what in ("gradients", "gradients off-policy", "micro-batches")
     ]
-    assert audit(losses.token_mean, group=2, prompts=2).is_exact
+    assert audited("token_mean", prompts=2, length=2).is_exact
 
 
 def test_a_loss_of_any_keywords_takes_those_that_it_reads():
