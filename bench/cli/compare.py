@@ -102,7 +102,9 @@ def command(
             raise CommandError(f"{a!r} and {b!r} are no study folders. {error}", error.exit_code) from None
     if not found:
         what = "the studies have no measured cell in common" if all(studies) else "no objective was measured with both"
-        raise CommandError(f"Nothing was compared: {what}.", ExitCode.NOTHING)
+        lists = [labels[0] + (f" and {len(labels) - 1} more" if labels[1:] else "") for labels in only if labels]
+        has = f" A has {lists[0]}, and B {lists[1]}." if len(lists) == 2 else ""
+        raise CommandError(f"Nothing was compared: {what}, in equal settings.{has}", ExitCode.NOTHING)
     if figure is not None:
         _draw(figure, found, a, b)
     if json or form == "json":

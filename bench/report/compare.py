@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from bench.records.labels import labelled
@@ -24,7 +25,7 @@ Group = tuple[str, list[tuple[Record, Record]]]
 SETTINGS = ("dtype", "device", "seed", "common_noise")
 """Keys of the settings that two runs must share to be compared within a study."""
 
-HEADER = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", "")
+HEADER = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", "verdict")
 DROPPED_FIRST = ("noise", "per evaluation")
 """Columns that are left out on a narrow terminal, in this order, until the others fit."""
 COLUMNS = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "verdict")
@@ -121,7 +122,9 @@ def of_studies(
     match = _matching_seeds if pooled else _matching
     pairs = [(_label(x), x, y) for key in first if key in second for x, y in match(first[key], second[key])]
     left, right = [x for _, x, _ in pairs], [y for _, _, y in pairs]
-    return _compared(_grouped(pairs, pooled=pooled)), _only(first, left), _only(second, right)
+    mine, theirs = (_measured(records) for records in (both[: len(a)], both[len(a) :]))
+    only = _only(mine, theirs, left, _label), _only(theirs, mine, right, _label)
+    return _compared(_grouped(pairs, pooled=pooled)), *only
 
 
 def of_estimators(
@@ -156,7 +159,9 @@ def of_estimators(
             y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
             pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
     left, right = [x for _, x, _ in pairs], [y for _, _, y in pairs]
-    return _compared(_grouped(pairs, pooled=pooled)), _only({(): first}, left), _only({(): second}, right)
+    objective = itemgetter("objective") if by_objective else lambda _: ""
+    only = _only(first, second, left, objective), _only(second, first, right, objective)
+    return _compared(_grouped(pairs, pooled=pooled)), *only
 
 
 def verdict(found: Sequence[Comparison]) -> str:
@@ -260,15 +265,22 @@ def _label(record: Record) -> str:
     return f"{record['estimator']} on {record['objective']}"
 
 
-def _only(these: Mapping[tuple[str, ...], list[Record]], compared: Sequence[Record]) -> list[str]:
-    """Return the labels of the runs that were not compared; a cell of which none was compared has one label."""
-    taken, by_label = {id(record) for record in compared}, dict[str, list[Record]]()
-    for run in (run for runs in these.values() for run in runs):
+def _only(
+    mine: Sequence[Record], theirs: Sequence[Record], compared: Sequence[Record], alike: Callable[[Record], str]
+) -> list[str]:
+    """Return the labels of the runs of a side that were not compared; a cell of which none was has one label.
+
+    Where the other side has runs that ``alike`` gives the same text, the labels say in which settings the runs differ.
+    """
+    taken, by_label, others = {id(record) for record in compared}, dict[str, list[Record]](), dict[str, list[Record]]()
+    for run in mine:
         by_label.setdefault(_label(run), []).append(run)
+    for run in theirs:
+        others.setdefault(alike(run), []).append(run)
     out = []
     for label, runs in by_label.items():
-        left = [run for run in runs if id(run) not in taken]
-        out += [label] if len(left) == len(runs) else [_apart(label, run, runs) for run in left]
+        left, both = [run for run in runs if id(run) not in taken], [*runs, *others.get(alike(runs[0]), [])]
+        out += [label] if len(left) == len(both) else [_apart(label, run, both) for run in left]
     return out
 
 

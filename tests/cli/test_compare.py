@@ -179,11 +179,18 @@ def test_nothing_in_common_is_exit_code_4(studies, tmp_path):
     studies("run", "-e", "rloo", "-o", "bernoulli-quadratic", "--replicates", "64", "--no-timing", "--out", "elsewhere")
     result = studies("compare", BEFORE, "elsewhere")
     assert (result.code, result.out) == (4, "")
-    assert "the studies have no measured cell in common" in result.err
+    assert (
+        "no measured cell in common, in equal settings. A has reparameterization:n=1 on gaussian-cosine" in result.err
+    )
     studies("run", "-e", "disarm", "-o", "bernoulli-quadratic", "--replicates", "64", "--no-timing", "--out", AFTER)
     result = studies("compare", "score-function", "disarm", "--study", AFTER)
     assert result.code == 4
-    assert "no objective was measured with both" in result.err
+    assert "no objective was measured with both, in equal settings. A has score-function:n=1 on gauss" in result.err
+    words = ("-o", "gaussian-cosine", "--replicates", 64, "--dtype", "float64", "--no-timing", "--out", "double")
+    studies("run", "-e", "reparameterization:n=4", *words)
+    result = studies("compare", OTHER, "double")
+    assert "n=4 on gaussian-cosine (float32, seed 1, R=2,048), and B reparameterization:n=4 on gaussian-" in result.err
+    assert result.err.endswith("(float64, seed 0, R=256).\n")
 
 
 def test_a_damaged_study_is_exit_code_5(studies, tmp_path):
