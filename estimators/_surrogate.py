@@ -100,9 +100,9 @@ class _Through(Function):
 def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
-    The result equals ``value.detach() + source - source.detach()``, but nothing is added: no gradient flows into
-    ``value``. If ``source`` has no axis of samples, its gradient is summed over the samples. A second derivative in
-    ``source`` raises ``Refusal``, whose message names ``estimator``.
+    The result acts like ``value.detach() + source - source.detach()``, but is ``value`` to the last bit. No gradient
+    flows into ``value``. If ``source`` has no axis of samples, its gradient is summed over the samples. A second
+    derivative in ``source`` raises ``Refusal``, whose message names ``estimator``.
     """
     return cast(Tensor, apply(_Through, value, source, estimator))
 

@@ -35,9 +35,9 @@ class Traits:
 
     Args:
         ordered: whether the gradient depends on the order of a group's samples.
-        pieces: the ratio of the gradient of a batch of several prompts to the mean of the gradients of its prompts,
-            each computed alone. 1 for a loss that averages over prompts. None if the loss mixes prompts, so that there
-            is no such number.
+        pieces: the factor by which the gradient of a batch of several prompts exceeds the mean of the gradients of its
+            single prompts. 1 for a loss that averages over prompts. None if the loss mixes prompts: there is no such
+            number then.
         signs: names of ``SIGNS`` that the loss shows.
     """
 

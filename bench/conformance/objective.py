@@ -83,7 +83,8 @@ class ObjectiveConformance:
     def test_ratios_of_densities(self) -> None:
         """After a small step of theta, the new density of q divided by the old one has the mean 1 over samples of q.
 
-        This finds a ``log_prob`` that is a multiple of the true one, whose gradient has the right mean, 0.
+        This finds a ``log_prob`` that is a multiple of the true one. The mean of its gradient is 0, as it should be,
+        and shows nothing.
         """
         self._run(density.ratios_of_densities)
 

@@ -82,7 +82,7 @@ def line_of(
     by_hand: bool = False,
     training: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the line that the plan of a study folder gets for a command, with the present time.
+    """Return a new line for the plan of a study folder: a command, with the present time.
 
     Args:
         spec: the spec of the command, as a table of JSON.

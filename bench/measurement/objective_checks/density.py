@@ -25,9 +25,10 @@ def ratios_of_densities(trial: ObjectiveTrial) -> None:
 
     ``E_q[q'(x) / q(x)] = 1``
 
-    A multiple of the true log-density has a score of mean 0, as the true one has, and a wrong mean of this ratio. So
-    has a ``Chain`` that counts a choice twice; each of its choices is judged too. Steps go back and forth: what is
-    linear in the step cancels.
+    q is the distribution before the step, and q' the one after it. This finds what the mean of the score does not find:
+    a ``log_prob`` that is a multiple of the true one, and a ``Chain`` that counts a choice twice. Each choice of a
+    ``Chain`` is judged too. Each step is also taken in the opposite direction. In the mean of both ratios, noise that
+    is proportional to the step cancels.
 
     Raises:
         Fault: the objective is at fault.
