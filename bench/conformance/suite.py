@@ -35,7 +35,7 @@ def checks() -> list[str]:
 
 
 class Conformance:
-    """Checks that every estimator must pass. Subclass it in a test file and set ``estimator``.
+    """The checks that every estimator must pass. Subclass it in a test file and set ``estimator``.
 
     A check is skipped, with a reason, if the facts that the estimator declares make it pointless.
     """
@@ -50,7 +50,7 @@ class Conformance:
     def setup_method(self, method: Callable[[], None]) -> None:
         """Skip every check but ``test_is_a_frozen_dataclass_of_plain_values`` if the estimator is no frozen dataclass.
 
-        The others would fail for this reason alone. pytest calls this before each check.
+        The other checks would fail for this reason alone. pytest calls this method before each check.
         """
         if not self._is_frozen() and method.__name__ != "test_is_a_frozen_dataclass_of_plain_values":
             raise SkipTest("the estimator must first be a frozen dataclass")
@@ -121,9 +121,10 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """For a tensor w that only f uses, ``loss.backward()`` gives the slope of the loss in w under fixed noise.
+        """If f uses a tensor w, ``loss.backward()`` gives w the slope of the loss in w under fixed noise.
 
-        Terms of the loss that serve the gradient in q's parameters add nothing to the gradient in w.
+        q does not depend on w here. Terms of the loss that serve the gradient in q's parameters add nothing to the
+        gradient in w.
         """
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
@@ -143,7 +144,7 @@ class Conformance:
             trial.close("a tensor that f closes over does not get the gradient of the value", got, slope)
 
     def test_gradient_is_linear_in_f(self) -> None:
-        """Multiplying f by c multiplies the gradient by c, once the gradient for f = 0 is subtracted from both.
+        """If f is multiplied by 4, so is the gradient, after the gradient for f = 0 is subtracted from both.
 
         An estimator that declares ``linear_in_f = False`` and learns nothing must fail this.
         """
@@ -165,9 +166,9 @@ class Conformance:
         return all(torch.allclose(four, 4 * once) for once, four in pairs)
 
     def test_loss_can_be_weighted(self) -> None:
-        """The gradient of ``(c * loss).sum()`` is c times the gradient of ``loss.sum()``, for one number c per element.
+        """Weights act on gradients as on losses: c times an element of the loss has c times its gradient.
 
-        An element of the loss belongs to one row (estimate) and one batch element.
+        Every element of the loss has a c of its own. An element belongs to one row (estimate) and one batch element.
         """
         for trial in self.trials():
             plain = trial.call()
@@ -211,7 +212,7 @@ class Conformance:
     def test_f_is_checked(self) -> None:
         """An f that changes x, keeps an event axis or returns nothing is refused.
 
-        If the estimator does not use df/dx, f may be a black box, whose values are whole numbers, an array or a list.
+        If the estimator does not use df/dx, f may be a black box. Its values may be whole numbers, an array or a list.
         """
         wrong: dict[str, Callable[[Tensor, Integrand], Any]] = {
             "changes x in place": lambda x, f: f(x.zero_()),
@@ -248,13 +249,13 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_parameters_may_be_tied(self) -> None:
-        """If theta is expanded from one number, losses and gradients are those of a theta with copies of the number."""
+        """Copies of one number in theta may share memory: losses and gradients are those of separate copies."""
         for trial in self.trials():
             tied = tuple(t.flatten()[0].expand(t.shape).requires_grad_() for t in trial.case.theta)
             trial.same("a tied theta", trial.call(tied), trial.call(leaves(tied)))
 
     def test_cached_probs_are_not_trusted(self) -> None:
-        """A stale value of ``probs``, which torch caches beside ``logits``, changes nothing."""
+        """If q has ``logits``, a wrong value in torch's cache of ``probs`` changes nothing."""
 
         def caches(case: Case) -> bool:
             known = isinstance(inner(case.q()), Bernoulli | Categorical | OneHotCategorical)
@@ -265,9 +266,9 @@ class Conformance:
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
     def test_works_where_not_everything_is_differentiated(self) -> None:
-        """The loss has the same value with gradients off.
+        """The loss has the same value if no gradient is computed.
 
-        If only one tensor of theta requires a gradient, its gradient is the one that it has if all tensors require one.
+        If only one tensor of theta requires a gradient, its gradient is the same as if all tensors required one.
         """
         for trial in self.trials():
             theta = leaves(trial.case.theta)
@@ -362,9 +363,9 @@ class Conformance:
     def test_batch_elements_do_not_touch(self) -> None:
         """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
 
-        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. In
-        that case the samples are drawn from q, also if the case has a policy of its own for drawing, whose samples
-        would not change with theta.
+        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. The
+        samples are then drawn from q, even if the case has another policy to draw them. Samples of that policy would
+        not change with theta.
         """
         wanted = "a batch and noise that does not depend on q"
         trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)
@@ -418,7 +419,7 @@ class Conformance:
     # Declared facts
 
     def test_deterministic(self) -> None:
-        """An estimator declared deterministic gives the same result for all generators, and does not use them."""
+        """An estimator declared ``deterministic`` gives the same result for all generators, and does not use them."""
         _skip_if(not self.estimator.deterministic, "deterministic is declared False; the generator's check verifies it")
         for trial in self.trials():
             generator = seeded(1)
@@ -427,9 +428,9 @@ class Conformance:
             assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
-        """If ``needs_df`` is True, an f without df/dx is refused.
+        """An f without df/dx is refused if ``needs_df`` is True.
 
-        If it is False, losses and gradients are equal whether f has df/dx or not.
+        If ``needs_df`` is False, losses and gradients are the same with and without df/dx.
         """
         _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
@@ -473,7 +474,7 @@ class Conformance:
                 self._assert_helpful(message)
 
     def test_a_subclass_with_its_own_law(self) -> None:
-        """If q is of a subclass that has its own sampler, the samples come from that sampler, or q is refused."""
+        """If the class of q has a sampler of its own, the samples come from that sampler, or q is refused."""
         for trial in self.trials():
             called: list[str] = []
             q = _of_own_law(trial.case.q(), called)
@@ -522,7 +523,7 @@ class Conformance:
                 trial.close(what, got / c, own)
 
     def test_a_state_that_does_not_fit_is_refused(self) -> None:
-        """A state of another class is refused; a state of the right class made for another q is refused, or works.
+        """A state of another class is refused. A state that was made for another q is refused, or the call works.
 
         The state is what an estimator has learned.
         """

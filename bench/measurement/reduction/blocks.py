@@ -55,8 +55,8 @@ def block_partial(
         centre: a point near the mean gradient, `[size]`, float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
-        truncate_at: limit c0 of the truncated series `min(w, c0)`, where w is the squared distance of a row from the
-            mean of its block, times n/(n − 1) for n rows; None leaves that series out.
+        truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out. For a block of n
+            rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
         workspace: memory to reuse; None for fresh memory.
 
     Raises:
@@ -96,14 +96,15 @@ def draws_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive draws (batches) to the partial sums of their blocks; all blocks have equally many rows.
+    """Reduce successive draws (batches) to the partial sums of their blocks.
 
-    Draws are requested one after the other and reduced while their gradients are in the cache. A block is a group of
-    rows (replicates) that are summed together. Gradients are centred on the mean of their block. Sums inside a block
-    are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). Before summing, a
-    pivot (a point near the mean) is subtracted. A coordinate that always equals its pivot has a sum of squared
-    deviations of exactly 0. A series, such as w, has one number per row; the series of many draws are summed in one
-    operation. float32 gradients whose squares leave the range of float32 are requested again and reduced in float64.
+    A block is a group of rows (replicates) that are summed together. All blocks have equally many rows. Draws are
+    requested one after the other, and reduced while their gradients are in the cache. Gradients are centred on the mean
+    of their block. Sums inside a block are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub &
+    LeVeque 1983). Before summing, a pivot is subtracted, a point near the mean. A coordinate that always equals its
+    pivot therefore has a sum of squared deviations of exactly 0. A series, such as w, has one number per row. The
+    series of many draws are summed in one operation. If squares of float32 gradients leave the range of float32, the
+    gradients are requested again and reduced in float64.
 
     Args:
         gradients: function that returns the gradients of a draw: one tensor `[rows, size of the group]` per group, one
@@ -116,10 +117,10 @@ def draws_partial(
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
         origin: pivots and units of the sums; computed from the first of the draws if None.
-        tracked: the number of rows at the start of the run for which every series is kept row by row; 0 if these draws
-            come later: then only w is kept row by row. None if every series is kept for all rows.
-        truncate_at: limit c0 of the truncated series `min(w, c0)`, where w is the squared distance of a row from the
-            mean of its block, times n/(n − 1) for n rows; None leaves that series out.
+        tracked: the number of rows at the start of the run for which every series is computed. 0 if these draws come
+            later: then only w and the truncated series are computed. None for all rows of the run.
+        truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out. For a block of n
+            rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
         workspace: memory to reuse; None for fresh memory.
 
     Raises:
