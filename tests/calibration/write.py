@@ -494,6 +494,10 @@ def overhead_text(overhead: pd.DataFrame) -> list[str]:
     ]
 
 
+TITLE = """How often the 95 % interval of the variance covers the true variance, by law of the gradient
+Bars: 95 % intervals of the simulation, R replicates a run. Expected: from the simulations that chose the procedure."""
+
+
 def figure(covered: pd.DataFrame, folder: Path) -> None:
     """Draw the coverage of every law at both sizes, against the nominal 95 %."""
     shown = covered[covered["covered"].notna()]
@@ -501,7 +505,8 @@ def figure(covered: pd.DataFrame, folder: Path) -> None:
     with plt.rc_context(
         {"font.size": 9, "svg.hashsalt": "calibration", "axes.spines.top": False, "axes.spines.right": False}
     ):
-        fig, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+        fig, axis = plt.subplots(figsize=(8.2, 4.4), layout="constrained")
+        fig.suptitle(TITLE, fontsize=9.5, x=0.01, ha="left")
         axis.axvline(95, color="0.6", linewidth=1, zorder=0)
         for place, (R, colour, marker) in enumerate(((1_000, "#0173b2", "o"), (10_000, "#de8f05", "s"))):
             part = shown[shown["R"] == R].set_index("law").loc[laws]
@@ -519,7 +524,8 @@ def figure(covered: pd.DataFrame, folder: Path) -> None:
             )
             axis.plot(part["expected"], height, "|", color="black", markersize=8, zorder=3)
         axis.plot([], [], "|", color="black", markersize=8, label="expected")
-        axis.set_yticks(range(len(laws)), laws)
+        says = {law.name: law.says for law in LAWS}
+        axis.set_yticks(range(len(laws)), [f"{says[law]} ({law})" for law in laws])
         axis.invert_yaxis()
         axis.set_xlabel("coverage of the 95 % interval of the variance, %")
         axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
