@@ -170,7 +170,7 @@ def finish(
             near = beside(records, every)
             print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
         few = brief and len(every) <= FEW and not (folder / "figures").exists()
-        files = whole.write(folder, drawn=not few)
+        files = whole.write(folder, drawn=not few, called=_names(every, folder))
         complain(whole)
         if json and not refused:
             print_json(records, folder, files)
@@ -186,6 +186,22 @@ def finish(
     if refused:
         raise NothingFits(record["reason"] for record in records)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE
+
+
+def _names(records: Sequence[Record], folder: Path) -> dict[str, str] | None:
+    """Return what the figures of a study call its estimators and objectives; None for their labels.
+
+    A file of labels that cannot be read is left to ``bench report``, which says what is wrong with it.
+    """
+    from bench.planning.naming import called, labels_in, specs_of_all
+    from bench.planning.selectors import UsageError
+
+    specs = specs_of_all([folder])
+    try:
+        given = labels_in([folder], specs)
+    except UsageError:
+        return None
+    return called(records, specs, given) if any(given.values()) else None
 
 
 def beside(records: Sequence[Record], held: Sequence[Record]) -> list[Record]:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bench.planning.catalogue import KINDS, Kind, did_you_mean
 from bench.planning.instances import expand, has_parameter
@@ -106,6 +106,14 @@ class Spec(BaseModel):
     estimators: Annotated[tuple[Selector, ...], _selectors("estimator")]
     objectives: Annotated[tuple[Selector, ...], _selectors("objective")]
     labels: Annotated[dict[str, dict[str, str]] | None, BeforeValidator(_labels)] = None
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> Self:
+        """Refuse a label of an unknown name, unless the spec has classes of the user's own, whose names are unknown."""
+        for key, names in (self.labels or {}).items():
+            if not any(selector.is_own for selector in getattr(self, key)):
+                _collect(partial(_selector, kind=KINDS[key]), names, lambda _: "labels: ")
+        return self
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Spec:

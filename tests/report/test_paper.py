@@ -127,7 +127,12 @@ def test_a_spec_has_labels_and_a_file_replaces_them(tmp_path):
     assert labels_in([tmp_path], [spec]) == {**told, "objectives": {}}
     (tmp_path / "labels.toml").write_text('[objectives]\nqubo = "Q"\n')
     assert labels_in([tmp_path], [spec]) == {"estimators": {}, "objectives": {"qubo": "Q"}}
-    for labels, said in (("x", "give the tables"), ({"estimator": {}}, "no table \\[estimator\\]")):
+    wrong = (
+        ("x", "give the tables"),
+        ({"estimator": {}}, "no table \\[estimator\\]"),
+        ({"estimators": {"rlo": "RLOO"}}, ".*Did you mean 'rloo'"),
+    )
+    for labels, said in wrong:
         with pytest.raises(UsageError, match=f"^labels.*{said}"):
             Spec.of({"estimators": ["rloo"], "objectives": ["qubo"], "labels": labels})
 
