@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.records.labels import labelled
 from bench.records.lines import GIVEN, LineKind, Outcome
-from bench.records.text import in_code, in_markdown
+from bench.records.text import in_code, in_markdown, printable
 from bench.report.aligned import plain_table
 from bench.report.comment import Table, comment
 from bench.report.figures.forest import Ratio
@@ -154,7 +154,7 @@ def of_estimators(
     for x in first:
         rivals = [y for y in second if _settings(x) == _settings(y)]
         if by_objective:
-            rivals = [y for y in rivals if x["objective"] == y["objective"]]
+            rivals = [y for y in rivals if _is_one_problem(x, y)]
         if rivals:
             y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
             pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
@@ -207,7 +207,9 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
         how = "" if c.word == "same" else f" ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
         said, differs = f"{_said(c)}{how}", c.word in WORDS[:2] or c.biased in ("A", "B")
         (differing if differs else others).append([*row, f"**{said}**" if differs else said])
-    title = f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(a)}, B: {in_code(b)}"
+    title = (
+        f"### `bench compare`: {in_markdown(verdict(found))}\n\nA: {in_code(printable(a))}, B: {in_code(printable(b))}"
+    )
     tables = [Table(COLUMNS, differing), Table(COLUMNS, others, f"{len(others):,} without a difference")]
     for name, labels in zip("AB", only, strict=True):
         tables.append(Table(["cell"], [[_code(label)] for label in labels], f"{len(labels):,} only in {name}"))
@@ -350,6 +352,16 @@ def _named(records: Sequence[Record], label: str, names: Callable[[str, Record],
     if not found:
         raise Unknown(label, [*dict.fromkeys(name for r in measured for name in (r["estimator"], _label(r)))])
     return found
+
+
+def _is_one_problem(a: Record, b: Record) -> bool:
+    """Tell whether two runs are of one objective, with the same data and gradients of one size.
+
+    Gradients that were made elsewhere may lack the exact gradient, which is part of what an objective reads.
+    """
+    data, others = (record.get("objective_contents") or {} for record in (a, b))
+    same_data = all(data[name] == others[name] for name in data.keys() & others.keys())
+    return bool(a["objective"] == b["objective"] and a["size"] == b["size"] and same_data)
 
 
 def _share_noise(a: Record, b: Record) -> bool:

@@ -1,6 +1,6 @@
 """The words of a comparison of variances."""
 
-from bench.report.compare import Comparison, markdown, of_studies, table, verdict
+from bench.report.compare import Comparison, markdown, of_estimators, of_studies, table, verdict
 from tests.report import records
 
 
@@ -38,3 +38,16 @@ def test_a_lower_variance_does_not_hide_a_bias():
     assert "no difference seen, both biased (" in text.partition("<details>")[2]
     (back, *_), *_ = of_studies(after, before)
     assert (back.biased, back.to_json()["biased"]) == ("A", "A")
+
+
+def test_one_objective_with_other_data_or_of_another_size_is_another():
+    made = records.moments("rloo", "mnist", 2.0) | {"objective_contents": {"data": "0", "exact": "1"}}
+    rival, named = records.moments("arm", "mnist", 1.0), lambda text, record: record["estimator_name"] == text
+    for more, number in (
+        ({"objective_contents": {"data": "0"}}, 1),
+        ({}, 1),
+        ({"objective_contents": {"data": "2"}}, 0),
+        ({"size": 3}, 0),
+    ):
+        found, *only = of_estimators([made, rival | more], "rloo", "arm", named)
+        assert (len(found), sum(map(len, only))) == (number, 2 - 2 * number)
