@@ -52,8 +52,8 @@ def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> lis
 def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the data of the chart of coordinates: the variances of each gradient, the largest first.
 
-    Exact estimators are left out, and so are estimators with only a lower limit of the variance. Return None if no
-    estimator is left.
+    A gradient is named by its place among the measured rows of the frame. Exact estimators are left out, and so are
+    estimators with only a lower limit of the variance. Return None if no estimator is left.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -61,32 +61,21 @@ def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[
             variances.
     """
     found = []
-    for row, record in _measured(table, records):
+    for place, (row, record) in enumerate(_measured(table, records)):
         held = record["sums"].get("coordinate_variances", ()) if record.get("sums") else ()
         if len(held) > 1 and not (row.exact or row.heavy):
-            found.append((row, round(record["size"]), held))
+            found.append((place, record["size"], held))
     most = max(8, min(MOST, NUMBERS // max(1, len(found))))
     rows = [
-        {
-            "objective": row.problem,
-            "estimator": row.estimator,
-            "method": row.estimator_name,
-            **_points(held, size, most),
-        }
-        for row, size, held in found
+        {"row": place, "size": size, "variance": [float(f"{held[k]:.3g}") for k in ranks(len(held), most)]}
+        for place, size, held in found
     ]
-    return {"rows": rows} if rows else None
-
-
-def _points(held: Sequence[float], size: int, most: int) -> dict[str, list[float]]:
-    """Return variances and their ranks, the largest variance first, at most ``most`` of them."""
-    chosen = ranks(len(held), most)
-    places = ranks(size, len(held))[chosen] + 1
-    return {"rank": places.tolist(), "variance": [float(f"{held[k]:.3g}") for k in chosen]}
+    sizes = {size: len(held) for _, size, held in found}
+    places = {size: (ranks(size, count)[ranks(count, most)] + 1).tolist() for size, count in sizes.items()}
+    return {"rows": rows, "ranks": places} if rows else None
 
 
 def _measured(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Mapping[str, Any]]]:
-    """Return the rows of the frame that were measured, each with its record."""
+    """Return the measured rows of the frame, each with its record."""
     by_run = {record["run"]: record for record in records if record["kind"] == LineKind.MOMENTS}
-    rows = each(table[table["outcome"] == Outcome.MEASURED])
-    return [(row, by_run[row.run]) for row in rows if row.run in by_run]
+    return [(row, by_run[row.run]) for row in each(table[table["outcome"] == Outcome.MEASURED])]

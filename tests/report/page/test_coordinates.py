@@ -25,12 +25,14 @@ def test_each_parameter_has_its_variance_and_its_share_of_a_coordinate():
 
 
 def test_the_coordinates_of_a_gradient_are_drawn_with_their_ranks(monkeypatch):
-    record = with_coordinates(moments("a", "o", 1.0), [float(v) for v in range(20, 0, -1)])
-    (drawn,) = profiles(prepared([record]), [record])["rows"]
-    assert (drawn["rank"], drawn["variance"]) == (list(range(1, 21)), [float(v) for v in range(20, 0, -1)])
+    records = [deterministic("exact", "o"), with_coordinates(moments("a", "o", 1.0), [20.0 - k for k in range(20)])]
+    drawn = profiles(prepared(records), records)
+    assert drawn["rows"] == [{"row": 1, "size": 20, "variance": [20.0 - k for k in range(20)]}]
+    assert drawn["ranks"] == {20: list(range(1, 21))}
     monkeypatch.setattr("bench.report.page.coordinates.NUMBERS", 8)
-    (drawn,) = profiles(prepared([record]), [record])["rows"]
-    assert (drawn["rank"], drawn["variance"]) == ([1, 4, 6, 9, 12, 15, 17, 20], [20, 17, 15, 12, 9, 6, 4, 1])
+    drawn = profiles(prepared(records), records)
+    assert drawn["rows"][0]["variance"] == [20, 17, 15, 12, 9, 6, 4, 1]
+    assert drawn["ranks"] == {20: [1, 4, 6, 9, 12, 15, 17, 20]}
 
 
 @pytest.mark.parametrize("make", [deterministic, lambda *names: heavy(*names, 1.0)])

@@ -226,7 +226,8 @@ if (held) {
   let profile = () => {};
   const kept = byId("profile-data");
   if (kept) {
-    const lines = JSON.parse(kept.textContent).rows;
+    const { rows: gradients, ranks } = JSON.parse(kept.textContent);
+    const lines = gradients.map(({ row, size, variance }) => ({ ...rows[row], rank: ranks[size], variance }));
     const names = [...new Set(lines.map((line) => line.objective))];
     fill("profile-objective", names.map((name) => [name, name]));
     const first = lines.find((line) => line.rank.length > 2)?.objective ?? names[0];
@@ -244,7 +245,7 @@ if (held) {
         mark: { type: "line", point: { size: 14 }, strokeWidth: 1.4 },
         encoding: {
           x: { field: "rank", type: "quantitative", title: "coordinate, the noisiest first", scale: { zero: false, padding: 8 }, axis: { labelExpr, tickMinStep: 1 } },
-          y: { field: "variance", type: "quantitative", title: "variance of the coordinate", scale: { type: "log", nice: false, padding: 8 }, axis: { labelExpr, tickCount: 5 } },
+          y: axisOf("variance", "variance of the coordinate", true, values.map((point) => point.variance), false),
           color: look("colour"), strokeDash: look("dash"), detail: { field: "estimator" },
           tooltip: [{ field: "estimator" }, { field: "rank" }, { field: "variance", format: ".3~g" }],
         },
