@@ -157,7 +157,7 @@ class TablePolicy(Policy):
         Args:
             weights: the weight ``logits``, ``[B, P, prefixes, V]``.
             last: the token before, ``[B, N, P]``; None for the first token.
-            cache: the number of the prefix without that token; None for the first token.
+            cache: the number of the prefix without its last token; None for the first token.
             points: N, the number of sequences for each prompt.
         """
         table = weights["logits"]

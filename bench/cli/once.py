@@ -16,10 +16,10 @@ from bench.records.store import uncollected
 
 
 def once(make: Callable[[], Sequence[Path]], folder: Path, inputs: Callable[[], object], *asked: object) -> None:
-    """Make a report, unless it was made before of equal inputs, and its files are still as they were written.
+    """Make a report; if it was made before of the same inputs and its files are unchanged, only print it again.
 
-    What counts are the inputs, what was asked for, the files of this project, the versions of all packages, and what
-    the terminal can show. Then what was printed is printed again.
+    The same inputs are: the same files to report on, the same options, the same code of this project, the same versions
+    of all packages, and a terminal that shows the same.
 
     Args:
         make: prints the report, writes its files, and returns their paths.

@@ -288,9 +288,10 @@ class Conformance:
             trial.same_moments("the gradient in float32", single.replicates(single.integrand)[1], double)
 
     def test_half_precision_draws_from_the_law_of_q(self) -> None:
-        """In bfloat16, losses and gradients are finite, f gets samples in q's dtype, and rare bits are frequent enough.
+        """In bfloat16, losses and gradients are finite, f gets samples in q's dtype, and rare bits are not too rare.
 
-        A rare bit is a Bernoulli variable of probability 0.0019: noise in half precision would set it half as often.
+        A rare bit is a Bernoulli variable that is 1 with probability 0.0019. Noise drawn in half precision would make
+        it 1 half as often.
         """
         for trial in self.trials():
             half, seen = trial.cast(torch.bfloat16), set[torch.dtype]()
@@ -408,7 +409,7 @@ class Conformance:
             _assert_repeats(trial, first, second, again)
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
-        """If no generator is given, ``torch.manual_seed`` makes a call repeatable."""
+        """If no generator is given, the noise is from the global one: ``torch.manual_seed`` makes a call repeatable."""
         for trial in self.trials():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
@@ -446,7 +447,7 @@ class Conformance:
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """If ``needs_relaxed_f`` is False, f gets points in the support of q alone; if True, also other points."""
+        """If ``needs_relaxed_f`` is False, f gets only points in the support of q. If True, it also gets others."""
         e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]

@@ -32,7 +32,7 @@ class Setup:
         data: the folder of images, or None.
         preload: selectors with their kinds, whose classes are loaded first.
         patience: seconds without progress after which a measuring process is ended.
-        comparison: the pickled question that compares the measuring process with the coordinator (``Comparison``).
+        comparison: a pickled ``Comparison``: the task of comparing the measuring process with the coordinator.
     """
 
     facts: Facts
