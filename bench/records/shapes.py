@@ -7,6 +7,7 @@ A key that is not declared here, such as one of a later version, is let through.
 import base64
 import binascii
 import math
+import sys
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired
@@ -23,6 +24,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1.0001, le=1.0001)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Numbers = list[float]
+
+
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise ValueError(f"{name} is larger than any float")
+    return values
+
+
+Fields = Annotated[dict[str, Any], AfterValidator(_fields)]
 
 
 def _moment(text: str) -> str:
@@ -67,7 +78,7 @@ class Every(TypedDict):
     code: str
     objective: str
     objective_name: str
-    objective_params: dict[str, Any]
+    objective_params: Fields
     objective_contents: NotRequired[dict[str, str]]
     outcome: Literal["measured", "skipped", "failed", "diverged"]
     reason: str | None
@@ -82,7 +93,7 @@ class Head(Every):
     cell: str
     estimator: str
     estimator_name: str
-    estimator_params: dict[str, Any]
+    estimator_params: Fields
     family: str
     dim: Whole
     shared: NotRequired[list[str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +39,6 @@ def _typed(values: Sequence[Any]) -> tuple[list[Any], str]:
     kinds = {type(value) for value in values if value is not None}
     if kinds and (kinds == {bool} or (kinds == {int} and all(v is None or abs(v) < LARGEST for v in values))):
         return [None if value is None else int(value) for value in values], "Int64"
-    if kinds and kinds <= {int, float} and all(v is None or _is_float(v) for v in values):
+    if kinds and kinds <= {int, float}:
         return [None if value is None else float(value) for value in values], "float64"
     return [None if value is None else value_text(value) for value in values], "object"
-
-
-def _is_float(value: float) -> bool:
-    """Return whether a number is a float, or a whole number that a float can hold."""
-    return isinstance(value, float) or abs(value) <= sys.float_info.max

@@ -83,10 +83,12 @@ def test_a_missing_key_and_a_wrong_value_are_named(tmp_path, lines):
         ('"dim":', '"dim":NaN,"x":'),
         ('"reason":', '"deep":' + "[" * 100_000 + "]" * 100_000 + ',"reason":'),
         ('"seed":', '"seed":9223372036854775808,"x":'),
+        ('"objective_params":{', '"objective_params":{"x":1' + "0" * 400 + ","),
     ],
 )
 def test_numbers_and_nesting_beyond_reason_are_refused(tmp_path, lines, old, new):
     text = json.dumps(lines["moments", "skipped"], separators=(",", ":"))
+    assert old in text
     (tmp_path / store.LINES).write_text(text.replace(old, new, 1) + "\n")
     with pytest.raises(Damaged, match="line 1"):
         store.read(tmp_path)
