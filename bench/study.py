@@ -59,6 +59,9 @@ class Study:
     ) -> Figure:
         """Return a figure of the report, to be shown, changed or saved with ``savefig``.
 
+        ``savefig`` follows your own settings of matplotlib: ``matplotlib.rcParams["pdf.fonttype"] = 42`` keeps the text
+        in a PDF as text. The PDF of ``bench report --format pdf`` has it.
+
         Args:
             name: the name of the figure's file without the ending, such as "heatmap", "variance-n" or "training".
             cost: the unit of the cost of an estimate.

@@ -22,7 +22,6 @@ from bench.measurement.summaries import OnProgress, ignore
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW
 from bench.records.environment import environment
-from bench.records.files import Unreadable
 from bench.records.identity import canonical, digest, run_id
 from bench.records.lines import GIVEN, SCHEMA, LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
@@ -66,12 +65,14 @@ class Given:
     unbiased: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ``UsageError`` if a name is no text, or the number of evaluations is not above 0."""
+        """Raise ``UsageError`` if a name is no text, or the evaluations or ``unbiased`` are not what they should be."""
         for what, value in (("name", self.name), ("problem", self.problem)):
             if not isinstance(value, str) or not value.strip():
                 raise UsageError(f"{what} is the text that tables show (got {value!r}). Use a name such as 'mine'.")
         if not isinstance(self.evaluations, Real) or not 0 < self.evaluations < math.inf:
             raise UsageError(f"evaluations is a number above 0 (got {self.evaluations!r}). Use 1 if it is unknown.")
+        if not isinstance(self.unbiased, bool | np.bool_):
+            raise UsageError(f"unbiased is True or False (got {self.unbiased!r}).")
 
 
 def read(path: Path) -> Rows:
@@ -85,7 +86,7 @@ def read(path: Path) -> Rows:
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}. Write the gradients with numpy.save.") from None
     except OSError as error:
-        raise Unreadable(error.errno, error.strerror or str(error), str(path)) from None
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, EOFError) as error:
         if "Python objects" in str(error) or "Object arrays" in str(error):
             raise UsageError(

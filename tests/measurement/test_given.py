@@ -150,6 +150,7 @@ NAN[3, 1] = np.nan
             "Some of the 500 gradients in gradients are not finite: NaN, infinite, or too large to square (the "
             "first is row 3, counted from 0).",
         ),
+        (".", None, ". cannot be read: Is a directory."),
         (G * 1e-40, None, "The gradients in gradients vary by less than 1e-36, and the powers"),
         (G.astype(float) * 1e-200, None, "vary by less than 1e-36"),
         (G.astype(complex), None, "gradients holds complex numbers: gradients are real numbers"),
@@ -174,7 +175,8 @@ def test_bad_gradients_are_refused_in_a_sentence(gradients, exact, says):
 
 
 @pytest.mark.parametrize(
-    "words", [{"name": None}, {"name": ""}, {"problem": 3}, {"evaluations": 0}, {"evaluations": np.nan}]
+    "words",
+    [{"name": None}, {"name": ""}, {"problem": 3}, {"evaluations": 0}, {"evaluations": np.nan}, {"unbiased": "no"}],
 )
 def test_bad_names_and_costs_are_refused_in_a_sentence(words):
     with pytest.raises(UsageError, match=rf"{next(iter(words))} is .* \(got .*\)\. Use"):
