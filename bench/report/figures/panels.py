@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.report.figures.theme import PAGE, called, page, points
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ MOST_RUNS = 200
 """Most estimators in a panel."""
 LETTERS = 13
 """Letters of a title per inch."""
+SETTLED = 1e-12
+"""A layout that moves a panel by less than this fraction of the figure moves it by rounding alone."""
 
 
 def panels(
@@ -134,6 +138,9 @@ def settle(figure: Figure, *, fixed: bool = True) -> None:
     engine = figure.get_layout_engine()
     assert engine is not None
     for _ in range(2):  # ticks and legends depend on the size of panels, which the first layout changes
+        before = [ax.get_position().bounds for ax in figure.axes]
         engine.execute(figure)
+        if np.allclose(before, [ax.get_position().bounds for ax in figure.axes], rtol=0, atol=SETTLED):
+            break
     if fixed:
         figure.set_layout_engine("none")

@@ -86,6 +86,7 @@ def _data(value: Any) -> Any:
     return Markup(re.sub("[<>&\u2028\u2029]", lambda found: unsafe[found[0]], text))
 
 
+@functools.lru_cache(maxsize=4096)
 def _label(text: str) -> Any:
     """Return a text for a page that may be broken after a colon or a comma, and in a very long word."""
     from markupsafe import Markup, escape
