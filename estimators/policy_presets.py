@@ -230,11 +230,10 @@ class ReinforcePlusPlus(PolicyGradient):
 
     P is the number of prompts. The return R of a token is the reward minus the penalties of this token and all later
     tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. w is the
-    token's probability under q, divided by its probability under the sampler. w is set to 0 in two
-    cases: where it is above 1.2 and R exceeds mean R, and where it is below 0.8 and R does not exceed mean R. Biased,
-    by a random scale and in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"``
-    the group's mean is subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a
-    ``TokenSequence``. Cost: n evaluations of f.
+    token's probability under q, divided by its probability under the sampler. w is set to 0 where it is above 1.2 and R
+    exceeds mean R, or below 0.8 and R does not. Biased, by a random scale and in direction: the mean and the deviation
+    contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the whitening, as in the
+    variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

@@ -102,7 +102,7 @@ class Return(Checked):
         return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
 
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
-        """Return the numbers of a cost and of a choice that the cost reads although it must not; None if none.
+        """Return the numbers of a cost and of a choice that it reads, but must not; None if there are none.
 
         Both are counted from 0. In a sample, a choice is replaced by the choice of another sample. The cost reads the
         choice if its value changes.

@@ -44,9 +44,10 @@ class Prepared:
 
     Args:
         arms: the candidates that are ready.
-        dear: estimators of which every candidate takes too many evaluations per gradient: the smallest number, by name.
-        exact: candidates without noise that take too many evaluations: the number of evaluations, by label.
-        reasons: estimators that do not fit the objective: the reason, by name.
+        dear: for each estimator whose candidates all take too many evaluations per gradient, by name: the smallest
+            number of evaluations.
+        exact: for each candidate without noise that takes too many evaluations, by label: their number.
+        reasons: for each estimator that does not fit the objective, by name: the reason.
         hurried: number of candidates that were not prepared because time ran out.
     """
 

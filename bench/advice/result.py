@@ -76,8 +76,8 @@ class Advice:
         biased: the best biased candidate; None if there is none.
         biased_below: number of evaluations per gradient below which ``biased`` certainly has a lower mean squared error
             than ``best``; 0 if there is no such number.
-        exact: candidates without noise that take more evaluations than ``per_gradient``: the number of evaluations, by
-            label.
+        exact: for each candidate without noise that takes more evaluations than ``per_gradient``, by label: their
+            number.
         refuted: labels of candidates that are declared unbiased, but were found to be biased.
         untried: names of the estimators that were not tried, by reason.
         failed: reasons why candidates could not be measured, by label.

@@ -47,10 +47,10 @@ class Findings:
         is_fitted: whether ``beta`` was found by least squares, and not given.
         variance: for each policy, the variance of the gradient divided by its scale, as a multiple of the variance of
             RLOO. None if the scale is not positive, or a group has one sample.
-        factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each computed alone;
-            None if the ratio differs from batch to batch.
-        pieces: one comparison for each policy, of the expected gradient of a batch with the mean of the gradients of
-            its prompts. Empty unless ``factor`` is None, and if this mean is 0.
+        factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
+            None if it differs from batch to batch.
+        pieces: for each policy, a comparison of the expected gradient of a batch with the mean of the gradients of its
+            single prompts. Empty if ``factor`` is a number, or if this mean is 0.
         signs: what else was noticed: names in ``bench.audit.signs.SIGNS``.
     """
 

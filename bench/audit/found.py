@@ -70,7 +70,7 @@ class Found:
         return compare(found, target)
 
     def in_pieces(self) -> Comparison | None:
-        """Compare the expected gradient of a batch with the mean of the gradients of its prompts, each computed alone.
+        """Compare the expected gradient of a batch with the mean of the gradients of its single prompts.
 
         If there are too many groups of a prompt to sum over, the gradients of the prompts are those on the sampled
         batches. Their noise is part of the interval, to first order in the angle between the two gradients. The result

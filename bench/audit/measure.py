@@ -134,8 +134,7 @@ class Batches:
         Args:
             weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``. The
                 gradient is the sum of weights times scores.
-            factor: the ratio of the gradient of a batch to the mean of the gradients of its prompts, each computed
-                alone.
+            factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts.
             plain: whether the policy itself takes the place of the reference.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)

@@ -51,8 +51,9 @@ def command(
 ) -> ExitCode:
     """Measure gradients that were made elsewhere.
 
-    The files are those of numpy.save, made by JAX, Julia, a trainer or anything else. Their bias, scale, direction and
-    variance are measured, with intervals and in words, as in every other study. A file can be larger than the memory.
+    The files are those of numpy.save, made by JAX, Julia, a trainer or anything else. The bias, scale, direction and
+    variance of the gradients are measured, with intervals and in words, as in every other study. A file can be larger
+    than the memory.
     """
     names = [path.stem for path in gradients]
     if len(set(names)) < len(names):

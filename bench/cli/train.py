@@ -77,7 +77,7 @@ def command(
 
     This shows how the variance of an estimator affects learning. All estimators begin at the same weights and see the
     same data in the same order. Results in the study folder are not trained again: to continue after an interruption,
-    repeat the command, or give the FOLDER alone, which continues all training that it was made for.
+    repeat the command, or give the FOLDER alone to continue all of its training.
     """
     from bench.cli.progress import choose
 

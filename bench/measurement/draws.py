@@ -57,8 +57,8 @@ def cap(objective: Objective, device: str) -> int:
 def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the replicates in each draw (batch) of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ... up to ``cap``.
 
-    All short runs start with the same draws; a longer one has more draws. Rounding a run of 2048 replicates or more up
-    to whole draws adds less than a quarter.
+    All short runs start with the same draws; a longer one has more draws. A run of 2048 replicates or more, rounded up
+    to whole draws, grows by less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS

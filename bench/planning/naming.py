@@ -56,7 +56,7 @@ def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
 
 
 def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None = None) -> dict[str, dict[str, str]]:
-    """Return the names for people of a study, by selector; none for "estimators" and "objectives" if it has none.
+    """Return a study's names for people, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, "objectives": {}}``.
 
     Args:
         folders: the folders of the study. The first ``labels.toml`` in them counts, unless ``place`` is given.
@@ -93,8 +93,8 @@ def check(labels: Labels, records: Records) -> None:
 def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
     """Return what figures call all estimators and objectives, by label, in the order of ``named``.
 
-    A selector of ``labels`` without fields is the name of all settings together, and is added under the command-line
-    name. The arguments are those of ``named``.
+    If a selector in ``labels`` has no fields, such as ``rloo``, its name stands for all settings of the estimator or
+    objective. The result has this name too, under the command-line name. The arguments are those of ``named``.
     """
     records = labelled(list(records))
     found = {label: name for names in named(records, specs, labels) for label, name in names.items()}

@@ -15,7 +15,7 @@ def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standin
     """Return how many cells of the spec in a study folder are on record; nothing if no spec can be read.
 
     A cell is an estimator on an objective, with the values that the spec gives. A field that the spec leaves out may
-    have any value in the records, so no cell counts as missing that is there.
+    have any value in the records. So a cell that is on record never counts as missing.
 
     Args:
         folder: the study folder, which has no plan.

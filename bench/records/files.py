@@ -75,8 +75,8 @@ def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
 def abandoned(folder: Path) -> Iterator[Path]:
     """Yield the temporary files in a folder that killed writers have left.
 
-    Each file is locked until the next one is asked for. Some file systems have no locks, and nobody can tell whether a
-    writer is still running. There no file is yielded.
+    Each file is locked until the next one is asked for. On a file system without locks, nobody can tell whether a
+    writer is still running, and no file is yielded.
     """
     for path in sorted(folder.glob(PART)):
         with contextlib.suppress(OSError):

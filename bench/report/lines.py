@@ -92,8 +92,8 @@ def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
     """Return the points of all lines of a quantity against a field, each with three or more values of x.
 
     The result has the columns of ``table`` and these: ``x``; ``panel``, the objective of the line; ``series``, its
-    estimator; ``value``, ``low`` and ``high``, the quantity and the limits of its interval. Where the objective changes
-    along a line, a variance is divided by the squared norm of the exact gradient; a bias always is, by the norm. A
+    estimator; ``value``, ``low`` and ``high``, the quantity and the limits of its interval. A bias is divided by the
+    norm of the exact gradient. A variance is divided by the squared norm if the objective changes along the line. A
     value of which only the lower limit is known is NaN.
 
     Args:

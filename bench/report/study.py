@@ -64,8 +64,8 @@ class Report:
 
         The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
         has ``training.md`` and ``training.csv`` in place of the three tables. A study with both kinds of records has
-        all five. Equal records give equal bytes. Figures are drawn only if the records have changed. If
-        a figure has no data, or cannot be drawn, it is not written, and its file from an earlier report is removed.
+        all five. Equal records give equal bytes. Figures are drawn only if the records have changed. A figure without
+        data, or one that cannot be drawn, is not written, and its file from an earlier report is removed.
 
         Args:
             folder: the study folder; made if it does not exist.

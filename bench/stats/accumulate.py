@@ -54,8 +54,7 @@ class Accumulator:
 
         Raises:
             ValueError: the blocks are out of order, do not have the run's number of coordinates, or bring more
-                gradients than the run has. Or the blocks were compared with an exact gradient and the run has none. Or
-                the run has one, and they were not.
+                gradients than the run has. Or the blocks or the run have an exact gradient, but not both.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

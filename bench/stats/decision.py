@@ -114,10 +114,9 @@ class Decision:
             divided by the work of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest exact candidate; None if there is none.
-        biased: the biased candidate that certainly has a lower error than the first of ``best`` up to the largest
-            budget, which is ``budget``. None if there is no such candidate.
-        budget: the largest budget at which ``biased`` certainly has the lower error, as a number of estimates of the
-            first of ``best``. 0 if ``biased`` is None.
+        biased: a biased candidate whose error is certainly lower than that of the first of ``best``, up to some budget.
+            Of several, the one with the largest such budget. None if there is none.
+        budget: this largest budget, as a number of estimates of the first of ``best``. 0 if ``biased`` is None.
         faster: the best candidate by seconds, if all of ``best`` certainly need more time. None if they do not, or if
             times are noisy or missing.
         least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.
@@ -143,8 +142,9 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 
     Args:
         candidates: what was measured on the objective.
-        cost: the unit of cost that is wanted. If it is "seconds", but a competing candidate was not timed on a quiet
-            machine, the decision is by evaluations; so it is if it is "samples", but an unbiased candidate has no n.
+        cost: the unit of cost that is wanted. The decision is by evaluations in two cases: "seconds" are wanted, but a
+            competing candidate was not timed on a quiet machine; "samples" are wanted, but an unbiased candidate has no
+            n.
     """
     for candidate in candidates:
         if candidate.refutes:

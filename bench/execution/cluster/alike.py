@@ -58,7 +58,7 @@ def facts_here() -> Facts:
 
 
 def arithmetic_here() -> Facts:
-    """Return facts on which the bits of a measurement depend and which are known only with torch, by name.
+    """Return facts, by name, on which the bits of a measurement depend. torch is needed to know them.
 
     One of them is the digest of a short computation. Libraries choose their code by the model of the processor, which
     torch's CPU capability does not name.

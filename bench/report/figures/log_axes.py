@@ -17,7 +17,7 @@ def logarithmic(ax: Axes, *, straight: bool = False) -> None:
     """Make both axes logarithmic, and long enough that at least one tick has a label: 1.3 decades or more.
 
     If ``straight`` is True, the horizontal axis is left as it is. The free space at each end is 12 % of the range of
-    the data, in the small panels of print 20 %, which arrows need; it is at least 0.12 decades.
+    the data, but at least 0.12 decades. In the small panels of print it is 20 %, because arrows need the room.
     """
     room = 0.12 if page() == PAGE else 0.2
     both = (

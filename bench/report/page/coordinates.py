@@ -22,7 +22,7 @@ NUMBERS = 40_000
 
 
 def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return the variance of each parameter as rows of texts, of the gradients that have several parameters.
+    """Return rows of texts: the variance of each parameter, for every gradient with several parameters.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
