@@ -72,7 +72,7 @@ class Given:
         if not isinstance(self.evaluations, Real) or not 0 < self.evaluations < math.inf:
             raise UsageError(f"evaluations is a number above 0 (got {self.evaluations!r}). Use 1 if it is unknown.")
         if not isinstance(self.unbiased, bool | np.bool_):
-            raise UsageError(f"unbiased is True or False (got {self.unbiased!r}).")
+            raise UsageError(f"unbiased is a declaration (got {self.unbiased!r}). Use True or False.")
 
 
 def read(path: Path) -> Rows:
