@@ -10,6 +10,8 @@ from bench.records import files
 
 DAYS = 30
 """Days without use after which a text is removed."""
+ENDING = ".cached"
+"""How the names of our files end. The folder may hold files of others, which are left alone."""
 
 
 def folder() -> Path:
@@ -26,24 +28,29 @@ def folder() -> Path:
 def get(name: str) -> str | None:
     """Return the text that the cache holds under a name; None if there is none, or if the text is damaged."""
     try:
-        digest, _, text = files.read(folder() / name, follow=False).partition(b"\n")
-        os.utime(folder() / name)
+        path = _path(name)
+        digest, _, text = files.read(path, follow=False).partition(b"\n")
+        os.utime(path)
         return text.decode() if digest == _digest(text) else None
     except (OSError, RuntimeError):
         return None
 
 
 def put(name: str, text: str) -> None:
-    """Store a text in the cache, under the name of a file. Texts that were not used for a long time are removed.
+    """Store a text in the cache, under a name. Texts that were not used for a long time are removed.
 
     If the folder cannot be written, nothing happens.
     """
     with contextlib.suppress(OSError, RuntimeError):
         content = text.encode()
-        files.write(folder() / name, _digest(content) + b"\n" + content)
-        for path in folder().iterdir():
+        files.write(_path(name), _digest(content) + b"\n" + content)
+        for path in folder().glob(f"*{ENDING}"):
             if path.stat().st_mtime < time.time() - DAYS * 86_400:
                 path.unlink()
+
+
+def _path(name: str) -> Path:
+    return folder() / f"{name}{ENDING}"
 
 
 def _digest(content: bytes) -> bytes:

@@ -17,19 +17,21 @@ def test_a_text_is_found_again_unless_it_was_changed():
     assert cache.get("a") is None
     cache.put("a", "1\nä")
     assert cache.get("a") == "1\nä"
-    path = cache.folder() / "a"
+    (path,) = cache.folder().iterdir()
     path.write_bytes(path.read_bytes()[:-1])
     assert cache.get("a") is None
 
 
-def test_texts_that_were_long_not_used_are_removed():
+def test_only_texts_that_were_long_not_used_are_removed():
     for name in ("old", "used"):
         cache.put(name, name)
-    for name in ("old", "used"):
-        os.utime(cache.folder() / name, 2 * (time.time() - (cache.DAYS + 1) * 86_400,))
+    (cache.folder() / "others.txt").touch()
+    for path in cache.folder().iterdir():
+        os.utime(path, 2 * (time.time() - (cache.DAYS + 1) * 86_400,))
     assert cache.get("used") == "used"
     cache.put("new", "new")
-    assert sorted(path.name for path in cache.folder().iterdir()) == ["new", "used"]
+    assert cache.get("old") is None
+    assert sorted(path.name for path in cache.folder().iterdir()) == ["new.cached", "others.txt", "used.cached"]
 
 
 def test_a_folder_that_cannot_be_used_keeps_nothing(monkeypatch, tmp_path):
