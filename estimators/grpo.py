@@ -42,8 +42,7 @@ class GRPO(Estimator):
     the policy that drew the samples. w is set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not.
     d is log q - log ref of the token, with a reference policy ref. ``PolicyReturn`` holds the sampler, the reference
     and beta. The penalty is exp(-d) - 1 + d, which is named k3. The factor 1/L turns the gradient unless all sequences
-    are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
-    ``PolicyGradient``.
+    are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of ``PolicyGradient``.
 
     Args:
         n: number of samples in the group, at least 2.

@@ -25,8 +25,7 @@ class Discontinuous(Objective):
     is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx,
     such as Reparameterization, are biased here. The jump adds ``jump q_j(threshold)`` to the gradient in ``mean``, but
     does not show in df/dx. More samples do not lower this bias, and only a measurement reveals it. Estimators that only
-    evaluate f, such as ScoreFunction, stay unbiased. Bad arguments raise
-    ``ValueError``.
+    evaluate f, such as ScoreFunction, stay unbiased. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.

@@ -29,8 +29,7 @@ class GaussianThenCategorical(Objective):
     layers, and a sample is z and c in one vector. f is defined for every real c. Exact value: quadrature over z for
     each category. The product of the density of z and ``exp(-(z - t_k)^2)`` is proportional to a Gaussian density. This
     Gaussian has a standard deviation below 0.71 for any ``scale``, and the nodes lie around its mean. Bad arguments
-    raise
-    ``ValueError``.
+    raise ``ValueError``.
 
     Args:
         classes: number of categories, at least 2.

@@ -33,8 +33,7 @@ class HierarchicalPoisson(Objective):
     of a, and m_s and v_s those of log s. The gradient is taken in theta: ``mean`` and ``log_scale``,
     ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
     and from moments of Gaussians. Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and
-    exposures between 5 and 50. Bad arguments raise
-    ``ValueError``.
+    exposures between 5 and 50. Bad arguments raise ``ValueError``.
 
     Args:
         groups: number of groups, at least 1; 2 in the paper.

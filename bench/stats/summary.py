@@ -80,8 +80,7 @@ class Summary:
 
     A value that is unknown or undefined is None. Let Σ be the covariance of one gradient, and w the squared distance of
     one gradient from the mean gradient. The total variance V is the trace of Σ, which is the mean of w. A field that
-    ends in ``_low`` or ``_high`` is a confidence limit at the level
-    ``confidence``.
+    ends in ``_low`` or ``_high`` is a confidence limit at the level ``confidence``.
 
     Args:
         replicates: number of gradients.
