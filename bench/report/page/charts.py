@@ -26,9 +26,10 @@ MEASURES = {
     "scale": "scale of the mean gradient (1: exact)",
     "angle": "angle to the exact gradient, degrees",
     "variance_times_cost": "variance × cost",
-    "efficiency": "efficiency (1: best)",
+    "efficiency": "efficiency, by variance × cost (1: best)",
     "snr": "signal to noise of one estimate",
     "cosine": "mean cosine to the exact gradient",
+    "khat": "tail index (from 1 on: no variance)",
     "evals": "evaluations of f and ∇f per estimate",
     "seconds": "seconds per estimate",
     "n": "samples n per estimate",
@@ -89,7 +90,8 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
     held = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     varied = {name for name in MEASURES if len(set(held.get(name, ())) - {None}) > 1}
     varied |= {"variance"} if varied & COSTS else {"variance", "evals"}
-    axes = {name: title for name, title in MEASURES.items() if name in varied and name in held}
+    cost = " or ".join(dict.fromkeys(row.unit for row in rows))
+    axes = {name: title.replace("cost", cost) for name, title in MEASURES.items() if name in varied and name in held}
     axes |= {name: name.rpartition(".")[2] for name in parameters if name in held}
     look = styles([row.estimator_name for row in rows])
     return {

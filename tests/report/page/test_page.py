@@ -128,6 +128,12 @@ def test_one_measurement_has_a_chart():
     assert list(data["axes"]) == ["variance", "evals"]
 
 
+def test_an_axis_names_the_unit_of_the_cost():
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written(records))[1])
+    assert data["axes"]["variance_times_cost"] == "variance × evaluations"
+
+
 def test_a_large_study_has_a_page_of_its_first_objectives(monkeypatch):
     monkeypatch.setattr("bench.report.page.contents.CELLS", 5)
     records = [moments(e, f"o{i}", 1.0) for i in range(4) for e in ("a", "b")]
@@ -193,6 +199,8 @@ def first_rows(tab, column, count=3):
 
 
 def test_the_table_is_sorted_and_filtered_and_a_link_shows_the_same(visit):
+    tab = visit("#sort=99-up&without=99&hide=nobody&at=nowhere&x=nothing&unit=none&find=%5B(")
+    assert tab.locator("#cells tbody tr").count() == 1, "nothing is found"
     tab = visit()
     header = [text.strip() for text in tab.locator("#cells thead th").all_inner_texts()]
     place = header.index("variance (95 %)") + 1

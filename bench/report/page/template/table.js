@@ -59,7 +59,9 @@ if (cells) {
     layout: { topStart: { buttons: [button("Copy CSV", asCsv), button("Copy LaTeX", asLatex), "colvis"] }, topEnd: "search" },
     language: { search: "Find", emptyTable: "Nothing was measured." },
   });
-  for (const place of state.getAll("without")) if (/^\d+$/.test(place)) table.column(Number(place)).visible(false);
+  for (const place of state.getAll("without")) {
+    if (/^\d+$/.test(place) && place < cells.tHead.rows[0].cells.length) table.column(Number(place)).visible(false);
+  }
   table.on("column-visibility", () => {
     state.delete("without");
     table.columns().visible().toArray().forEach((visible, i) => visible || state.append("without", i));
