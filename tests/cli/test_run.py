@@ -220,9 +220,9 @@ def test_the_variances_of_several_objectives_are_printed_before_the_timing_which
 def test_figures_of_a_few_cells_are_left_to_the_report(call, monkeypatch):
     real, seen = Report.write, []
 
-    def write(report, folder, *, drawn):
+    def write(report, folder, *, drawn, **others):
         seen.append(drawn)
-        return real(report, folder, drawn=drawn)
+        return real(report, folder, drawn=drawn, **others)
 
     monkeypatch.setattr(Report, "write", write)
     words = ("run", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing", "--out", "here")
