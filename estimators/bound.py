@@ -14,6 +14,7 @@ from estimators._densities import log_prob
 from estimators._integrand import Checked, CheckedFunction, Integrand
 from estimators._protocol import Estimator
 from estimators._refusals import Refusal
+from estimators._transforms import transformed
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,12 @@ def log_mean_exp(x: Tensor) -> Tensor:
     Where all numbers are -inf, the result is -inf with a gradient of 0. ``x.logsumexp(-1)`` has a gradient of NaN
     there, even if the loss leaves the value out.
     """
-    lowest = torch.finfo(x.dtype).min
-    return threshold(x.clamp_min(lowest).logsumexp(-1), lowest / 2, -math.inf) - math.log(x.shape[-1])
+    value = x.logsumexp(-1)
+    on_cpu = x.is_cpu and value.numel() and not transformed() and not torch.compiler.is_compiling()
+    if not on_cpu or value.detach().amin() == -math.inf:  # elsewhere a look at the numbers would cost more
+        lowest = torch.finfo(x.dtype).min
+        value = threshold(x.clamp_min(lowest).logsumexp(-1), lowest / 2, -math.inf)
+    return value - math.log(x.shape[-1])
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
