@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.layout import broken, fitting
+from bench.report.layout import broken, fitting, shortened
 
 LABEL = "score-function:n=1,baseline=moving-average"
 
@@ -19,6 +19,7 @@ LABEL = "score-function:n=1,baseline=moving-average"
         ("100 steps, 12,800 f", 10, ["100 steps,", "12,800 f"]),
         ("./mine.py::Mine:n=2 on qubo", 15, ["./mine.py::", "Mine:n=2 on", "qubo"]),
         ("", 5, [""]),
+        (f"own:n=2,tag={'L' * 60}", 20, ["own:n=2,", f"tag={'L' * 28}", "L" * 32]),
     ],
 )
 def test_cells_are_broken_at_their_joints(cell, width, lines):
@@ -46,3 +47,9 @@ def test_columns_are_dropped_in_their_order_until_the_others_fit():
     rows = [["a" * 10, "b" * 10, "c" * 10, "d" * 10]]
     found = [list(fitting("abcd", rows, width, ("c", "a"), {})) for width in (43, 42, 31, 20, 5)]
     assert found == [list("abcd"), list("abd"), list("bd"), list("bd"), list("bd")]
+
+
+def test_the_middle_of_a_long_text_is_left_out():
+    text = "own:tag=" + 200 * "x" + "(n=2)"
+    assert shortened(text) == f"{text[:31]}…{text[-31:]}"
+    assert shortened(text[:64]) == text[:64]

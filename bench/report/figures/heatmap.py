@@ -99,7 +99,8 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
             label.set(rotation=38, ha="right", rotation_mode="anchor")
     name = "times the variance of the best"
     if theme.page() < theme.PAGE:
-        bar = figure.colorbar(mesh, ax=axes, location="bottom", extend="both", aspect=30, label=name)
+        gap = 0.1 / figure.get_figheight()
+        bar = figure.colorbar(mesh, ax=axes, location="bottom", extend="both", aspect=30, pad=gap, label=name)
     else:
         bar = figure.colorbar(mesh, ax=axes, extend="both", shrink=0.9, aspect=25, label=name)
     bar.set_ticks(range(relative.DECADES + 1), labels=[f"{10**k:,}" for k in range(relative.DECADES + 1)])
