@@ -43,8 +43,11 @@ def panels(
     columns = math.ceil(max(len(problems), 1) / rows)
     if page() < PAGE:
         height, width = height * min(1.0, page() / across / width), page() / across
+        titles = {problem: _wrapped(called(problem), int(15 * (width - 0.4))) for problem in problems}
+        height += 0.11 * max(map(len, titles.values()), default=0)
         size = (page(), height * rows + 0.9)
     else:
+        titles = {problem: _wrapped(called(problem), int(12 * width)) for problem in problems}
         size = (max(width * columns, 6.4), height * rows + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -52,7 +55,7 @@ def panels(
         spare.remove()
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
-        ax.set_title("\n".join(_wrapped(called(problem), int(width * 12) - 3 * (page() < PAGE))), loc="left")
+        ax.set_title("\n".join(titles[problem]), loc="left")
     entitle(figure, title)
     return figure, axes
 

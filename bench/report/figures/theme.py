@@ -72,7 +72,7 @@ def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
     """
     from matplotlib import rc_context
 
-    small = {"font.size": 7, "axes.titlesize": 7.5, "legend.fontsize": 6.5, "axes.labelsize": 7} if width else {}
+    small = {"font.size": 7, "axes.titlesize": 7, "legend.fontsize": 6.5, "axes.labelsize": 7} if width else {}
     held = WIDTH.set(width or PAGE), NAMES.set(names or {})
     try:
         with rc_context(LOOK | small):
