@@ -70,7 +70,7 @@ const columnsOf = (place, least, labels = 85) => {
   return { columns, width: Math.max(120, Math.floor(width / columns) - labels) };
 };
 const several = (panels, columns) => (panels.length > 1 ? { concat: panels, columns, spacing: 18 } : panels[0]);
-const labelExpr = "datum.value != 0 && (abs(datum.value) >= 1e5 || abs(datum.value) < 1e-3) ? format(datum.value, '.3~e') : format(datum.value, ',.6~g')";
+const labelExpr = "datum.value != 0 && (abs(datum.value) >= 1e5 || abs(datum.value) < 1e-3) ? format(datum.value, '.2~e') : format(datum.value, ',.3~f')";
 
 const trained = byId("curves-data");
 let redrawCurves = () => {};
@@ -137,7 +137,8 @@ if (held) {
       : decades < 0.5 ? powers.flatMap((p) => [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => m * p))
         : decades < 2 ? powers.flatMap((p) => [p, 2 * p, 5 * p])
           : powers.filter((_, i) => (first + i) % step === 0);
-    return { field, type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: { values: marks.filter((v) => v >= domain[0] && v <= domain[1]), labelExpr, labelOverlap: "greedy", labelSeparation: 3 } };
+    const inside = marks.filter((v) => v >= domain[0] && v <= domain[1]);
+    return { field, type: "quantitative", title, scale: { type: "log", domain, nice: false }, axis: { values: inside.length > 1 || isAcross ? inside : [low, high], labelExpr, labelOverlap: "greedy", labelSeparation: 3 } };
   };
   // Markers that would cover each other stand side by side: the pixels by which each is moved.
   const aside = (values, log, height) => {
@@ -215,7 +216,7 @@ if (held) {
     else byId("explorer").textContent = "No estimator that is shown has both numbers.";
   };
   chosen["chart-objective"] = control("chart-objective", objectives.length > 12 ? objectives[0] : "", explorer);
-  chosen.x = control("x", ["evals", "n", "seconds"].find((name) => new Set(data.columns[name] ?? []).size > 1) ?? "estimator", explorer);
+  chosen.x = control("x", ["evals", "n", "seconds"].find((name) => new Set(data.columns[name] ?? []).size > 2) ?? "estimator", explorer);
   chosen.y = control("y", usual("variance", "mse"), explorer);
   chosen["x-log"] = control("x-log", "1", explorer);
   chosen["y-log"] = control("y-log", "1", explorer);
