@@ -20,6 +20,8 @@ from bench.stats.summary import BiasVerdict, finite
 Record = Mapping[str, Any]
 Pair = tuple[str, Record, Record]
 """A label and the two records that are compared."""
+Variance = tuple[float | None, str]
+"""A variance, None if the tail is heavy, and the variance with its interval as text."""
 Group = tuple[str, list[tuple[Record, Record]]]
 """A label and the pairs of records whose ratios are one comparison: one pair, or one for each seed."""
 SETTINGS = ("dtype", "device", "seed", "common_noise")
@@ -60,8 +62,10 @@ class Comparison:
         cell: name of what is compared: a cell or, if two estimators are compared, their objective.
         a: label of the cell that a measured, such as ``rloo:n=4 on gaussian-quadratic``.
         b: label of the cell that b measured.
-        variance_a: variance of a, as text.
-        variance_b: variance of b, as text.
+        variance_a: variance of a; None if its tail is heavy.
+        variance_b: variance of b; None if its tail is heavy.
+        text_a: variance of a with its interval, as text.
+        text_b: variance of b with its interval, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
             tail is heavy or nothing varies.
         per_evaluation: the ratio of variance times evaluations per estimate, of f and of its gradient together, b
@@ -79,8 +83,10 @@ class Comparison:
     cell: str
     a: str
     b: str
-    variance_a: str
-    variance_b: str
+    variance_a: float | None
+    variance_b: float | None
+    text_a: str
+    text_b: str
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
@@ -203,7 +209,7 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
     """
     differing, others = list[list[str]](), list[list[str]]()
     for c in found:
-        row = [_code(c.cell), c.variance_a, c.variance_b, _ratio_text(c), format_number(c.per_evaluation, 3)]
+        row = [_code(c.cell), c.text_a, c.text_b, _ratio_text(c), format_number(c.per_evaluation, 3)]
         how = "" if c.word == "same" else f" ({c.noise}{f', {c.seeds} seeds' if c.seeds > 1 else ''})"
         said, differs = f"{_said(c)}{how}", c.word in WORDS[:2] or c.biased in ("A", "B")
         (differing if differs else others).append([*row, f"**{said}**" if differs else said])
@@ -243,7 +249,7 @@ def table(found: Sequence[Comparison], width: int = 1000) -> str:
     for c in found:
         cell = f"{c.cell} ({c.seeds} seeds)" if c.seeds > 1 else c.cell
         per_evaluation = format_number(c.per_evaluation, 3)
-        rows.append([cell, c.variance_a, c.variance_b, _ratio_text(c), per_evaluation, c.noise, _said(c)])
+        rows.append([cell, c.text_a, c.text_b, _ratio_text(c), per_evaluation, c.noise, _said(c)])
     room = width - len(HEADER)  # two spaces are between columns
     kept = fitting(HEADER, rows, room, DROPPED_FIRST, dict.fromkeys(HEADER, 12) | {"cell": 26})
     shown = [[broken(cell, kept[name]) for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in rows]
@@ -374,9 +380,9 @@ def _share_noise(a: Record, b: Record) -> bool:
     return bool(same and made and (a["common_noise"] or a["cell"] == b["cell"]))
 
 
-def _variance(record: Record, run: ComparedRun) -> str:
-    """Return a variance as text; a deterministic estimator varies by rounding alone, which counts as 0."""
-    return "0" if record["deterministic"] else format_variance(run.summary)
+def _variance(record: Record, run: ComparedRun) -> Variance:
+    """Return a variance, also as text; a deterministic estimator varies by rounding alone, which counts as 0."""
+    return (0.0, "0") if record["deterministic"] else (run.summary.variance, format_variance(run.summary))
 
 
 def _compared(groups: Sequence[Group]) -> list[Comparison]:
@@ -384,7 +390,7 @@ def _compared(groups: Sequence[Group]) -> list[Comparison]:
     p = {str(i): ratio.p for i, (ratio, *_) in enumerate(found) if ratio is not None}
     adjusted = holm(p, cells=len(p), alpha=LEVEL)
     out = []
-    for i, (ratio, variances, cell, pairs) in enumerate(found):
+    for i, (ratio, sides, cell, pairs) in enumerate(found):
         a, b = pairs[0]
         differs, corrected = adjusted.get(str(i), (False, None))
         same = all(_is_same(x, y) for x, y in pairs)
@@ -398,7 +404,8 @@ def _compared(groups: Sequence[Group]) -> list[Comparison]:
         else:
             word = "same" if same else "no difference seen"
         noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
-        texts = (cell, _label(a), _label(b), *variances)
+        (first, first_text), (second, second_text) = sides
+        texts = (cell, _label(a), _label(b), first, second, first_text, second_text)
         numbers = (value, low, high, per_evaluation, corrected)
         out.append(Comparison(*texts, *numbers, noise, word, len(pairs), _biased(pairs)))
     return out
@@ -415,8 +422,8 @@ def _is_same(a: Record, b: Record) -> bool:
     return a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
 
 
-def _result(pairs: Sequence[tuple[Record, Record]]) -> tuple[LogRatio | None, tuple[str, str]]:
-    """Return the log ratio of the variances of b and a, pooled over the pairs, and the two variances as text."""
+def _result(pairs: Sequence[tuple[Record, Record]]) -> tuple[LogRatio | None, tuple[Variance, Variance]]:
+    """Return the log ratio of the variances of b and a, pooled over the pairs, and the two variances."""
     found = [_ratio(a, b) for a, b in pairs]
     if len(found) == 1:
         return found[0]
@@ -425,16 +432,16 @@ def _result(pairs: Sequence[tuple[Record, Record]]) -> tuple[LogRatio | None, tu
     pooled = pool(ratios, weights) if len(ratios) == len(pairs) else None
     if pooled is None:
         return None, found[0][1]
-    means = (
+    first, second = (
         sum(weight * pair[side]["summary"]["variance"] for weight, pair in zip(weights, pairs, strict=True))
+        / sum(weights)
         for side in (0, 1)
     )
-    first, second = (format_number(mean / sum(weights), 3) for mean in means)
-    return pooled, (first, second)
+    return pooled, ((first, format_number(first, 3)), (second, format_number(second, 3)))
 
 
-def _ratio(a: Record, b: Record) -> tuple[LogRatio | None, tuple[str, str]]:
-    """Return the log ratio of the variances of b and a, if both vary and have one, and the two variances as text."""
+def _ratio(a: Record, b: Record) -> tuple[LogRatio | None, tuple[Variance, Variance]]:
+    """Return the log ratio of the variances of b and a, if both vary and have one, and the two variances."""
     x, y = ComparedRun.of(a), ComparedRun.of(b)
     varies = x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])
     ratio = compare(y, x, common=_share_noise(a, b)) if varies else None

@@ -74,6 +74,7 @@ def test_estimators_of_a_study_are_paired_and_their_cost_is_reported(studies):
     assert (cell["cell"], cell["noise"], cell["word"]) == ("gaussian-cosine", "paired", "B lower")
     assert cell["ratio"] == pytest.approx(0.25, rel=0.2)
     assert cell["per_evaluation"] == pytest.approx(4 * cell["ratio"])
+    assert cell["variance_b"] / cell["variance_a"] == pytest.approx(cell["ratio"])
     (back,) = cells(studies("compare", "reparameterization:n=4", "reparameterization", "--study", BEFORE, "--json"))
     assert back["ratio"] == pytest.approx(1 / cell["ratio"])
     assert (back["word"], back["p"]) == ("B higher", pytest.approx(cell["p"]))
@@ -123,7 +124,7 @@ def test_what_does_not_vary_is_not_compared(studies):
     words = ("-o", "bernoulli-quadratic", "--replicates", "2048", "--no-timing", "--quiet", "--out", BEFORE)
     studies("run", "-e", "rloo", "-e", "enumeration", *words)
     (cell,) = cells(studies("compare", "rloo", "enumeration", "--study", BEFORE, "--json"))
-    assert (cell["ratio"], cell["word"], cell["variance_b"]) == (None, "no variance to compare", "0")
+    assert (cell["ratio"], cell["word"], cell["variance_b"]) == (None, "no variance to compare", 0)
 
 
 @pytest.mark.parametrize(
@@ -283,9 +284,10 @@ def test_the_seeds_of_several_folders_are_one_comparison(seeds):
     pooled = seeds("compare", "a0,a1", "b0,b2", "--pool", "--json")
     (cell, exact) = cells(pooled)
     assert (cell["cell"], cell["seeds"], cell["noise"]) == ("rloo:n=2 on bernoulli-quadratic", 2, "independent")
-    assert (exact["ratio"], exact["variance_a"]) == (None, "0")
+    assert (exact["ratio"], exact["variance_a"], exact["text_a"]) == (None, 0, "0")
     assert json.loads(pooled.out)["only_a"] == []
     (one, _) = cells(seeds("compare", "a1", "b2", "--json"))
+    assert cell["variance_a"] == pytest.approx((first["variance_a"] + one["variance_a"]) / 2)
     assert cell["ratio"] == pytest.approx(one["ratio"] ** 0.5)  # the other seed has the ratio 1, exactly
     assert "(2 seeds)" in seeds("compare", "a0,a1", "b0,b2", "--pool").out
     (of_estimators,) = cells(seeds("compare", "rloo", "rloo", "--study", "a0,b2", "--pool", "--json"))

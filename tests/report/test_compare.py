@@ -5,7 +5,7 @@ from tests.report import records
 
 
 def compared(word, low, high):
-    return Comparison("cell", "a", "b", "1", "1", 1.0, low, high, 1.0, 0.06, "paired", word)
+    return Comparison("cell", "a", "b", 1.0, 1.0, "1", "1", 1.0, low, high, 1.0, 0.06, "paired", word)
 
 
 def test_an_interval_without_1_that_is_no_difference_is_explained():
@@ -19,7 +19,9 @@ def test_an_interval_without_1_that_is_no_difference_is_explained():
         "no difference was seen in 2 (intervals without 1 among them: 1; the error rate of 5 % is that of all 3 cells "
         "together)."
     )
-    one_sided = Comparison("cell", "a", "b", "1", "1", 1.0, 1.1, None, 1.0, 0.06, "paired", "no difference seen")
+    one_sided = Comparison(
+        "cell", "a", "b", 1.0, 1.0, "1", "1", 1.0, 1.1, None, 1.0, 0.06, "paired", "no difference seen"
+    )
     assert "among them: 1;" in verdict([one_sided])
 
 
