@@ -18,7 +18,7 @@ def labels_of(table: Any, source: str) -> dict[str, dict[str, str]]:
 
     Args:
         table: the table, such as ``{"estimators": {"rloo:n=4": "RLOO"}}``.
-        source: where it comes from, the first words of an error.
+        source: where the table comes from; an error begins with these words.
 
     Raises:
         UsageError: the table is no ``Labels``, or a key in it is no selector.

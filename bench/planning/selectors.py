@@ -220,7 +220,7 @@ def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
 
 
 def covering(texts: Iterable[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
-    """Return the selectors that cover each estimator, or each objective, of some records (``selects``), by its label.
+    """Return, for the label of each estimator or objective in some records, the selectors that cover it (``selects``).
 
     Each selector has one value for each of its parameters. Thousands of them are looked up, not tried one by one.
     """

@@ -62,7 +62,7 @@ def broken(cell: str, width: int) -> str:
 
 
 def shortened(text: str, most: int = 64) -> str:
-    """Return a text of at most ``most`` letters: of a longer one, the middle is left out."""
+    """Return a text of at most ``most`` letters: the middle of a longer text is left out."""
     half = (most - 1) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 

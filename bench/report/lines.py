@@ -138,7 +138,7 @@ def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     """Return the exponent of a power law through the points of one line, and its standard error.
 
     None if fewer than three values of x have a value, or if one of these x is not positive. ``line`` has the columns
-    that ``lines`` adds. Of a bias, the points at which it was found count.
+    that ``lines`` adds. If the quantity is the bias, only points at which a bias was found count.
     """
     points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
     if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():

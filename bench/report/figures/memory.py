@@ -10,9 +10,9 @@ from bench.records import cache
 
 
 class Memory:
-    """The figures in a folder: by name, the digests of what a figure was drawn from and of its file.
+    """What is known about the figures in a folder: by name, the digests of a figure's data and of its file.
 
-    They are in the user's cache. The figures themselves hold no digest: equal figures are equal files, whichever
+    The digests are in the user's cache. The figures themselves hold no digest: equal figures are equal files, whichever
     version has drawn them.
 
     Args:
@@ -26,7 +26,7 @@ class Memory:
         self._held = json.loads(self._before)
 
     def find(self, name: str, key: str) -> bytes | None:
-        """Return the content of a file that was drawn from what has the digest ``key``; None if there is none."""
+        """Return the content of the file ``name``; None if it was not drawn from the data with the digest ``key``."""
         path = self._folder / name
         if name not in self._held or not path.is_file():
             return None
