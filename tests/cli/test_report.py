@@ -122,3 +122,23 @@ def test_a_report_says_what_the_plan_of_the_study_still_lacks(call, tmp_path):
     assert (done.code, "plan.jsonl, line 1, is not JSON" in done.err) == (0, True)
     (tmp_path / "here" / "plan.jsonl").unlink()
     assert "1 of 3 cells are here, 2 to go" in call(*report).err, "its spec says so"
+
+
+def test_names_of_a_spec_reach_the_figures_of_run_and_of_report(call, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("bench.report.figures.images", lambda *rest: given.append(rest[-1]) or iter(()))
+    spec = 'estimators = ["rloo"]\nobjectives = ["qubo"]\nreplicates = 64\ntiming = false\n'
+    (tmp_path / "mine.toml").write_text(spec + '[labels.estimators]\nrloo = "RLOO"\n')
+    assert call("run", "mine.toml", "--out", "here", "--quiet").code == 0
+    assert call("report", "here", "--quiet").code == 0
+    (tmp_path / "here" / "labels.toml").write_text("[estimators\n")
+    assert call("run", "mine.toml", "--out", "here", "--quiet", "--rerun", "all").code == 0, (
+        "measurements are no hostages"
+    )
+    assert "labels.toml is not TOML" in call("report", "here").err
+    (tmp_path / "here" / "labels.toml").unlink()
+    (tmp_path / "here" / "spec.toml").write_text(spec)
+    assert call("report", "here", "--quiet").code == 0
+    assert call("report", "here", "--width", "3.25", "--quiet").code == 0
+    plain, named = {"rloo:n=2": "rloo:n=2", "qubo": "qubo"}, {"rloo:n=2": "RLOO", "qubo": "qubo", "rloo": "RLOO"}
+    assert given == [named, named, None, None, plain]
