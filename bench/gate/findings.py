@@ -50,8 +50,8 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        The variance seems finite if the tail index of the squared norms is below 1. So it does if the norms have too
-        few distinct values for an index.
+        The variance seems finite if the tail index of the squared norms is below 1, or if the norms have too few
+        distinct values for an index.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1

@@ -172,7 +172,7 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
 
 
 def slices(rows: int, elements: int, device: str) -> int:
-    """Return the number of calls of equal size that a draw is cut into, so that a call fits the processor's cache.
+    """Return the number of equal calls that a draw is cut into, so that one call fits into the processor's cache.
 
     The number is a power of two. A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest
     tensor of one replicate in a call.

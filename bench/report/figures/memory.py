@@ -34,7 +34,10 @@ class Memory:
         return content if self._held[name] == [key, _digest(content)] else None
 
     def keep(self, name: str, key: str, content: bytes | str | None) -> None:
-        """Note what a file was drawn from. What is no file, as a reason why there is none, is forgotten."""
+        """Remember the data, by their digest ``key``, from which the file ``name`` was drawn.
+
+        If ``content`` is a text, a reason why there is no file, the name is forgotten.
+        """
         self._held.pop(name, None)
         if isinstance(content, bytes):
             self._held[name] = [key, _digest(content)]
