@@ -12,7 +12,7 @@ from bench.report import study
 from bench.report.page import page
 from bench.report.prepared import prepared
 from tests.report import training_records
-from tests.report.records import heavy, line, moments
+from tests.report.records import heavy, line, moments, timing
 from tests.report.records import study as records_of_a_study
 
 HOSTILE = "<script>alert(1)</script>|$x_1$ =cmd \u2028 </td>\x07 " + "w" * 200
@@ -132,6 +132,15 @@ def test_an_axis_names_the_unit_of_the_cost():
     records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
     data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', written(records))[1])
     assert data["axes"]["variance_times_cost"] == "variance × evaluations"
+
+
+def test_the_unit_of_the_report_is_chosen_at_first(text):
+    measured = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    records = measured + [timing(record, 1e-6) for record in measured]
+    by_seconds = page(prepared(records, "seconds"), records, "study")
+    assert '<body data-unit="seconds">' in by_seconds
+    assert "with the cost in seconds." in by_seconds
+    assert '<body data-unit="evaluations">' in text
 
 
 def test_a_large_study_has_a_page_of_its_first_objectives(monkeypatch):

@@ -2,7 +2,7 @@
 byId("heat")?.addEventListener("mouseover", ({ target }) => {
   const cell = target.closest("tbody td");
   if (!cell || cell.title || !cell.textContent) return;
-  const [number, ...means] = [...cell.childNodes].map((part) => part.textContent);
+  const [number, ...means] = [...cell.childNodes].map((part) => part.textContent.trim());
   const said = { 0: cell.classList.contains("exact") ? "exact" : "constant so far", "–": "not applicable", "×": "failed" }[number] ?? `${number} times the best variance`;
   const column = cell.closest("table").tHead.rows[0].cells[cell.cellIndex].textContent;
   cell.title = `${cell.parentElement.cells[0].textContent} on ${column}: ${[said, ...means].join(", ")}`;
