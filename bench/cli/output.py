@@ -114,7 +114,8 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False, few:
     figures = len({file.stem for file in files if file.parent != folder})
     texts = [file.name for file in files if file.parent == folder]
     held = [LINES] if (folder / LINES).exists() else []
-    echo(f"{folder}: {', '.join([*held, *texts])} and {figures} figure{'s' * (figures != 1)}", err=True)
+    drawn = f"{figures} figure{'s' * (figures != 1)}"
+    echo(f"{folder}: {' and '.join(filter(None, (', '.join([*held, *texts]), drawn)))}", err=True)
     page = next((text for text in texts if text.endswith(".html")), "")
     if few:
         echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)

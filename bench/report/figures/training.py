@@ -214,7 +214,8 @@ def _grid(problems: Sequence[Problem], panels: int, title: str, width: float = 1
         ax.grid(axis="y", color=GRID, linewidth=0.5)
         ax.set_axisbelow(True)
         if page() < PAGE:
-            ax.locator_params(nbins=4)
+            ax.locator_params("y", nbins=4)
+            ax.locator_params("x", nbins=3)  # numbers of evaluations are long
     entitle(figure, title, letters=14)
     return figure, grid
 
