@@ -130,3 +130,21 @@ def test_without_rivals_the_lowest_error_of_one_estimate_is_told():
     assert labels(decide([biased("c", 1.3), biased("b", 1.1), biased("a", 1.0)]).least_error) == ["a", "b"]
     assert decide([candidate("heavy", None)]).least_error == ()
     assert decide([]).best == ()
+
+
+def test_the_cost_in_samples_is_n():
+    few, many = candidate("few:n=1", 3.0, n=1, evaluations=9), candidate("many:n=8", 0.5, n=8)
+    found = decide([few, many], "samples")
+    assert (found.cost, labels(found.best)) == ("samples", ["few:n=1"])
+    assert labels(decide([few, many]).best) == ["many:n=8"]
+
+
+def test_without_an_n_there_is_no_decision_by_samples():
+    whole, none = candidate("whole:n=1", 3.0, n=1), candidate("none", 1.0)
+    assert decide([whole, none], "samples").cost == "evaluations"
+    exact = candidate("exact", 0.0, exact=True)
+    assert decide([whole, exact], "samples").cost == "samples"
+    assert math.isinf(exact.price("samples")[0])
+    biased = candidate("biased", 0.01, unbiased=False, biased=True, bias_bound=1e-3)
+    assert decide([whole, biased], "samples").biased is None
+    assert decide([whole, biased]).biased is biased
