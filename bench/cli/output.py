@@ -164,20 +164,20 @@ def finish(
     outcomes = {record["outcome"] for record in records}
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
 
-    def make() -> list[Path]:
+    def make() -> dict[Path, str] | None:
         every = store.read(folder, lean=True) if held is None else held
         whole = Report(every)
         if not (json or printed or refused):
             near = beside(records, every)
             print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
         few = brief and len(every) <= FEW and not (folder / "figures").exists()
-        files = whole.write(folder, drawn=not few, called=_names(every, folder))
+        written = whole.write(folder, drawn=not few, called=_names(every, folder))
         complain(whole)
         if json and not refused:
-            print_json(records, folder, files)
+            print_json(records, folder, [*written])
         if not quiet and not refused:
-            list_files(folder, files, brief=brief, few=few)
-        return files
+            list_files(folder, [*written], brief=brief, few=few)
+        return None if whole.undrawn else written
 
     if json:
         make()

@@ -117,7 +117,7 @@ def command(
     the next report is made.
     """
     from bench.cli.once import once
-    from bench.planning.naming import FILE, called
+    from bench.planning.naming import called
     from bench.planning.selectors import UsageError
     from bench.records import files
     from bench.records.store import LINES, digest
@@ -160,7 +160,7 @@ def command(
             echo(f"{target}: {', '.join(tables)}", err=True)
         return
 
-    def make() -> list[Path]:
+    def make() -> dict[Path, str] | None:
         records, lacking, names = _selected(folders, estimator, objective, labels)
         report = Report(records, cost)
         shown = called(records, *names) if width or any(names[1].values()) else None
@@ -171,34 +171,25 @@ def command(
             raise UsageError(str(error)) from None
         complain(report)
         if json:
-            print_json(records, target, written)
+            print_json(records, target, [*written])
         else:
             print_table(report)
         if lacking and not quiet:
             echo(lacking, err=True)
         if not quiet:
-            list_files(target, written)
+            list_files(target, [*written])
         if not quiet and (estimator or objective):
             again = f"`bench report {shlex.join(map(str, folders))}`"
             echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
-        return written
+        return None if report.undrawn else written
 
     if json:
         make()
     else:
         asked = (list(map(str, folders)), estimator, objective, cost, chosen, width, no_figures, quiet)
-        files_of_names = [labels] if labels else [folder / FILE for folder in folders]
-        once(make, target, lambda: [*map(digest, folders), *map(_content, files_of_names)], *asked)
+        once(make, target, lambda: [*map(digest, folders), labels and files.digest(labels)], *asked)
     if opened:
         click.launch(str((target / PAGE).resolve()))
-
-
-def _content(path: Path) -> str:
-    """Return the content of a file, as text; empty if it cannot be read."""
-    try:
-        return path.read_bytes().hex()
-    except OSError:
-        return ""
 
 
 def _selected(

@@ -30,7 +30,8 @@ def get(name: str) -> str | None:
     try:
         path = _path(name)
         digest, _, text = files.read(path, follow=False).partition(b"\n")
-        os.utime(path)
+        with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
+            os.utime(path)
         return text.decode() if digest == _digest(text) else None
     except (OSError, RuntimeError):
         return None
@@ -44,8 +45,9 @@ def put(name: str, text: str) -> None:
     with contextlib.suppress(OSError, RuntimeError):
         content = text.encode()
         files.write(_path(name), _digest(content) + b"\n" + content)
+        files.sweep(folder())
         for path in folder().glob(f"*{ENDING}"):
-            if path.stat().st_mtime < time.time() - DAYS * 86_400:
+            if path.lstat().st_mtime < time.time() - DAYS * 86_400:
                 path.unlink()
 
 

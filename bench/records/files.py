@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -133,6 +134,25 @@ def read(path: Path, *, follow: bool = True) -> bytes:
         raise
     except OSError as error:
         raise Unreadable(error.errno, error.strerror, str(path)) from None
+
+
+def digest(path: Path, *, follow: bool = True) -> str:
+    """Return the SHA-256 of the content of a regular file; if it cannot be read, a text with the number of the error.
+
+    Args:
+        path: the file.
+        follow: whether a link at ``path`` is followed to its file. If not, a link cannot be read.
+    """
+    try:
+        with os.fdopen(open_regular(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"error {error.errno}"
+
+
+def digest_of(content: str | bytes) -> str:
+    """Return the SHA-256 that a file has after ``write`` has written ``content`` to it."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def lines(path: Path) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from bench.records import arrays, coordinates, files, plan, shapes, unfinished
+from bench.records import arrays, coordinates, files, identity, plan, shapes, unfinished
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
 from bench.records.text import cleaned, message, printable
@@ -160,21 +160,10 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of the files that a report is made of: the records, their arrays, the plan and ``spec.toml``."""
-    found = hashlib.sha256()
-    for path in (
-        folder / LINES,
-        folder / plan.FILE,
-        folder / "spec.toml",
-        *sorted((folder / arrays.FOLDER).glob("*.npy")),
-    ):
-        try:
-            with os.fdopen(files.open_regular(path, os.O_RDONLY), "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            content = f"error {error.errno}"
-        found.update(f"{path.name} {content}\n".encode())
-    return found.hexdigest()
+    """Return a digest of the files that a report is made of: records, arrays, plan, ``spec.toml``, ``labels.toml``."""
+    contents = [[name, files.digest(folder / name)] for name in (LINES, plan.FILE, "spec.toml", "labels.toml")]
+    vectors = sorted((folder / arrays.FOLDER).glob("*.npy"))
+    return identity.digest([contents, [[path.name, files.digest(path, follow=False)] for path in vectors]])
 
 
 def slim(record: Record) -> Record:

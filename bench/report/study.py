@@ -59,8 +59,8 @@ class Report:
         formats: Sequence[str] = FORMATS,
         width: float | None = None,
         called: Mapping[str, str] | None = None,
-    ) -> list[Path]:
-        """Write the report into a folder; return the paths written.
+    ) -> dict[Path, str]:
+        """Write the report into a folder; return the paths written, each with the SHA-256 of its content.
 
         The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
         has ``training.md`` and ``training.csv`` in place of the three tables. A study with both kinds of records has
@@ -107,7 +107,7 @@ class Report:
             texts = dict[str, str | bytes]({PAGE: self._page(title, standing)}) | texts
         for name, text in texts.items():
             files.write(folder / name, text)
-        written = [folder / name for name in texts]
+        written = {folder / name: files.digest_of(text) for name, text in texts.items()}
         for name, image in chain.from_iterable(images if drawn and kinds else ()):
             path = folder / "figures" / name
             if image is None or isinstance(image, str):
@@ -116,7 +116,7 @@ class Report:
             else:
                 if not path.exists() or path.read_bytes() != image:
                     files.write(path, image)
-                written.append(path)
+                written[path] = files.digest_of(image)
         return written
 
     def _page(self, title: str, standing: str) -> str:

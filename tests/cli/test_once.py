@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from bench.cli import once
-from bench.records import cache, files, store
+from bench.records import cache, files, installed, store
 from bench.records.lines import dumps
-from bench.report import Report
+from bench.report import Report, figures
 from tests.report.records import moments
 
 
@@ -48,8 +47,8 @@ CHANGES = {
     "table": lambda study, _: edited(study / "table.md", "a", "b"),
     "missing": lambda study, _: (study / "report.html").unlink(),
     "figure": lambda study, _: files.write(study / "figures" / "variance-n.svg", "old"),
-    "code": lambda _, patch: patch.setattr(once, "_ours", lambda: "changed"),
-    "packages": lambda _, patch: patch.setattr(once, "_installed", lambda: ["pandas-99.dist-info"]),
+    "labels": lambda study, _: (study / "labels.toml").write_text('[estimators]\na = "A"\n'),
+    "installed": lambda _, patch: patch.setattr(installed, "digest", lambda: "changed"),
     "width": lambda _, patch: patch.setattr("bench.cli.terminal.PIPE_WIDTH", 90),
     "cache": lambda *_: [path.write_bytes(path.read_bytes()[:-2]) for path in cache.folder().glob("report-*")],
 }
@@ -99,21 +98,40 @@ def test_a_study_that_grows_meanwhile_is_not_remembered(call, made, study, monke
     assert "\n  c " in call("report", "here").out
 
 
+def test_a_report_whose_files_another_one_replaces_meanwhile_is_made_anew(call, made, study, monkeypatch):
+    write = Report.write
+
+    def overtaken(self, folder, **more):
+        written = write(self, folder, **more)
+        (folder / "table.md").write_text("The table of a report with other options.")
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "write", overtaken)
+        call("report", "here")
+    call("report", "here")
+    assert "other options" not in (study / "table.md").read_text()
+
+
+def test_a_figure_that_could_not_be_drawn_is_tried_again(call, made, study, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "images", lambda *_: iter([("heatmap.svg", "MemoryError: no room")]))
+        assert "no room" in call("report", "here").err
+    assert "no room" not in call("report", "here").err
+    assert len(made) == 2
+
+
+def test_a_file_of_others_among_the_figures_stays_and_counts_for_nothing(call, made, study):
+    files.write(study / "figures" / "mine.svg", "mine")
+    assert call("report", "here") == call("report", "here")
+    assert len(made) == 1
+    assert (study / "figures" / "mine.svg").read_text() == "mine"
+
+
 def test_a_json_report_holds_the_records(call, made, study):
     outs = [call("report", "here", "--json").out for _ in range(2)]
     assert [len(json.loads(out)["records"]) for out in outs] == [2, 2]
     assert len(made) == 2
-
-
-def test_the_code_is_every_file_of_the_project(monkeypatch, tmp_path):
-    monkeypatch.setattr(once, "ROOT", tmp_path)
-    found = {once._ours()}
-    for name, text in (("bench/a.py", "1"), ("bench/a.py", "2"), ("bench/page/style.css", ""), ("estimators/b.py", "")):
-        files.write(tmp_path / name, text)
-        found.add(once._ours())
-    assert len(found) == 5
-    files.write(tmp_path / "bench/a.pyc", "")
-    assert once._ours() in found
 
 
 def test_a_finished_run_is_reported_once(call, made, tmp_path):
@@ -124,3 +142,6 @@ def test_a_finished_run_is_reported_once(call, made, tmp_path):
     assert len(made) == 1
     call("run", *words, "-e", "rloo:n=4")
     assert len(made) == 2
+    (tmp_path / "here" / "labels.toml").write_text('[estimators]\nrloo = "Leave one out"\n')
+    call("run", *words, "-e", "rloo:n=4")
+    assert len(made) == 3

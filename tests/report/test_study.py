@@ -106,7 +106,7 @@ def test_an_equal_figure_is_an_equal_file_whichever_version_has_drawn_it(tmp_pat
     records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
     write(tmp_path, records)
     before = files(tmp_path)
-    monkeypatch.setattr("bench.report.figures._code", lambda: "other code")
+    monkeypatch.setattr("bench.records.installed.digest", lambda: "other code")
     write(tmp_path, records)
     assert files(tmp_path) == before
     svg = tmp_path / "figures" / "variance-cost.svg"

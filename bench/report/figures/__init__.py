@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.records.lines import LineKind
+from bench.records import installed
+from bench.records.lines import LineKind, plain
 from bench.records.text import described
 from bench.report.figures.drawing import Drawing
 from bench.report.figures.memory import Memory
@@ -96,7 +97,7 @@ def training_images(
     """
     from bench.report.figures.training import curves, pictures, variances
 
-    digest = hashlib.sha256(json.dumps(records, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(plain(records)).encode()).hexdigest()
     pairs = zip(TRAINING, (curves, variances, pictures), strict=True)
     drawings = {name: functools.partial(Drawing, drawing, (problems,)) for name, drawing in pairs}
     yield from _files(drawings, lambda *_: digest, folder, formats, width, called)
@@ -115,12 +116,6 @@ def _shown(name: str, drawing: Drawing) -> str:
                 content = values.to_numpy().tobytes() if values.dtype.kind in "bif" else repr(values.tolist()).encode()
                 found.update(f"\x1e{column}\x1e".encode() + content)
     return found.hexdigest()
-
-
-@functools.cache
-def _code() -> str:
-    here = Path(__file__).parents[1]
-    return "".join(path.read_text(encoding="utf-8") for path in sorted(here.rglob("*.py")))
 
 
 def _files(
@@ -142,7 +137,7 @@ def _files(
         try:
             with styled(width, called), _quiet():
                 if drawing := select():
-                    about = f"{width}{called}{data(name, drawing)}{_code()}"
+                    about = f"{width}{called}{data(name, drawing)}{installed.digest()}"
                     own = hashlib.sha256(about.encode()).hexdigest()[:16]
                     contents = [memory.find(file, own) for file in files]
                     if None in contents and (figure := _settled(drawing)):
