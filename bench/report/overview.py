@@ -30,6 +30,8 @@ def row_of(problem: str, rows: Sequence[Any], cost: Cost = "evaluations") -> tup
     if decision.fault:
         return problem, "the objective is at fault", *[NONE] * 6
     ends = _biases(rows), decision.exact.label if decision.exact else NONE
+    if decision.cost != cost:
+        return problem, f"not ranked by {cost}", *[NONE] * 4, *ends
     if not decision.best or len(decision.best) > SHOWN:
         return problem, f"{tied_of(decision)} tied" if decision.best else NONE, *[NONE] * 4, *ends
     several = {c.method for c in found if c.n and c.n > 1}

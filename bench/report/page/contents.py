@@ -90,12 +90,13 @@ def contents(
     sections = by_objective.sections(table)
     header, rows = _rows(sections)
     objectives = leaders.objectives(sections)
+    units = leaders.units(objectives)
     notes = [note.partition(": ")[::2] for note in by_objective.NOTES]
     several = len(sections) > 1
     return found | {
         "provenance": by_objective.provenance(table),
-        "unit": "seconds" if (table["unit"] == "seconds").any() else "evaluations",
-        "units": leaders.units(objectives),
+        "unit": "seconds" if (table["unit"] == "seconds").any() and units["seconds"]["used"] else "evaluations",
+        "units": units,
         "objectives": objectives,
         "checks": leaders.summed([each["checks"] for each in objectives]) if several else [],
         "overviews": leaders.overviews(sections) if several else {},

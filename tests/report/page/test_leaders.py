@@ -53,6 +53,9 @@ def test_why_nothing_is_ranked_by_a_unit():
     assert said(*a, without, unit="samples")[3] == ["Not ranked by samples: c has no number of samples"]
     found = leaders.objectives(by_objective.sections(prepared([*a, without])))
     assert [each["used"] for each in leaders.units(found).values()] == [True, False, False]
+    table = leaders.overviews(by_objective.sections(prepared([*a, *b])))
+    assert table["seconds"][1][0][:2] == ["o", "not ranked by seconds"]
+    assert table["evaluations"][1][0][:2] == ["o", "a"]
 
 
 @pytest.mark.parametrize(

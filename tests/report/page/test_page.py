@@ -140,6 +140,8 @@ def test_the_unit_of_the_report_is_chosen_at_first(text):
     by_seconds = page(prepared(records, "seconds"), records, "study")
     assert '<body data-unit="seconds">' in by_seconds
     assert "with the cost in seconds." in by_seconds
+    noisy = measured + [timing(record, 1e-6, noisy=True) for record in measured]
+    assert '<body data-unit="evaluations">' in page(prepared(noisy, "seconds"), noisy, "study")
     assert '<body data-unit="evaluations">' in text
 
 
