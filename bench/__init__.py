@@ -37,3 +37,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
     module = importlib.import_module(_HOME[name])
     return module if name == "objectives" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the package, with the public ones that are imported on demand: for ``dir`` and completion."""
+    return sorted({*globals(), *__all__})

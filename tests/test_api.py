@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
+import bench
 from bench import Expectation, Measurement, measure, objectives
 from bench.measurement.objective_checks import CHECKS, check_own
 from bench.planning.switches import SWITCHES
@@ -185,6 +186,12 @@ def test_pandas_is_loaded_when_a_frame_is_asked_for():
         "assert 'pandas' not in sys.modules; m.frame(); assert 'pandas' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_python_lists_the_names_that_are_imported_on_demand():
+    code = "import sys, bench; assert {*bench.__all__} <= {*dir(bench)}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(hasattr(bench, name) for name in dir(bench))
 
 
 def test_timing_is_asked_for():
