@@ -12,7 +12,7 @@ from bench.report.aligned import LATEX_SIGNS, SPECIAL
 from bench.report.cost import UNITS
 from bench.report.lines import Exponent, exponents
 from bench.report.page import leaders
-from bench.report.page.coordinates import parameters
+from bench.report.page.coordinates import ROWS, parameters
 from bench.stats.printing import NONE
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def contents(
         "cost": " or ".join(dict.fromkeys(UNITS[unit] for unit in table["unit"])),
         "meanings": {name: meaning for name in header for key, meaning in notes if name.partition(" (")[0] == key},
         "parameters": parameters(table, records),
+        "most_parameters": ROWS,
         "latex": SPECIAL | LATEX_SIGNS,
         "exponents": [_fitted(each) for each in exponents(table)],
         "failed": failed,
