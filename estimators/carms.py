@@ -33,13 +33,13 @@ class CARMS(Estimator):
     ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The order starts at category s, which is drawn anew for each variable in each call. s is any category if there are
-    at most 32; if there are more, it is one of 8 categories that are spread evenly over the probability. Unbiased: in a
-    fixed order, some pairs of different categories would be impossible. But each category comes last in one of the
-    orders, and there it can be paired with every other one. Pairs of equal categories cancel, because exchanging k and
-    j changes the sign of their term. CARMS gains most over RLOO if there are few categories. The variables of q have
-    independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost: n
-    evaluations of f; n^2 weights for each variable, each a sum over the orders.
+    The order starts at category s, which is drawn anew for each variable in each call. s is any of the C categories if
+    C is at most 32. If C is larger, s is one of 8 categories, at equal steps of the cumulative probability, and the
+    mean in P(c, d) is over these 8. Unbiased: in a fixed order, two categories near its start can never be drawn
+    together. But for every pair there is an order in which both are far enough from the start. Pairs of equal
+    categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most over RLOO if there
+    are few categories. The variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits,
+    use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each a sum over the orders.
 
     Args:
         n: number of samples, at least 2.

@@ -20,9 +20,9 @@ class Chain(Drawable):
 
     A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
     constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. It may hold the weights of a
-    network as a mapping of tensors. The batch shape then begins with the axes on the left of each weight's own shape;
-    the axes of the data follow. ``rows`` puts one more axis on the left of every weight, so the network's products must
-    be batched.
+    network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead, *own]``. The
+    batch shape of q is then ``[*lead, *data]``. ``rows`` puts one such axis on the left of every weight, so the network
+    must use batched products.
 
     The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
     several coordinates. A subclass whose choices differ in size overrides ``widths``.

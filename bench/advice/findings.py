@@ -177,8 +177,9 @@ def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
 def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
     """Return the evaluations per gradient below which a biased candidate certainly has the lower error at a point.
 
-    A mean of the biased candidate that takes B evaluations has the error bias² + V' c'/B. A mean of the winner has the
-    error V c/B. The two errors are equal at::
+    One estimate of the winner has the variance V and costs c evaluations; one of the biased candidate has V' and c'.
+    With B evaluations, the mean of the winner has the squared error V c/B, and the mean of the biased candidate has
+    bias² + V' c'/B. The two errors are equal at::
 
         B = (V c − V' c')/bias²
 

@@ -193,10 +193,10 @@ class Pool:
         worker.again(pickle.dumps(answer))
 
     def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
-        """Compute the partial sums of one cell with all workers, and yield them in the order of the cell's blocks.
+        """Compute the partial sums of one cell with the workers, and yield them in the order of the cell's blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks. If a worker has asked for these sums and waits for them, it does not take part.
+        blocks. All workers take part, except one that has asked for these sums itself and waits for them.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.

@@ -110,7 +110,8 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
     ``progress`` gets the number of replicates done and the total.
 
     Raises:
-        UsageError: the gradients or the exact gradient have the wrong shape or dtype, are not finite or too small.
+        UsageError: the gradients or the exact gradient have the wrong shape or dtype; a number is NaN or infinite; or
+            the gradients vary so little (by less than 1e-36) that their powers are lost in float64.
     """
     begin, source = time.perf_counter(), _source(given)
     exact = None if given.exact is None else _exact(given.exact, source.size)

@@ -26,8 +26,8 @@ Remember = Callable[[int, Callable[[int], list[Tensor]]], list[Tensor]]
 class Source(ABC):
     """Gradients in draws (batches of replicates), and the sums of these gradients. Subclasses provide the gradients.
 
-    ``remember`` is called for the gradients of every draw that is summed. A function put in its place can return
-    gradients that it has kept from an earlier run.
+    The function ``remember(draw, parts)`` returns the gradients of every draw that is summed; by default, it calls
+    ``parts(draw)``, which computes them. Replace ``remember`` to return gradients that an earlier run has stored.
 
     Args:
         groups: the number of coordinates of every tensor of theta, by name.

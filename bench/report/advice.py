@@ -34,7 +34,7 @@ def candidates(rows: Sequence[Any]) -> list[Candidate]:
 
 
 def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") -> dict[str, Decision]:
-    """Return, by the label of each objective, the ``Decision`` which estimators are the best on it.
+    """Return a dictionary from the label of each objective to its ``Decision``, which names its best estimators.
 
     An objective that was measured with several dtypes, devices or seeds has a decision and a label for each, such as
     ``gaussian-quadratic (seed 3)``. Objectives on which nothing was measured are left out.

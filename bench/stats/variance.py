@@ -151,6 +151,10 @@ def status(
 ) -> Status:
     """Return the status of a variance, a word for how far it can be trusted: the first of these that applies.
 
+    `khat` is the tail index of the squared norms; it is None if their tail has too few distinct values. With 95 %
+    confidence, the tail index is above `sure`. `finite_support` says whether the samples can take only finitely many
+    values.
+
     - DEGENERATE: the variance is 0.
     - TAIL_WARNING: the tail index `khat` is at least 0.5, but below 0.7.
     - RARE_LARGE_VALUES: `khat` is at least 0.7, but `finite_support` is True, so the variance is finite.
@@ -159,9 +163,6 @@ def status(
     - HEAVY_TAIL: `sure` is at least 0.7.
     - SMALL_R: `replicates` < 1000, and `khat` is below 0.5 or None.
     - OK: none of the others applies.
-
-    The tail index exceeds `sure` with 95 % confidence. `khat` is None if the tail has too few distinct values for an
-    index. `finite_support` says whether the samples can take only finitely many values.
     """
     if variance == 0:
         return Status.DEGENERATE
