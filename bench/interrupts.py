@@ -27,6 +27,11 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
+def came() -> bool:
+    """Return whether a signal has asked this process to end."""
+    return bool(_received)
+
+
 def end() -> int:
     """Return the exit code of a command that an interrupt has ended, and ignore all further signals.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
+from bench import interrupts
 from bench.planning.plugins import PREFIX
 from bench.records.text import described
 
@@ -41,8 +42,9 @@ def contained() -> Iterator[None]:
     except BaseException as error:
         if os.getpid() != here:
             leave(_status(error))
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in workers
-        if isinstance(error, Exception) or (isinstance(error, KeyboardInterrupt) and not ignored):
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in workers and behind nohup
+        by_user = isinstance(error, KeyboardInterrupt) and (interrupts.came() or not ignored)
+        if isinstance(error, Exception) or by_user:
             raise
         raise Ended(described(error)) from error
     finally:

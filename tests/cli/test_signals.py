@@ -50,10 +50,14 @@ time.sleep(600)
 """
 
 
-def started(*words, folder):
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def started(*words, folder, before=None):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *map(str, words)], cwd=folder, preexec_fn=before, **pipes)
+
+
+def in_background():
+    """Ignore Ctrl-C, as a command does that a script has started with ``&``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def wait_for(condition):
@@ -108,10 +112,11 @@ def test_the_exit_code_is_that_of_the_signal_if_it_comes_while_python_executes_a
         assert (command.wait(60), command.stderr.read()) == (143, "")
 
 
-def test_a_scheduler_ends_a_command_as_ctrl_c_does(tmp_path):
+@pytest.mark.parametrize("before", [None, in_background])
+def test_a_scheduler_ends_a_command_as_ctrl_c_does(tmp_path, before):
     write_own(tmp_path, "import os, pathlib, time; pathlib.Path('begun').write_text(str(os.getpid())); time.sleep(600)")
     words = ("run", "-e", "rloo", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--no-timing", "--out", "here")
-    with started("-m", "bench", *words, folder=tmp_path) as command:
+    with started("-m", "bench", *words, folder=tmp_path, before=before) as command:
         wait_for(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text())
         pid = int((tmp_path / "begun").read_text())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
 from rich.console import Console
 
 from bench.report import Report
-from bench.report.figures import FORMATS, MADE, NAMES, TRAINING, rendered
+from bench.report.figures import FORMATS, MADE, NAMES, TRAINING, images, rendered
+from bench.report.prepared import prepared
 from tests.report import training_records
 from tests.report.records import line, moments, study, timing
 
@@ -113,6 +115,14 @@ def test_an_equal_figure_is_an_equal_file_whichever_version_has_drawn_it(tmp_pat
     svg.write_bytes(b"a file of another version, which the notes do not know")
     write(tmp_path, records)
     assert files(tmp_path)[svg.relative_to(tmp_path)] == before[svg.relative_to(tmp_path)]
+
+
+def test_settings_of_matplotlib_of_the_users_own_change_no_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.report.figures.NAMES", ("variance-cost",))
+    table = prepared([moments("a", "o", 1.0), moments("b", "o", 2.0)])
+    plain = [*images(table, tmp_path / "plain", ["svg"])]
+    with rc_context({"axes.facecolor": "red", "axes.grid": True, "savefig.bbox": "tight"}):
+        assert [*images(table, tmp_path / "red", ["svg"])] == plain
 
 
 def test_a_figure_that_is_gone_is_drawn_again(tmp_path):

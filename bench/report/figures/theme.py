@@ -67,15 +67,16 @@ def in_order(labels: list[str]) -> list[str]:
 def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
     """Inside the block, give new figures the look of a report; for print if ``width``, in inches, is given.
 
+    Settings of the user's own, as in a ``matplotlibrc``, do not count: equal data give equal figures everywhere.
     Figures for print have smaller type, and no title. ``names`` are what estimators and objectives are called, by label
     or by command-line name; None for no such names.
     """
-    from matplotlib import rc_context
+    from matplotlib import style
 
     small = {"font.size": 7, "axes.titlesize": 7, "legend.fontsize": 6.5, "axes.labelsize": 7} if width else {}
     held = WIDTH.set(width or PAGE), NAMES.set(names or {})
     try:
-        with rc_context(LOOK | small):
+        with style.context(["default", LOOK | small]):
             yield
     finally:
         WIDTH.reset(held[0])
