@@ -80,7 +80,8 @@ class Study:
         if name not in known:
             hint = did_you_mean(str(name), known) or f" Choose from {', '.join(known)}."
             raise ValueError(f"There is no figure {name!r}.{hint}")
-        figure = figures.plotted(name, self.records, cost, width, None if labels is None else self._called(labels))
+        called = None if labels is None else self._called(labels)
+        figure = figures.plotted(name, self.records, cost, width, called, fixed=False)
         if figure is None:
             raise ValueError(f"This study has no data for the figure {name!r}.")
         return figure

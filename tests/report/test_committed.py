@@ -35,7 +35,6 @@ def stale_tables(records, folder, tmp_path):
 def is_stale(figure, records):
     """Return whether records give another figure than the committed file shows."""
     drawn = figures.plotted(figure.stem, records)
-    drawn.set_layout_engine("none")
     with styled(None):
         made = plt.imread(io.BytesIO(figures.rendered(drawn, "png")))
     held = plt.imread(figure)

@@ -163,6 +163,8 @@ def plotted(
     cost: str = "evaluations",
     width: float | None = None,
     called: Names | None = None,
+    *,
+    fixed: bool = True,
 ) -> Figure | None:
     """Return a figure of a study as its report draws it; None if the records have no data for it.
 
@@ -172,6 +174,7 @@ def plotted(
         cost: the unit of the cost of an estimate, "evaluations" or "seconds".
         width: width in inches of a figure for print, which has no title; None makes one for the screen.
         called: what estimators and objectives are called; None for their labels.
+        fixed: whether the layout is final. If not, it is computed again wherever the figure is drawn or saved.
     """
     from bench.report.curves import problems
     from bench.report.figures.training import curves, pictures, variances
@@ -182,8 +185,8 @@ def plotted(
     with styled(width, called), _quiet():
         if name in TRAINING:
             drawing = (curves, variances, pictures)[TRAINING.index(name)]
-            return _settled(lambda: drawing(problems(trained)), fixed=False) if trained else None
-        return _settled(lambda: draw(name, prepared(measured, cost), width, called), fixed=False) if measured else None
+            return _settled(lambda: drawing(problems(trained)), fixed=fixed) if trained else None
+        return _settled(lambda: draw(name, prepared(measured, cost), width, called), fixed=fixed) if measured else None
 
 
 def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, title: str) -> bytes:

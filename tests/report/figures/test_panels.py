@@ -40,7 +40,7 @@ def records():
     ["heatmap", "efficiency", "bias-variance", "variance-cost", "variance-n", "variance-dim", *TRAINING[:2]],
 )
 def test_figures_for_print_have_their_width_and_are_whole_under_the_settings_of_others(records, name, width):
-    drawn = plotted(name, records, width=width)
+    drawn = plotted(name, records, width=width, fixed=False)
     assert drawn.get_figwidth() == width
     assert drawn.get_suptitle() == ""
     drawn.draw_without_rendering()
