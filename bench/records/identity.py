@@ -32,7 +32,8 @@ def fields_of(instance: Any) -> dict[str, Any]:
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    ``former`` has other defaults for some of the fields. They count in place of the defaults of the class.
+    ``former`` has defaults by name of field. A default in ``former`` takes the place of the field's default in the
+    class.
     """
     given = fields_of(instance)
     defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}

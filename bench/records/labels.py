@@ -36,8 +36,8 @@ def changed_keys(label: str) -> set[str]:
 def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return copies of records with longer labels: ``rloo:n=2`` in place of ``rloo``.
 
-    The label in a record is the shortest one, without fields that have their defaults. The longer label also has n, and
-    every field that is not equal in all of these records.
+    The label in a record is the shortest one, without fields that have their defaults. The longer label also has n. If
+    a field of a class has several values in these records, the longer labels of the class have this field, too.
     """
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}

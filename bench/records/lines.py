@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 
 class Rerun(StrEnum):
-    """A word for the records of a study folder that are not valid, so that their work is done again."""
+    """A word for the records whose work is done again when a study folder is used again, such as "failed"."""
 
     FAILED = "failed"
     """Records of work that failed."""

@@ -32,7 +32,10 @@ REPAIR = "Restore the file, or move that line aside with `bench verify --repair`
 
 @with_config(shapes.Config)
 class SpecTable(TypedDict):
-    """A spec as a table of JSON. Selectors are texts; other keys than those below are not checked."""
+    """A spec as a table of JSON: what a command measures, and how.
+
+    Selectors are texts. Keys that this class lacks are not checked.
+    """
 
     estimators: list[str]
     objectives: list[str]
@@ -42,7 +45,7 @@ class SpecTable(TypedDict):
 class TrainingTable(TypedDict):
     """The settings of a command that trains, and whether it keeps the final weights of each run.
 
-    ``bench.training.settings.Training`` explains and checks the settings. Other keys than those below are not checked.
+    ``bench.training.settings.Training`` explains and checks the settings. Keys that this class lacks are not checked.
     """
 
     steps: shapes.Count

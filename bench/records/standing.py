@@ -64,7 +64,7 @@ def standings(lines: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> 
 
     Args:
         lines: the lines of the study's plan.
-        records: the valid records of the study; the keys in ``COUNTED`` are enough.
+        records: the valid records of the study. They need only the keys that are listed in ``COUNTED``.
     """
     kinds = {"cells": list[Mapping[str, Any]](), "runs": list[Mapping[str, Any]]()}
     for line in lines:
@@ -76,8 +76,8 @@ def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "c
     """Return how much of a study is done.
 
     Args:
-        runs: the ids of the runs that were asked for; the value of each is True if it is to be timed. The id of a pilot
-            also counts for the measurement that follows the pilot.
+        runs: the ids of the runs that were asked for; the value of each is True if it is to be timed. A pilot, which
+            finds how many replicates a measurement needs, stands for this measurement.
         records: the valid records of the study.
         noun: plural of what is counted: "cells" or "runs".
     """

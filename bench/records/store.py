@@ -215,7 +215,7 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     Args:
         line: the bytes of the line, without its end.
         folder: the study folder, which holds the long vectors.
-        number: number of the line, for the error message; None for the last line.
+        number: number of the line, for the error message; if None, the message says "its last line".
 
     Raises:
         Damaged: the line is not a record, or has a newer schema.
