@@ -108,6 +108,7 @@ class CheckedFunction(Checked):
         if count is not None and sample._version != count:
             raise _changed(self.name)
         if copy is not None and not _is_equal(x, copy):
+            _CALLS[_source(self.f)] = None  # whoever calls it again, as a notebook does, is told again
             raise _changed(self.name)
         if not isinstance(fx, Tensor):
             _CALLS[_source(self.f)] = None
@@ -150,7 +151,8 @@ def _check_columns(fx: Tensor, x: Tensor, points: Size, name: str) -> None:
 
 
 _CALLS: dict[object, int | None] = {}
-"""Number of calls of every function that was an integrand; None if it has returned values from outside torch."""
+"""Number of calls of every function that was an integrand; None if it has returned values from outside torch, or has
+changed its argument."""
 
 
 COMPARED = 3
@@ -166,9 +168,10 @@ def _source(f: Integrand) -> object:
 def _compared(f: Integrand, x: Tensor) -> Tensor | bytes | None:
     """Return a copy of x, with which it is compared after this call of f; None if it is not.
 
-    It is in the first calls, and in those whose number is 1 more than a power of two. If f has ever returned an array,
-    a list or a number, and so may hold x as an array of numpy, it is in every call. Later copies are bytes, outside
-    torch, so that they do not appear in the memory that is measured, and are made on a CPU only.
+    It is in the first calls, and in those whose number is 1 more than a power of two. If f has ever changed its
+    argument, or has returned an array, a list or a number, and so may hold x as an array of numpy, it is in every call.
+    Later copies are bytes, outside torch, so that they do not appear in the memory that is measured, and are made on a
+    CPU only.
     """
     if torch.compiler.is_compiling() or transformed() or x.is_meta:
         return None

@@ -155,6 +155,13 @@ def test_three_calls_of_a_function_are_compared(first):
     assert len(calls) == first + 1
 
 
+@pytest.mark.parametrize("way", UNCOUNTED)
+def test_what_was_refused_once_is_refused_in_every_later_call(way):
+    for f in [new(UNCOUNTED[way])] * 8:
+        with pytest.raises(InvalidIntegrand, match="changes its argument"):
+            RLOO(n=4)(f, NORMAL)
+
+
 @pytest.mark.parametrize(
     ("values", "compared"),
     [
