@@ -79,7 +79,7 @@ class Case:
 
 
 def leaves(theta: Theta, *left: int) -> Theta:
-    """Return copies of the tensors of theta that require gradients, repeated along new axes on the left.
+    """Return a copy of each tensor of theta, repeated along new axes on the left. The copies require gradients.
 
     ``left`` are the lengths of the new axes.
     """
@@ -145,9 +145,10 @@ def enumerated(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
-    """Return a reward with a penalty for leaving a reference policy, and with a sampler.
+    """Return a ``PolicyReturn``: a reward, minus a penalty on the distance of q from a reference policy.
 
-    The reference and the sampler are two fixed policies that differ from q.
+    The result also has a sampler: a third policy, from which estimators made for policies draw. The reference and the
+    sampler are fixed, and both differ from q.
     """
     like = next(iter(parameters(q).values()))
 
@@ -159,9 +160,10 @@ def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
 
 
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth function f of x: ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
+    """Return a smooth function f of x for the cases.
 
-    u is x, or x in one-hot form if x holds integers.
+    Let a and b be two fixed vectors, t the ``shift``, and u the vector x, in one-hot form if x holds integers. With dot
+    products such as a.u, f is ``sin(a.u + t) - cos(2 b.u)/2 + (a.u)(b.u)``.
 
     Args:
         *shift: t, one number per batch element, or one number for a case without a batch.

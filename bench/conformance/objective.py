@@ -129,10 +129,10 @@ class ObjectiveConformance:
         self._run(values.gradient_of_f)
 
     def test_training_data(self) -> None:
-        """The problems on minibatches and on held-out data hold the tensors of the problem itself, not copies.
+        """The problems on minibatches and on held-out data have the same tensor objects as the problem on all data.
 
-        The tensors are those of ``theta`` and of ``extra``, which f uses and training trains too. All minibatches have
-        one batch shape.
+        The tensors are those of ``theta`` and ``extra``; training changes both, and f uses those of ``extra``. All
+        minibatches have one batch shape. ``restarted(0)`` returns the objective itself.
         """
         self._run(parts.training_data)
 

@@ -121,10 +121,10 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """If f uses a tensor w, ``loss.backward()`` gives w the slope of the loss in w under fixed noise.
+        """If f uses a tensor w, ``loss.backward()`` gives w the derivative of the loss with respect to w.
 
-        q does not depend on w here. Terms of the loss that serve the gradient in q's parameters add nothing to the
-        gradient in w.
+        The noise is fixed, and q does not depend on w. A loss may have terms that serve only the gradient of q's
+        parameters. These terms add nothing to the gradient of w.
         """
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
@@ -166,9 +166,9 @@ class Conformance:
         return all(torch.allclose(four, 4 * once) for once, four in pairs)
 
     def test_loss_can_be_weighted(self) -> None:
-        """Weights act on gradients as on losses: c times an element of the loss has c times its gradient.
+        """If every element of the loss is multiplied by a weight, its gradient is multiplied by the same weight.
 
-        Every element of the loss has a c of its own. An element belongs to one row (estimate) and one batch element.
+        Each element has a weight of its own. An element belongs to one row (estimate) and one batch element.
         """
         for trial in self.trials():
             plain = trial.call()
@@ -364,9 +364,8 @@ class Conformance:
     def test_batch_elements_do_not_touch(self) -> None:
         """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
 
-        If the estimator declares ``couples_batch = True``, another batch element must change in at least one case. The
-        samples are then drawn from q, even if the case has another policy to draw them. Samples of that policy would
-        not change with theta.
+        If the estimator declares ``couples_batch = True``, the opposite is checked: in at least one case, another batch
+        element must change. For this check, the samples of every case are drawn from q, so that they depend on theta.
         """
         wanted = "a batch and noise that does not depend on q"
         trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)

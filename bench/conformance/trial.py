@@ -289,6 +289,8 @@ class Trial:
 def in_costs(f: Integrand, q: Distribution) -> Return:
     """Return f as a sum of costs, one for each choice of q.
 
+    Let x_1, x_2 ... be the choices in a sample x of q. The cost c_t of choice t is
+
     ``c_t = f(x_1 ... x_t, 0 ... 0) - f(x_1 ... x_(t-1), 0 ... 0)``
 
     The constant f(0 ... 0) is added to the first cost. In a one-hot event, the first category takes the place of 0.

@@ -245,8 +245,8 @@ class Baseline(_Plain):
     def text(self) -> str:
         """Return the baseline (the accepted statistics) in the format of its file: JSON with one line per cell.
 
-        A file of an older version lacks newer fields, such as ``f_evals``. If a baseline was read from this file, the
-        text lacks these fields, too.
+        A file of an older version lacks newer fields, such as ``f_evals``. The text of a baseline that was read from
+        such a file lacks the same fields.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}

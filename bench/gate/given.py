@@ -24,6 +24,8 @@ from bench.records.lines import GIVEN, LineKind, Outcome, Record
 def read(study: Path) -> list[Record]:
     """Return the moments records of the given gradients in a study folder, the last one of each name and problem.
 
+    Given gradients were made elsewhere. A moments record has their bias, variance and other statistics.
+
     Raises:
         UsageError: the gradients have several dtypes, or a name that a baseline cannot hold.
         Damaged: the records cannot be read.
@@ -46,7 +48,10 @@ def read(study: Path) -> list[Record]:
 
 
 def baseline_of(lines: Sequence[Record]) -> Baseline:
-    """Return a baseline, the file of accepted statistics, made of one or more records of given gradients."""
+    """Return a baseline, the file of accepted statistics, made of one or more records of given gradients.
+
+    Given gradients were made elsewhere.
+    """
     first = lines[0]
     settings = Settings(
         min(line["replicates"] for line in lines), first["seed"], first["dtype"], first["device"], common_noise=False
@@ -55,12 +60,14 @@ def baseline_of(lines: Sequence[Record]) -> Baseline:
 
 
 def fitting(baseline: Baseline, study: Path) -> list[Record]:
-    """Return the records of the given gradients in a study folder, after a check that they fit a baseline.
+    """Check that the given gradients in a study folder fit a baseline, and return their records.
 
-    The result has at least one record. A baseline is the file of accepted statistics.
+    A baseline is the file of accepted statistics. Given gradients were made elsewhere. The result has at least one
+    record.
 
     Raises:
-        UsageError: the baseline is one of estimators, or the study has no gradients in the baseline's dtype.
+        UsageError: the baseline has estimators in place of given gradients, or the study has no gradients in the
+            baseline's dtype.
         Damaged: the records cannot be read.
     """
     if not baseline.given:
@@ -76,6 +83,8 @@ def fitting(baseline: Baseline, study: Path) -> list[Record]:
 def check(baseline: Baseline, study: Path, options: Options, wanted: str | None = None) -> Report:
     """Compare the given gradients in a study folder with a baseline of given gradients, and return the report.
 
+    Given gradients were made elsewhere.
+
     Args:
         baseline: the file of accepted statistics.
         study: the study folder.
@@ -84,8 +93,8 @@ def check(baseline: Baseline, study: Path, options: Options, wanted: str | None 
             this cell alone. None for all cells.
 
     Raises:
-        UsageError: the baseline is one of estimators; the study has no gradients in the baseline's dtype; or there is
-            no cell ``wanted``.
+        UsageError: the baseline has estimators in place of given gradients; the study has no gradients in the
+            baseline's dtype; or there is no cell ``wanted``.
         Damaged: the records cannot be read.
     """
     lines = {line["cell"]: line for line in fitting(baseline, study)}

@@ -20,9 +20,10 @@ QUANTILE = 0.99
 
 
 def distances(engine: Engine) -> Array:
-    """Draw all R gradients of a cell, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, shape ``[R/2]``.
+    """Draw all R gradients of a cell, and return half the squared distance of each pair, ``[R/2]``.
 
-    The ``engine`` calls the cell's estimator on its objective.
+    The gradients are g_1 ... g_R. The result is ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``. The ``engine`` calls the
+    cell's estimator on its objective.
     """
     adapt_state(engine)
     draws = (engine.draw_gradients(draw).double() for draw in range(len(engine.sizes)))

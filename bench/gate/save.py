@@ -203,10 +203,11 @@ def read_study(study: Path, folder: Path) -> Draft:
     """Return the draft of a baseline made from the records of a study: for each cell, the run with the most replicates.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Paths of users' files are stored
-    relative to ``folder``, the baseline's folder. The settings are those of the study's last command. Cells of earlier
-    commands count if only their number of replicates is different.
+    relative to ``folder``, the baseline's folder. The settings are those of the study's last command. A cell of an
+    earlier command counts if its settings are the same, except for the number of replicates.
 
-    A study of gradients that were made elsewhere has no spec; its baseline holds the last gradients of each name.
+    A study of gradients that were made elsewhere has no spec. Its baseline has an entry for each pair of a name and a
+    problem, made from the last gradients of this pair.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

@@ -148,7 +148,8 @@ def select(
         folder: the folder of the baseline; paths of users' files in the baseline are relative to it.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to check.
         objectives: selectors of the objectives to check.
-        broken: what is wrong with selectors that must not be loaded here.
+        broken: the errors of selectors that failed in a worker, by selector and kind. These selectors are not loaded in
+            this process. None if there are none.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
