@@ -55,10 +55,11 @@ def cap(objective: Objective, device: str) -> int:
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the replicates in each draw (batch) of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ... up to ``cap``.
+    """Yield the number of replicates in each draw (batch) of a short run, without end.
 
-    All short runs start with the same draws; a longer one has more draws. A run of 2048 replicates or more, rounded up
-    to whole draws, grows by less than a quarter.
+    The first 8 draws have 256 replicates each, the next 4 have 512, the next 4 have 1024, and so on. No draw has more
+    than ``cap`` replicates. All short runs start with the same draws, and a longer run has more of them. Rounding a run
+    of 2048 or more replicates up to whole draws adds less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -156,12 +157,12 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of replicates, at the start of a run, for which every series is kept value by value.
+    """Return for how many replicates, from the start of a run, every series is computed row by row.
 
-    A series has one number per replicate, such as w, the squared norm of the centred gradient. For later replicates
-    only w is kept value by value; the other series keep only the means over blocks. The result covers all spans that
-    start within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are computed
-    in one pass.
+    A row is one replicate. A series has one number per row, such as w, the squared norm of the centred gradient. After
+    these rows, only w is computed row by row; of the other series, only means over blocks (groups of rows) are left. A
+    span is a range of draws (batches) whose sums are computed in one pass. The result covers every span that starts
+    within the first 2^17 replicates.
 
     Args:
         sizes: the replicates in each draw.
@@ -184,10 +185,10 @@ def slices(rows: int, elements: int, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return the identity that seeds a cell's noise, as plain data: of the objective if ``common``, else of the cell.
+    """Return the identity that seeds the noise of a cell (an estimator on an objective), as plain data.
 
-    A cell is an estimator on an objective. If noise is ``common``, all estimators of an objective share it, so that
-    they can be compared in pairs.
+    If ``common`` is True, this is the identity of the objective: all its estimators then share their noise, and can be
+    compared in pairs. If ``common`` is False, it is a list: the identity of the estimator and that of the objective.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

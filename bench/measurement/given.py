@@ -287,7 +287,8 @@ def _whole_draws(rows: int, size: int) -> list[int]:
 def draw_sizes(rows: int, size: int) -> list[int]:
     """Return the sizes of the draws (batches) that ``rows`` gradients of ``size`` coordinates are cut into.
 
-    The sizes are those of a study, and small ones for the rows that are left over.
+    A study of so many replicates has draws of the same sizes. Rows that do not fill the last draw are cut into small
+    draws.
     """
     sizes = _whole_draws(rows, size)
     if sum(sizes) == rows:

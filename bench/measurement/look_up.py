@@ -34,8 +34,8 @@ class LookUp:
         f: the integrand.
 
     Raises:
-        Lost: the table would be too large, and the message says which number to lower; or q and f are not of a kind
-            that a table serves.
+        Lost: the table would be too large, and the message says which number to lower; or no table can be made for this
+            q and f.
     """
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
@@ -57,10 +57,10 @@ class LookUp:
     def check(self, autograd: Autograd, generator: Generator) -> None:
         """Compare the gradients of a few calls with autograd's gradients, on the samples that the estimator draws.
 
-        f is replaced by a function whose value, between 0 and 1, differs from sequence to sequence. A constant f would
-        have small gradients, and these show no error. The values are multiples of 1/64, so that equal values have an
-        exact mean and a standard deviation of exactly 0. If one of two compared gradients is not finite, the other must
-        not be finite either.
+        For the comparison, f is replaced by a function with values from 0 to 1 that differ from sequence to sequence.
+        If all values were equal, gradients would be too small to show an error. The values are multiples of 1/64, so
+        that equal values have an exact mean, and a standard deviation of exactly 0. A gradient that is not finite
+        agrees only with another that is not finite.
 
         Args:
             autograd: the function that calls the estimator.

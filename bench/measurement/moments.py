@@ -141,11 +141,11 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell, an estimator on an objective. If it has changed, the cell's gradients may have.
+    """Return the fingerprint of a cell, an estimator on an objective.
 
-    The fingerprint is a digest of the settings, the torch version, the kind of CPU, and the gradients of the first 8
-    draws (batches). Only these draws are computed. A measurement of the whole cell has the same fingerprint in its
-    record.
+    A changed fingerprint shows that the gradients of the cell may have changed. The fingerprint is a digest of the
+    settings, the torch version, the kind of CPU, and the gradients of the first 8 draws (batches). Only these draws are
+    computed. A measurement of the whole cell has the same fingerprint in its record.
     """
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))

@@ -17,10 +17,9 @@ Job = Callable[[], object]
 def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
     """Return the most bytes of tensors that one call of ``job`` holds at once, beyond those that existed before it.
 
-    On CUDA, the caching allocator of torch reports this number. torch's CPU allocator does not, and the memory of the
-    whole process changes in steps that are too coarse. So on a CPU, every storage that an operation of the call returns
-    is tracked from its allocation to its release. Not counted are memory outside torch, and memory that a kernel
-    allocates and frees inside one operation.
+    On CUDA, torch's caching allocator reports this number. On a CPU, every storage that an operation of the call
+    returns is tracked from its allocation to its release. Memory outside torch is left out on both devices. On a CPU,
+    memory that a kernel allocates and frees inside one operation is left out too.
 
     Raises:
         ValueError: the device is neither CPU nor CUDA.

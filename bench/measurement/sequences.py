@@ -29,14 +29,14 @@ class Sequences:
     here have no autograd graph.
 
     Args:
-        estimator: an estimator with ``weights``, such as a ``PolicyGradient``, with ``coefficients`` or with
-            ``set_coefficients``.
+        estimator: an estimator that has one of the methods ``weights`` (as a ``PolicyGradient`` has), ``coefficients``
+            and ``set_coefficients``.
         q: the policy, batch shape ``[P]``; or sets of k of its sequences, a ``Repeated``.
         f: the integrand; for sets, a ``SetFunction``.
 
     Raises:
-        Lost: q is of another class, f does not fit q or the estimator, or f has a gradient or noise of its own. A list
-            of values would then not be enough.
+        Lost: q is of another class; f does not fit q or the estimator; or f has a gradient or noise of its own, which a
+            list of its values would not show.
     """
 
     def __init__(self, estimator: Estimator, q: Distribution, f: Integrand) -> None:
@@ -74,9 +74,9 @@ class Sequences:
     def draw(self, rows: int, generator: Generator) -> Tensor:
         """Return the numbers of the sequences that the estimator draws, for each row and prompt, ``[rows, P, G]``.
 
-        G is the estimator's number n of samples; for n sets of k sequences, it is n k, one set after another. Each
-        sequence takes one uniform number, by inverse transform in float64. The sequences are drawn from q. If the
-        estimator has ``weights`` and the integrand has a sampler, they are drawn from the sampler.
+        G is the estimator's number n of samples. If samples are sets of k sequences, G is n k, one set after another.
+        The sequences come from the integrand's sampler if it has one and the estimator has ``weights``; else from q. A
+        sequence is drawn from one uniform number, by inverse transform in float64.
 
         Args:
             rows: number of independent calls of the estimator.

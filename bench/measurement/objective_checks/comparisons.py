@@ -14,18 +14,18 @@ EXACT = 1e-5
 
 
 def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
-    """Return the index of the first column whose mean is surely not the expected number; None if all columns agree.
+    """Return the index of the first column whose mean surely differs from its expected number; None if there is none.
 
-    ``samples`` are ``[R, k]``. ``expected`` has a number for each column, ``[k]``; the error of each number is at most
-    ``error``. A mean is surely wrong if it differs by more than the empirical Bernstein bound, with L = log(2 k /
-    1e-6)::
+    ``samples`` are ``[R, k]``: R samples of each of k columns. ``expected`` has a number for each column, ``[k]``; each
+    number may be wrong by ``error``. Let L = log(2 k / 1e-6). A mean surely differs from its expected number if their
+    distance, less ``error``, exceeds the empirical Bernstein bound::
 
         sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
 
-    The range is the largest minus the smallest sample of the column. Values beyond this range, which were not sampled,
-    also add to the true mean. For a power tail with an index above 1.03, they add less than the second term. Two kinds
-    of columns are not judged: columns in which one sample dominates, and constant columns, such as a rare reward that
-    no sample has earned.
+    The variance and the range are those of the samples of the column. The range is the largest sample minus the
+    smallest. Values outside the range were not sampled, but are part of the true mean. For a power tail with an index
+    above 1.03, they change it by less than the second term. Two kinds of columns are not judged: columns in which one
+    sample dominates the variance, and constant columns, such as a rare reward that no sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """
@@ -63,9 +63,9 @@ def all_equal(a: Tensor, b: Tensor) -> bool:
 def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
     """Return whether most elements of two tensors agree up to the relative difference ``near``.
 
-    More than half of all elements must agree. So must more than half of the rare elements, which are far from the
-    median in both tensors. Rounding is thus tolerated: it moves all elements a little, and a few of them far if f has
-    jumps. Samples from different distributions, or different data in f, move all elements far.
+    An element is rare if it is far from the median in both tensors. More than half of all elements must agree, and more
+    than half of the rare ones. Rounding is thus tolerated: it moves all elements a little, and a few of them far if f
+    has jumps. Samples from different distributions, or different data in f, move all elements far.
     """
     if a.shape != b.shape or not a.numel():
         return a.shape == b.shape

@@ -21,18 +21,19 @@ FIRST, MOVED, LARGEST = 1e-3, 0.1, 0.05
 
 
 def ratios_of_densities(trial: ObjectiveTrial) -> None:
-    """Check that the density after a small step of theta, divided by the density before it, has the mean 1.
+    """Check that a small step of theta changes the density of samples by a factor with the mean 1.
 
     ``E_q[q'(x) / q(x)] = 1``
 
-    q is the distribution before the step, and q' the one after it. This finds what the mean of the score does not find:
-    a ``log_prob`` that is a multiple of the true one, and a ``Chain`` that counts a choice twice. Each choice of a
-    ``Chain`` is judged too. Each step is also taken in the opposite direction. In the mean of both ratios, noise that
-    is proportional to the step cancels.
+    q is the distribution before the step, and q' the one after it. Two faults break this equation: a ``log_prob`` that
+    is a multiple of the true one, and a ``Chain`` that counts a choice twice. Neither changes the mean of the score.
+    For a ``Chain``, the equation is also checked for each choice. Every step is taken in both directions. In the mean
+    of both ratios, noise that is proportional to the step cancels.
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: q is a distribution of torch or of this package, or theta has no step that leaves it in its range.
+        NotJudged: q is a distribution of torch or of this package, a step takes theta out of its range, or the density
+            does not depend on theta.
     """
     base = inner(trial.q)
     if type(base).__module__.partition(".")[0] in KNOWN:

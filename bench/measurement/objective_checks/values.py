@@ -159,7 +159,7 @@ def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
 def repeated_build(trial: ObjectiveTrial) -> None:
     """Check that two calls of ``build`` return equal problems, and that float32 and float64 agree up to rounding.
 
-    Two problems are equal if all their random data are drawn from a fixed seed.
+    The problems are equal if ``build`` draws all random data from a fixed seed.
     """
     first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)

@@ -99,12 +99,13 @@ def draws_partial(
     """Reduce successive draws (batches) to the partial sums of their blocks.
 
     A block is a group of rows (replicates) that are summed together. All blocks have equally many rows. Draws are
-    requested one after the other, and reduced while their gradients are in the cache. Gradients are centred on the mean
-    of their block. Sums inside a block are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub &
-    LeVeque 1983). Before summing, a pivot is subtracted, a point near the mean. A coordinate that always equals its
-    pivot therefore has a sum of squared deviations of exactly 0. A series, such as w, has one number per row. The
-    series of many draws are summed in one operation. If squares of float32 gradients leave the range of float32, the
-    gradients are requested again and reduced in float64.
+    requested one after the other, and reduced while their gradients are in the cache. First, a pivot (a point near the
+    mean gradient) is subtracted from all gradients. Then the gradients of a block are centred on their mean. Thanks to
+    the pivot, a constant coordinate has a sum of squared deviations of exactly 0. Sums inside a block are in the dtype
+    of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). If squares of float32 gradients leave
+    the range of float32, the gradients are requested again and reduced in float64.
+
+    A series is a list with one number per row. One series is w, the squared norm of the centred gradient.
 
     Args:
         gradients: function that returns the gradients of a draw: one tensor `[rows, size of the group]` per group, one

@@ -21,8 +21,8 @@ class Origin:
 
     Args:
         pivots: for each group, the point p that is subtracted, near the mean gradient, `[size of the group]`. None
-            means a point of 0. It is None if all means are so close to 0, in standard deviations, that summing about 0
-            loses no digits.
+            stands for the point 0. A pivot is None if no coordinate has a mean far from 0, in standard deviations: sums
+            about 0 then lose no digits.
         spreads: for each group, the unit of squared norms: a power of two near the typical `‖g_r − p‖²`, where g_r is
             the gradient of replicate r. In these units, fourth powers stay in the range of float32.
     """
@@ -65,9 +65,9 @@ def _power_of_two(x: float) -> float:
 def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean row of `g` `[rows, size]`: `[size]`, in the dtype of `g`.
 
-    The rows are cut into 16 equal parts, and the point is the median of the 16 means. So one huge gradient does not
-    move the point far away from all others. Sums of squares about a point that is far from them would lose all their
-    digits. In a column of equal numbers the point is exactly this number.
+    The rows are cut into 16 equal parts, and the point is the median of the 16 means. A single huge gradient therefore
+    does not move the point far from the other gradients. About a distant point, sums of squares would lose all their
+    digits. In a column of equal numbers, the point is exactly this number.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
