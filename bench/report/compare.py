@@ -108,12 +108,12 @@ def of_studies(
     """Return the comparisons of two studies, and the labels of the measurements that have no partner.
 
     Each cell (estimator on objective) that both studies measured in one dtype is compared. If a study measured a cell
-    more than once, measurements with equal settings and equal numbers of replicates are compared. If there are none,
-    the two measurements with most in common are compared.
+    more than once, measurements with equal settings and equal numbers of replicates are compared. If no two are equal
+    in this way, the two that have the most in common are compared.
 
     If ``pooled``, all seeds of a cell are one comparison. If a study measured a cell with one seed more than once, the
-    measurement with the most replicates counts. Measurements of both studies with one seed form a pair. The
-    measurements that are left over are paired, those with the fewest replicates first.
+    measurement with the most replicates counts. Two measurements with the same seed, one of each study, form a pair.
+    The other measurements of the two studies are then paired in the order of their replicates, the fewest first.
 
     Args:
         a: the records of the first study.

@@ -14,13 +14,14 @@ def fitting(
 ) -> dict[str, int]:
     """Return the columns of a table that fit on a line: the width of each in characters, by name.
 
-    All widths and the spaces between them exceed ``width`` only if no column is left that may be left out.
+    Columns in ``dropped_first`` are left out until the table fits. If it does not fit without all of them either, the
+    result is wider than the line.
 
     Args:
         header: the names of the columns.
         rows: the cells of each row.
-        width: number of characters of a line. One of these characters separates two columns.
-        dropped_first: columns that are left out, in this order, until the others fit.
+        width: number of characters of a line. There is a space between two columns.
+        dropped_first: the columns that may be left out, in the order in which they go.
         broken_up: the columns whose cells may take several lines, as ``broken`` makes them, each with its least width.
     """
     columns = dict(zip(header, zip(header, *rows, strict=True), strict=True))

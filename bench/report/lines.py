@@ -84,14 +84,18 @@ def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def moves(field: str) -> bool:
-    """Return whether the objective, and with it the exact gradient, changes along the lines of a field."""
+    """Return whether a change of a field changes the objective, and with it the exact gradient.
+
+    The result is True for "dim" and for fields of objectives, such as ``objective.power``.
+    """
     return field == "dim" or field.startswith("objective.")
 
 
 def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
-    """Return the points of all lines of a quantity against a field, each with three or more values of x.
+    """Return the points of all lines of a quantity against a field.
 
-    The result has the columns of ``table`` and these: ``x``; ``panel``, the objective of the line; ``series``, its
+    A line has the measurements of one estimator on one objective at three or more values of the field. The result has
+    the columns of ``table`` and these: ``x``, the value of the field; ``panel``, the objective; ``series``, the
     estimator; ``value``, ``low`` and ``high``, the quantity and the limits of its interval. A bias is divided by the
     norm of the exact gradient. A variance is divided by the squared norm if the objective changes along the line. A
     value of which only the lower limit is known is NaN.
@@ -150,9 +154,11 @@ def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
 
 
 def exponents(table: pd.DataFrame) -> list[Exponent]:
-    """Return the exponents of the variance for all lines of a study: those in the legends of its figures.
+    """Return the exponents of power laws, fitted to the variances along each line of a study.
 
-    Exact methods have none. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    A line has the measurements of one estimator on one objective at several values of a field, such as n. The exponents
+    are also in the legends of the figures. Exact methods have none. ``table`` is the frame that
+    ``bench.report.prepared.prepared`` returns.
     """
     found = []
     table = table[~table["exact"]]

@@ -49,7 +49,8 @@ class Names:
 class Cell(NamedTuple):
     """One cell of a table: its text, and whether it is printed bold.
 
-    A cell is bold if it belongs to the best group of its objective.
+    A cell is bold if no other run on the objective is certainly better. In a table of variances, only runs that may be
+    unbiased compete. In a table of biases, a cell is bold if the run was found to be unbiased.
     """
 
     text: str

@@ -12,7 +12,7 @@ METHODS = re.compile(r"^  methods = \{(.*)\}$", re.MULTILINE)
 
 @cache
 def entries() -> dict[str, tuple[str, ...]]:
-    """Return all entries of BibTeX, by their text, each with the command-line names of the estimators it is for."""
+    """Return a dictionary from the text of each BibTeX entry to the command-line names of its estimators."""
     _, *found = re.split(r"(?m)^(?=@)", FILE.read_text(encoding="utf-8"))
     return {entry.strip(): tuple(METHODS.findall(entry)[0].split(", ")) for entry in found}
 

@@ -46,9 +46,10 @@ def _natural(label: str) -> list[str | float]:
 
 
 def base(group: pd.DataFrame) -> tuple[float, bool]:
-    """Return the variance by which all variances on an objective are divided; whether its estimator is unbiased.
+    """Return the variance by which all variances on an objective are divided, and whether its estimator is unbiased.
 
-    The variance of an exact estimator is rounding, so it is not taken. ``group`` has the rows of the objective.
+    The variance is the lowest of the unbiased estimators or, if there are none, the lowest of all. The variance of an
+    exact estimator is only rounding, and is not taken. ``group`` has the rows of the objective.
     """
     positive = group[(group["variance"] > 0) & ~group["exact"]]
     fair = positive[positive["fair"]]

@@ -26,11 +26,14 @@ WIDE = 10.0
 
 
 def direction(table: pd.DataFrame) -> Drawing | None:
-    """Plot the angle against the scale, with a panel for each objective on which a bias was found.
+    """Plot the direction of biased gradients, with a panel for each objective on which a bias was found.
 
-    Only estimators with a bias are drawn. If the test found no wrong direction, the bar of the angle is grey. Return
-    None if no bias was found in a gradient of two or more coordinates, or if the records are too old to have angles.
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    Let g be the mean gradient of an estimator, and g* the exact gradient. The vertical axis has the angle between g and
+    g*. The horizontal axis has the scale, the component of g along g* divided by the norm of g*.
+
+    Only estimators with a bias are drawn. The interval of the angle is a bar, which is grey if the test found no wrong
+    direction. Return None if no bias was found in a gradient of two or more coordinates, or if the records are too old
+    to have angles. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     table = table[table["biased"] & (table["angle"] >= 0) & table["scale"].notna()]
     if table.empty:

@@ -32,6 +32,8 @@ heavy tails, and what was measured on fewer than 3 objectives."""
 def efficiency(table: pd.DataFrame) -> Figure | None:
     """Draw in three panels how efficient estimators are over all objectives on which two or more have an efficiency.
 
+    The efficiency of an estimator is the lowest variance × cost on the objective, divided by the estimator's own.
+
     - The performance profile: the share of the objectives on which an estimator needs at most a factor times the
       variance × cost of the best one. An objective on which the estimator was not measured is not in its share.
     - The mean efficiency over the objectives on which the estimator was measured.

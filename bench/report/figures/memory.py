@@ -10,9 +10,9 @@ from bench.records import cache
 
 
 class Memory:
-    """What is known about the figures in a folder: by name, the digests of a figure's data and of its file.
+    """Notes on the figures in a folder: for each file, by name, the digest of its data and the digest of its content.
 
-    The digests are in the user's cache. The figures themselves hold no digest: equal figures are equal files, whichever
+    The notes are in the user's cache, and not in the files of the figures. So equal figures are equal files, whichever
     version has drawn them.
 
     Args:
@@ -34,9 +34,9 @@ class Memory:
         return content if self._held[name] == [key, _digest(content)] else None
 
     def keep(self, name: str, key: str, content: bytes | str | None) -> None:
-        """Remember the data, by their digest ``key``, from which the file ``name`` was drawn.
+        """Note that the file ``name`` has this ``content``, and was drawn from the data with the digest ``key``.
 
-        If ``content`` is a text, a reason why there is no file, the name is forgotten.
+        If ``content`` is a text or None, there is no file, and the note on this name is removed.
         """
         self._held.pop(name, None)
         if isinstance(content, bytes):

@@ -134,8 +134,9 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
 def settle(figure: Figure, *, fixed: bool = True) -> None:
     """Compute the layout of a figure.
 
-    Unless ``fixed`` is false, it then stays: later drawing moves nothing, and saving does not compute it again. The
-    layout is computed for this renderer and these settings: where others will draw the figure, it must not be fixed.
+    If ``fixed`` is True, the layout then stays: later drawing moves nothing, and saving does not compute it again. A
+    fixed layout is right only for the present renderer and settings. If others will draw the figure, ``fixed`` must be
+    False.
     """
     figure.draw_without_rendering()
     engine = figure.get_layout_engine()

@@ -28,10 +28,11 @@ EXPONENT = len("  −1.00 ± 0.01")
 
 
 def sweep(table: pd.DataFrame, quantity: str, field: str) -> Drawing | None:
-    """Plot a quantity against a swept field, for estimators measured on one objective at three or more values of it.
+    """Plot a quantity against a swept field, with a line for each estimator and a panel for each objective.
 
-    A bias is divided by the norm of the exact gradient. A variance is divided by the squared norm if the objective
-    changes along a line. Return None if there is no such estimator or, for a bias, if none was found.
+    A line has three or more values of the field. A bias is divided by the norm of the exact gradient. If the objective
+    changes along a line, as for "dim", a variance is divided by the squared norm. Return None if there is no line. A
+    bias is drawn only for estimators with a bias at one or more values.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.

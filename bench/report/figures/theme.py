@@ -47,8 +47,8 @@ def page() -> float:
 def called(label: str) -> str:
     """Return what figures call an estimator or an objective, in at most 64 letters.
 
-    It is the name that ``styled`` was given for the label. With a name for ``rloo`` alone, ``rloo:n=4`` is called
-    ``RLOO (n=4)``. Without a name, it is the label itself.
+    ``styled`` has received the names. If it has a name for the label, this name is returned. If it has only the name
+    RLOO for ``rloo``, ``rloo:n=4`` is called ``RLOO (n=4)``. In all other cases the label itself is returned.
     """
     names = NAMES.get()
     name, _, fields = label.partition(":")
