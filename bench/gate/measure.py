@@ -87,10 +87,11 @@ def measure_for_baseline(
     if wanted > settings.replicates or (cut is not None and not summary["truncated_at"]):
         settings = replace(settings, replicates=wanted)
         line = measure_cell(cell, settings, progress, cut, keep=keep)
-    if is_heavy(line["summary"]["khat"]):
-        with single_thread():
-            line = _with_pairs(line, cell, settings, None)
-    return line
+    if line["outcome"] != Outcome.MEASURED or not is_heavy(line["summary"]["khat"]):
+        return line
+    measured, given = line, settings
+    with single_thread():
+        return safely(lambda: _with_pairs(measured, cell, given, None), head(cell, given, LineKind.MOMENTS))
 
 
 def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:

@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 from bench.gate import pairs
 from bench.gate.findings import Verdict
+from bench.gate.measure import measure_for_baseline
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine
 from bench.objectives import ExponentialMoment, GaussianQuadratic
@@ -74,3 +75,26 @@ def test_growth_of_a_heavy_tail_is_caught():
     assert finding.p_adjusted <= ALPHA_VARIANCE
     assert finding.reason.startswith("truncated variance times")
     assert finding.variance is None
+
+
+def test_an_estimator_that_fails_in_any_call_of_a_baseline_is_a_failed_cell(monkeypatch):
+    """The cell is measured, measured again with the cut that the first run has found, and its pairs are drawn."""
+    monkeypatch.setattr("bench.gate.measure.is_heavy", lambda _: True)
+    calls, last, inner = [], [1e9], ScoreFunction()
+
+    def fails(self, f, q, generator=None, state=None):
+        calls.append(1)
+        if len(calls) > last[0]:
+            raise RuntimeError("the licence has ended")
+        return inner(f, q, generator)
+
+    cell = Cell(twin(ScoreFunction(), fails), GaussianQuadratic(dim=2))
+
+    def measured():
+        calls.clear()
+        return measure_for_baseline(cell, Settings(64), lambda *_: None, adaptive=False)
+
+    assert measured()["outcome"] == "measured"
+    for last[0] in range(len(calls)):
+        found = measured()
+        assert (found["outcome"], "licence" in found["reason"]) == ("failed", True)
