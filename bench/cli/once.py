@@ -14,7 +14,11 @@ from bench.records.store import uncollected
 
 
 def once(
-    make: Callable[[], Mapping[Path, str] | None], folder: Path, inputs: Callable[[], object], *asked: object
+    make: Callable[[], Mapping[Path, str] | None],
+    folder: Path,
+    inputs: Callable[[], object],
+    *asked: object,
+    before: object = None,
 ) -> None:
     """Make a report; if it was made before of the same inputs and its files are unchanged, only print it again.
 
@@ -27,8 +31,9 @@ def once(
         folder: the folder of the files.
         inputs: returns digests of all files that the report is made of. They may change while it is made.
         asked: all else that decides what is printed and written, as JSON can hold it.
+        before: what ``inputs`` returned when the data of the report were read; None if ``make`` reads them.
     """
-    before, shown = inputs(), screen()
+    before, shown = before or inputs(), screen()
     look = (shown.width, shown.color_system, shown.encoding, shown.is_terminal, shown.no_color)
     place = (str(Path.cwd()), str(folder), str(folder.resolve()), sys.argv[0])
     name = f"report-{digest([before, place, look, asked, installed.digest()])}.json"

@@ -183,7 +183,8 @@ def finish(
         make()
     else:
         runs = sorted({record["run"] for record in records})
-        once(make, folder, lambda: inputs or store.digest(folder), runs, quiet, named, brief, printed, refused)
+        asked = (runs, quiet, named, brief, printed, refused)
+        once(make, folder, lambda: store.digest(folder), *asked, before=inputs)
     if refused:
         raise NothingFits(record["reason"] for record in records)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE

@@ -14,6 +14,7 @@ from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean
 from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, check_name
 from bench.planning.user_code import Ended, printing_to_stderr, set_apart
+from bench.records.code import class_digest
 from bench.records.text import message
 
 
@@ -35,7 +36,9 @@ def load(selector: Selector, kind: Kind) -> type:
     if not plugins.ALLOWED.get():
         raise Forbidden(f"{name} is code of a user, which --no-plugins forbids. If you trust {source}, leave that out.")
     module = _module(source, is_file=selector.file is not None)
-    return _checked(module, cls or _only(module, source, kind), name, kind)
+    found = _checked(module, cls or _only(module, source, kind), name, kind)
+    class_digest(found)  # of the code that was loaded, whatever is edited from now on
+    return found
 
 
 def load_function(text: str) -> Callable[..., Any]:

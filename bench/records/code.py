@@ -47,7 +47,7 @@ def code_digest(*instances: object) -> str:
     - this project has changed how it derives the seeds of draws (batches of replicates).
     """
     files = [content for each in instances if not _is_ours(type(each).__module__) for content in _field_files(each)]
-    classes = [_class_digest(type(each)) for each in instances]  # type: ignore[arg-type]
+    classes = [class_digest(type(each)) for each in instances]  # type: ignore[arg-type]
     return _joined(*classes, NOISE, *files)
 
 
@@ -67,7 +67,11 @@ def _field_files(instance: object) -> list[str]:
 
 
 @functools.cache
-def _class_digest(cls: type) -> str:
+def class_digest(cls: type) -> str:
+    """Return a digest of all the code behind a class, as it is when the digest is first asked for in this process.
+
+    Ask for it as soon as the class is loaded: its file may be edited while the program goes on.
+    """
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
     if module is None or file is None:

@@ -1,6 +1,8 @@
 """User's files: which helper an import statement means, in every place where it may stand."""
 
+import os
 import pickle
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -171,3 +173,25 @@ def test_the_digest_reads_the_file_of_the_class(tmp_path):
         write(tmp_path / str(number), f"def scale(): return {number}", 1, "Mine")
         digests.append(code_digest(load(parse(f"{tmp_path}/{number}/est.py::Mine"), "estimator")()))
     assert len(set(digests)) == 2
+
+
+def test_the_digest_is_of_the_code_that_was_loaded(tmp_path):
+    """Another class of the file may be measured an hour later, when the file has been edited."""
+    for folder in ("edited", "kept"):
+        write(tmp_path / folder, "def scale(): return 1", 1, "Mine")
+    edited, kept = (load(parse(f"{tmp_path}/{folder}/est.py::Mine"), "estimator") for folder in ("edited", "kept"))
+    write(tmp_path / "edited", "def scale(): return 2", 1, "Mine")
+    assert code_digest(edited()) == code_digest(kept())
+
+
+@pytest.mark.parametrize("name", ["est", "utils"])
+def test_a_compiled_file_of_other_code_with_the_same_time_and_size_is_not_used(tmp_path, name):
+    write(tmp_path, "import utils\ndef scale(): return 1 * utils.SCALE", 1, "Mine")
+    path = tmp_path / f"{name}.py"
+    before, text = path.stat(), path.read_text()
+    py_compile.compile(str(path))
+    path.write_text(text.replace("1", "3", 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    found = load(parse(f"{path.parent}/est.py::Mine"), "estimator")
+    assert sys.modules[found.__module__].scale() == 3
