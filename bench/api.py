@@ -342,8 +342,9 @@ def measure_gradients(
 
     Args:
         gradients: independent gradients at one point, ``[replicates, size]``, as an array, a list or the path of a file
-            of ``numpy.save``. Such a file is not read into memory as a whole. Or a function that makes gradients,
-            ``gradients(rows, seed) -> [rows, size]``. Every call gets a different seed, a whole number below 2^32.
+            of ``numpy.save``. Such a file is not read into memory as a whole. In place of gradients, a function can be
+            given that makes them, ``gradients(rows, seed) -> [rows, size]``. Every call gets a different seed, a whole
+            number below 2^32.
         exact: the exact gradient, ``[size]``, as an array or the path of a file. None if it is unknown; bias, scale and
             direction are then unknown, too.
         name: name of the gradients in tables.
@@ -355,7 +356,8 @@ def measure_gradients(
         unbiased: whether the gradients are declared unbiased, so that a bias is called a fault.
 
     Raises:
-        ValueError: the gradients or the exact gradient have the wrong shape or dtype, are not finite or too small.
+        ValueError: the gradients or the exact gradient have the wrong shape or dtype, or are not finite; or the
+            gradients are too few, or vary too little to be squared in float64.
     """
     given, target = (_array(value) for value in (gradients, exact))
     settings = Settings(replicates, seed)

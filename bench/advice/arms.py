@@ -137,10 +137,11 @@ class Arm:
 
 
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
-    """Return the number of replicates in each draw (batch): ``[4096, 4096]`` for 5,000 replicates.
+    """Return the number of replicates in each draw (batch): ``[4096]`` for 5,000 replicates.
 
-    The draws together have at least ``replicates``. All have one size, a power of two, which is as large as memory
-    allows, because each draw has a fixed cost. A deterministic estimator gets one draw of the smallest size.
+    The draws together have at most ``replicates``, or one draw has the smallest size. All have one size: the largest
+    power of two that memory and ``replicates`` allow, because each draw has a fixed cost. A deterministic estimator
+    gets one draw of the smallest size.
     """
     if engine.cell.estimator.deterministic:
         return [SMALLEST_DRAW]

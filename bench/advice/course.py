@@ -46,7 +46,8 @@ class Prepared:
         arms: the candidates that are ready.
         dear: for each estimator whose candidates all take too many evaluations per gradient, by name: the smallest
             number of evaluations.
-        exact: for each candidate without noise that takes too many evaluations, by label: their number.
+        exact: for each candidate without noise that takes too many evaluations per gradient, by label: the number of
+            evaluations.
         reasons: for each estimator that does not fit the objective, by name: the reason.
         hurried: number of candidates that were not prepared because time ran out.
     """

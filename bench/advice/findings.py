@@ -150,14 +150,15 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
 
 
 def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
-    """Return the cheaper candidate that wins if other noise in training is large, and how large it must be.
+    """Return a cheaper candidate that beats the winner if other noise in training, as of minibatches, is large.
 
-    ``outcome`` is the end of a race. The result is None if no candidate wins. If one does, the result is (label, N,
-    ratio). N is the variance of the other noise from which the candidate is better. The ratio is N divided by the
-    squared norm of the exact gradient; None if this norm is unknown.
+    Let the gradient of the winner have cost c and variance V, and let N be the variance of the other noise in a step.
+    The work of the winner is then c (V + N). A cheaper candidate, with c' and V', has less work if N is above (V' c' −
+    V c)/(c − c').
 
-    A gradient with cost c and variance V, in a step with other noise of variance N, has the work c (V + N). A cheaper
-    candidate, with c' and V', is better if N is above (V' c' − V c)/(c − c').
+    The result is (label, limit, ratio) for the candidate with the lowest such limit. The ratio is the limit divided by
+    the squared norm of the exact gradient; None if this norm is unknown. In place of the tuple, the result is None if
+    there is no such candidate. ``outcome`` is the end of a race.
     """
     winner, best = outcome.winner, None
     V, c = winner.looks[0].summary.variance, winner.evaluations

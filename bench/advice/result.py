@@ -70,14 +70,15 @@ class Advice:
         runner_up: the best candidate of another class than ``best``; None if there is none.
         smaller: for the numbers 1, 2, 4 ... below ``per_gradient``: label of the best candidate if a gradient may take
             only this number of evaluations.
-        noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large; None
-            if there is no such candidate. Three facts: its label; the variance of the other noise from which it is
-            better; and this variance divided by the squared norm of the exact gradient, or None if that is unknown.
+        noisier: a cheaper candidate, which is better than ``best`` if other noise in training, such as the choice of
+            minibatches, is large; None if there is none. Three facts: the candidate's label; N, such that the candidate
+            is better if the variance of the other noise is above N; and N divided by the squared norm of the exact
+            gradient, or None if this norm is unknown.
         biased: the best biased candidate; None if there is none.
         biased_below: number of evaluations per gradient below which ``biased`` certainly has a lower mean squared error
             than ``best``; 0 if there is no such number.
-        exact: for each candidate without noise that takes more evaluations than ``per_gradient``, by label: their
-            number.
+        exact: for each candidate without noise that takes more evaluations per gradient than ``per_gradient``, by
+            label: the number of evaluations.
         refuted: labels of candidates that are declared unbiased, but were found to be biased.
         untried: names of the estimators that were not tried, by reason.
         failed: reasons why candidates could not be measured, by label.

@@ -46,7 +46,7 @@ class Found:
         return Batches(self.policy, self.group, traits, self.samples, off_policy=off_policy, most=self.most)
 
     def target(self, reward: float, beta: float) -> Tensor:
-        """Return the gradient of ``reward * E r - beta * KL(pi||ref)``, ``[D]``."""
+        """Return the gradient of ``reward * E r - beta * KL(pi||ref)``, ``[D]``, where r is the reward."""
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
@@ -58,11 +58,11 @@ class Found:
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
 
     def of_both(self, beta: float) -> Comparison:
-        """Compare the whole expected gradient with the gradient of ``E r - beta * KL(pi||ref)``."""
+        """Compare the whole expected gradient with that of ``E r - beta * KL(pi||ref)``, where r is the reward."""
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the reward's part with the gradient of ``E r``, for samples that an older policy, mu, has written."""
+        """Compare the reward's part with the gradient of the expected reward, if an older policy mu writes the samples."""
         older = self._batches(self.traits, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:
@@ -87,7 +87,11 @@ class Found:
         return compare(Estimate(rows.mean(0), math.nan, rows), pieces.mean)
 
     def leaves_a_rest(self) -> bool:
-        """Return whether an exact gradient is left if all rewards are 0 and the reference is the policy itself."""
+        """Return whether the expected gradient differs from 0 even without rewards and without a penalty.
+
+        All rewards are then 0, and the reference is the policy itself. The result is False if the expected gradient was
+        estimated from sampled batches, or if the loss uses no rewards.
+        """
         if not self.rewarded or self.whole.rows is not None:
             return False
 
@@ -128,10 +132,10 @@ class Found:
 
 
 def fitted(found: Sequence[Found]) -> float | None:
-    """Return the beta for which ``E r - beta * KL(pi||ref)``, times a factor, fits the gradients of a loss best.
+    """Return the beta for which the gradient of ``E r - beta * KL(pi||ref)``, times a factor, fits that of a loss best.
 
-    The fit is by least squares over all policies; ``found`` has one entry for each. The result is None if no positive
-    beta fits.
+    r is the reward. The fit is by least squares over all policies; ``found`` has one entry for each. The result is None
+    if no positive beta fits.
     """
 
     def slope(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:

@@ -68,9 +68,8 @@ class Estimate:
     def steadied(self, control: "Estimate", known: Tensor) -> "Estimate":
         """Return the estimate with less noise, by a control variate. An exact estimate is returned unchanged.
 
-        ``rows - a (control - known)``
-
-        The factor a is the slope of a regression of the rows on the rows of the control.
+        From each row of this estimate, the control variate is subtracted: a times the difference of the row of
+        ``control`` and ``known``. The factor a is the slope of a regression of the rows on the rows of ``control``.
 
         Args:
             control: another estimate on the same batches.
@@ -94,7 +93,7 @@ class Batches:
         traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
         samples: number of batches that are sampled, if more than ``most`` different batches are possible.
         off_policy: whether the older policy mu writes the samples. If not, the policy itself writes them.
-        most: most batches over which an expectation is summed; None for 100,000.
+        most: largest number of batches over which an expectation is summed; None for 100,000.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Batches:
 
         Args:
             weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``. The
-                gradient is the sum of weights times scores.
+                gradient of a batch is the sum of the gradients of the log-probabilities, times the weights.
             factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts.
             plain: whether the policy itself takes the place of the reference.
         """
@@ -186,8 +185,8 @@ def _all_batches(
 def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
     """Return a function from batches to the weights of RLOO.
 
-    RLOO is unbiased for ``reward * E r - beta * KL(pi||ref)``. It uses importance weights if an older policy wrote the
-    samples.
+    With these weights, the gradient is unbiased for ``reward * E r - beta * KL(pi||ref)``, where r is the reward. If an
+    older policy wrote the samples, the weights contain importance weights.
 
     Args:
         group: number of samples for each prompt, at least 2.

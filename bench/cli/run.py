@@ -162,7 +162,11 @@ def asked(
 
 
 def without_table(specs: "Sequence[Spec]") -> list[str]:
-    """Return a sentence for each objective whose score table is too large: which parameter of it to lower."""
+    """Return a sentence for each objective whose table of scores is too large. The sentence says what to lower.
+
+    A table of scores has the gradient of log q for each token sequence. Without the table, autograd computes these
+    gradients.
+    """
     from bench.measurement.look_up import too_large, weighs
 
     found = list[str]()

@@ -140,8 +140,9 @@ def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 def unify(q: Any, dtype: torch.dtype, device: torch.device) -> None:
     """Convert the floating-point tensors of a distribution to one dtype and device, in place.
 
-    The tensors of distributions inside it are converted, too. Without this, tensors such as the mean and the covariance
-    of a ``MultivariateNormal`` may differ in dtype and only meet when the distribution is sampled.
+    The tensors of distributions inside it are converted, too. A distribution can be made of tensors of several dtypes,
+    such as the mean and the covariance of a ``MultivariateNormal``. Without the conversion, such a distribution cannot
+    be sampled.
     """
     for name, value in vars(q).items():
         vars(q)[name] = _unified(value, dtype, device)

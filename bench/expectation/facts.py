@@ -74,8 +74,8 @@ def _in_log_prob(q: Distribution, theta: dict[str, Tensor]) -> list[str]:
 def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:
     """Return the names of the tensors in theta that f uses directly, although only q should depend on theta.
 
-    f uses a tensor if it is in the graph of f(x), among the objects that f closes over, or in ``extra``. ``theta`` is
-    what the user gave, a dict or a module; ``extra`` is a dict, a module or None.
+    A tensor counts as used if f(x) has a gradient with respect to it, if f closes over it, or if it is in ``extra``.
+    ``theta`` is what the user gave, a dict or a module; ``extra`` is a dict, a module or None.
     """
     given = {name: t for name, t in _tensors(theta).items() if name in problem.theta}
     with torch.enable_grad():

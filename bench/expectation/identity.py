@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """Yield the bytes that identify a value, such as a function or a tensor. If their digest changes, the value has.
+    """Yield the bytes that identify a value, such as a function or a tensor. A changed value has other bytes.
 
     The bytes are the numbers of tensors, the sources of functions, and what functions close over. Functions and objects
     whose ids are in ``seen`` were visited before, and are skipped.
