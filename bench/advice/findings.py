@@ -153,8 +153,8 @@ def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
     """Return a cheaper candidate that beats the winner if other noise in training, as of minibatches, is large.
 
     Let the gradient of the winner have cost c and variance V, and let N be the variance of the other noise in a step.
-    The work of the winner is then c (V + N). A cheaper candidate, with c' and V', has less work if N is above (V' c' −
-    V c)/(c − c').
+    The work of the winner is then c (V + N). A cheaper candidate, with c' and V', has less work than the winner if N is
+    above (V' c' − V c)/(c − c').
 
     The result is (label, limit, ratio) for the candidate with the lowest such limit. The ratio is the limit divided by
     the squared norm of the exact gradient; None if this norm is unknown. In place of the tuple, the result is None if
