@@ -62,7 +62,7 @@ class Found:
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the reward's part with the gradient of the expected reward, if an older policy mu wrote the samples."""
+        """Compare the reward's part with the gradient of the expected reward, for samples of an older policy, mu."""
         older = self._batches(self.traits, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:
