@@ -6,6 +6,7 @@ import torch
 def transformed() -> bool:
     """Return whether a transform of torch.func (``grad``, ``vmap``, ``jvp``, ...) is active.
 
-    Inside a transform, f is written in torch's own operations, which every nesting of transforms differentiates right.
+    If one is active, f must use torch's own operations, not derivatives written by hand. Every nesting of transforms
+    differentiates these operations correctly.
     """
     return torch._C._are_functorch_transforms_active()

@@ -129,8 +129,8 @@ class Objective(PlainFields, abc.ABC):
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        The parameters of q count. The tensors of theta count only if ``with_theta`` is True; every estimate has
-        gradients at these tensors.
+        An estimate has gradients at the parameters of q and at the tensors of theta. So the parameters of q count among
+        its tensors. The tensors of theta count only if ``with_theta`` is True.
         """
         problem = self.build()
         q = problem.q(problem.theta)

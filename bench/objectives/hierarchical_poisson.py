@@ -25,15 +25,19 @@ class HierarchicalPoisson(Objective):
     ``b_p ~ N(0, s_b^2)``
     ``mu ~ N(0, 10^2)``
     ``s_a, s_b ~ HalfNormal(10)``
-    ``E exp(mu + a + b) = exp(m + v / 2)``
-    ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
 
-    x holds log s_a and log s_b, so the priors of s_a and s_b are used as densities of these logarithms. The last two
-    lines are expectations under q. In them, m and v are mean and variance of the sum mu + a + b; m_a and v_a are those
-    of a, and m_s and v_s those of log s. The gradient is taken in theta: ``mean`` and ``log_scale``,
-    ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
-    and from moments of Gaussians. Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and
-    exposures between 5 and 50. Bad arguments raise ``ValueError``.
+    y_gp is the count of group g at place p. x holds the logarithms of s_a and s_b, so their priors are turned into
+    densities of these logarithms. The gradient is taken in theta: ``mean`` and ``log_scale``,
+    ``[groups + places + 3]`` each. The objective is maximised. Counts are drawn from the model with ``mu = 0``,
+    ``s_a = 0.5``, ``s_b = 1`` and exposures between 5 and 50. Bad arguments raise ``ValueError``.
+
+    Exact value: closed form, from moments of Gaussians and two expectations under q. Let m and v be mean and variance
+    of the sum mu + a_g + b_p under q. Let m_a and v_a be those of a_g, and m_s and v_s those of log s_a. Then
+
+    ``E exp(mu + a_g + b_p) = exp(m + v / 2)``
+    ``E a_g^2 exp(-2 log s_a) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
+
+    The second equation also holds with b_p and s_b in place of a_g and s_a.
 
     Args:
         groups: number of groups, at least 1; 2 in the paper.

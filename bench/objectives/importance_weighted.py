@@ -26,23 +26,23 @@ class ImportanceWeighted(Objective):
 
     The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. All K particles share them. The
     posterior is N(x/2, 1/2) in every coordinate. If q is the posterior, every weight equals the evidence. The objective
-    is maximised. Exact value: let c be the mean of a particle's log-weight, and v = exp(-c) p / q the particle's scaled
-    weight. The particles are independent, so
+    is maximised. A log-weight with a standard deviation above 10, and bad arguments, raise ``ValueError``.
 
-    ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
-    ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
-
-    Let S be the sum of the v's. The first line follows from
+    Exact value: two integrals, which the trapezoidal rule gives to 1e-10. The log-weight of a particle is log(p / q).
+    Let c be its mean, and v = exp(-c) p / q the scaled weight of a particle. If S is the sum of the K scaled weights,
+    then f = c - log K + log S. The logarithm of S is an integral over all real u:
 
     ``log S = int (exp(-e^u) - exp(-S e^u)) du``
 
-    With t = e^u, the expectation of exp(-S t) is the K-th power in the first line. The second line follows from
+    The particles are independent, so the expectation of exp(-S t) is the K-th power of that of exp(-v t):
 
-    ``exp(-y) = (1/2 pi i) int Gamma(s) y^-s ds``
+    ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
 
-    with y = v t. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The trapezoidal rule gives both
-    integrals to 1e-10 if the standard deviation of the log-weight is at most 10. A larger standard deviation and bad
-    arguments raise ``ValueError``.
+    The expectation of exp(-v t) is an integral, too, over complex s:
+
+    ``E exp(-v t) = (1/2 pi i) int Gamma(s) E[v^-s] t^-s ds``
+
+    The log-weight is quadratic in Gaussian noise, so E[v^-s] is known.
 
     Args:
         dim: number of coordinates of one particle, at least 1.

@@ -46,22 +46,25 @@ def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
 
 
 def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, Tensor]:
-    """Return the objectives that a policy gradient may be meant to follow, by name: differentiable scalars.
+    """Return the objectives whose gradients a policy-gradient estimator may follow, by name: differentiable scalars.
 
-    Each objective is a sum over all sequences, averaged over the prompts:
+    Each objective is a sum over all sequences, averaged over the prompts. Let pi be the policy, ref the reference, r
+    the reward and p the probability of a reward of 1. E is the expectation under pi, even if the samples of an
+    estimator come from another policy. In ``token-kl`` and ``token-forward-kl``, the probabilities of the beginnings
+    x_<t are constants for autograd.
 
-    - ``reward``: ``E r``, also if the samples come from another policy;
+    - ``reward``: ``E r``;
     - ``penalised-reward``: ``E r - beta KL(pi || ref)``;
     - ``reverse-kl``: ``KL(pi || ref)``;
     - ``forward-kl``: ``KL(ref || pi)``;
-    - ``token-kl``: ``sum_t E KL(pi(. | x_<t) || ref(. | x_<t))``, the expectation over x_<t held fixed;
-    - ``token-forward-kl``: ``sum_t E KL(ref(. | x_<t) || pi(. | x_<t))``, the expectation over x_<t held fixed;
+    - ``token-kl``: ``sum_t E KL(pi(. | x_<t) || ref(. | x_<t))``;
+    - ``token-forward-kl``: ``sum_t E KL(ref(. | x_<t) || pi(. | x_<t))``;
     - ``arcsine``: ``2 arcsin sqrt(p)``;
     - ``log``: ``log p``;
     - ``pass@k``: ``1 - (1 - p)^k``.
 
-    pi is the policy, ref the reference, r the reward and p the probability of a reward of 1. ``arcsine``, ``log`` and
-    ``pass@k`` are left out unless every reward is 0 or 1. Everything with ref is left out if f has no reference.
+    ``arcsine``, ``log`` and ``pass@k`` are returned only if every reward is 0 or 1. The objectives with ref are
+    returned only if f has a reference.
 
     Args:
         q: the policy, of batch shape ``[P]``, whose weights require gradients.

@@ -88,7 +88,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the widest layer, counting all images; of the weights above the first layer if more."""
+        """Number of elements in the widest layer for all images, or in all later layers' weights if these are more."""
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property
