@@ -45,7 +45,8 @@ class Skip:
     Args:
         cell: the estimator and the objective.
         reason: one sentence.
-        failed: whether the user's code raised an exception, or declared something that is no fact.
+        failed: whether the user's code raised an exception, or declared a fact (such as ``unbiased``) that is neither
+            True nor False.
     """
 
     cell: Cell

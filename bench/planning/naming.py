@@ -91,10 +91,16 @@ def check(labels: Labels, records: Records) -> None:
 
 
 def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
-    """Return what figures call all estimators and objectives, by label, in the order of ``named``.
+    """Return the names that figures give to all estimators and objectives of a study, by label.
 
-    If a selector in ``labels`` has no fields, such as ``rloo``, its name stands for all settings of the estimator or
-    objective. The result has this name too, under the command-line name. The arguments are those of ``named``.
+    The order is that of a table: first what ``labels`` names, then the others in the order of ``specs``. A selector
+    without fields, such as ``rloo``, covers all settings of an estimator or objective. Its name is also in the result
+    under the command-line name.
+
+    Args:
+        records: the records of the study.
+        specs: the specs of the study.
+        labels: names for people by selector, as ``read_labels`` returns them; None for no such names.
     """
     records = labelled(list(records))
     found = {label: name for names in named(records, specs, labels) for label, name in names.items()}
@@ -107,7 +113,7 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
 
 
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
-    """Return two dictionaries, of the estimators and of the objectives: the name for people, by label.
+    """Return two dictionaries, one of estimators and one of objectives: the names for people, by label.
 
     The order is that of a table. Estimators and objectives that ``labels`` names come first, in the order of
     ``labels``. All others follow in the order of ``specs``; their names are their labels. If one selector of ``labels``

@@ -50,8 +50,8 @@ def studies(
 def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
     """Return the specs of a study folder: one for each command that measures, the oldest first.
 
-    There is only the spec in ``spec.toml`` in two cases: a person has written or edited this file, or the folder has no
-    plan, because an older version made it.
+    In two cases, the result is the spec in ``spec.toml`` alone: a person has written or edited this file, or the folder
+    has no plan, because an older version made it.
 
     Args:
         folder: the study folder.

@@ -220,9 +220,11 @@ def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
 
 
 def covering(texts: Iterable[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
-    """Return, for the label of each estimator or objective in some records, the selectors that cover it (``selects``).
+    """Return the selectors that cover the estimators, or the objectives, of some records, by label.
 
-    Each selector has one value for each of its parameters. Thousands of them are looked up, not tried one by one.
+    ``texts`` are the selectors to choose from. Each has one value for each of its parameters. ``rloo:n=4`` covers RLOO
+    with n=4, whatever its other fields. The key of the result is a label of a record; the value is the list of the
+    selectors that cover it. ``kind`` says whether estimators or objectives are meant.
     """
     index = defaultdict[Hashable, list[str]](list)
     parameters = defaultdict[str, dict[tuple[str, ...], None]](dict)

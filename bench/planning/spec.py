@@ -179,7 +179,7 @@ class Spec(BaseModel):
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
     def with_point(self, at: str) -> Spec:
-        """Return the spec with the parameter ``at`` set for every objective that can have and does not set it.
+        """Return the spec with ``at`` set for every objective that has this parameter, unless the spec sets it already.
 
         ``at`` says at which weights to measure: "initial", "trained", a file of weights, or several of these joined by
         commas.
@@ -263,7 +263,7 @@ class Spec(BaseModel):
         return table | {key: [str(selector.relative_to(folder)) for selector in table[key]] for key in KINDS}
 
     def wrote(self, text: str, folder: Path) -> bool:
-        """Return whether a TOML file was written by ``to_toml`` and not by a person, given the spec read from it.
+        """Return whether the TOML file from which this spec was read was written by ``to_toml``, not by a person.
 
         ``text`` is the content of the file, and ``folder`` the folder of the file. The result is True if every line of
         the file is also a line of ``to_toml(folder)``. Lines may be missing, because an earlier version may have
@@ -287,7 +287,7 @@ class Spec(BaseModel):
 def chosen(
     path: Path | None = None, estimators: Sequence[str] = (), objectives: Sequence[str] = (), **overrides: Any
 ) -> dict[str, Any]:
-    """Return the values of a spec that the options of a command line replace, by key.
+    """Return the values that the options of a command line set in place of the spec's own, by key.
 
     Args:
         path: the spec of the command line; None if it names none.

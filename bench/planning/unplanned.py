@@ -12,10 +12,10 @@ from bench.records.standing import Standing
 
 
 def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standing]:
-    """Return how many cells of the spec in a study folder are on record; nothing if no spec can be read.
+    """Return how many cells of the specs in a study folder are on record; an empty list if no spec can be read.
 
-    A cell is an estimator on an objective, with the values that the spec gives. A field that the spec leaves out may
-    have any value in the records. So a cell that is on record never counts as missing.
+    A cell is an estimator on an objective. A cell of the specs is on record if a record has every value that the spec
+    gives for the cell. Fields that the spec leaves out may have any value in the record.
 
     Args:
         folder: the study folder, which has no plan.
