@@ -20,7 +20,7 @@ FORKED = sys.platform == "linux"
 
 
 def prepare() -> None:
-    """Prepare for worker processes in the background, and return at once.
+    """Begin to prepare for worker processes, and return at once. The preparation goes on in the background.
 
     On Linux, a process begins to import torch. Workers are later forked from this process.
     """
@@ -61,8 +61,8 @@ def fork_server() -> int | None:
 def has_ended(server: int) -> bool:
     """Return whether the process that forks workers, with the id ``server``, has ended or is about to end.
 
-    Linux ends the children of a process before the process itself. A new process that forks workers may be running
-    already.
+    The call waits up to a second, since Linux ends the children of a process before the process itself. The result is
+    also True if a new process that forks workers has taken its place.
     """
     end = time.monotonic() + GLANCE
     while server == fork_server():

@@ -54,7 +54,7 @@ def run_study(
     cell_timeout: float | None = None,
     before_timing: Callable[[Ran], None] | None = None,
 ) -> Ran:
-    """Measure the cells of a spec that a study folder lacks, and return the records.
+    """Measure every cell of a spec that has no record in a study folder yet, and return the records.
 
     A cell is an estimator on an objective. Each record is on disk when its cell ends: an interrupted run loses only the
     cells under way. By default, cells that failed, or whose code has changed, are measured again. If the spec asks for
@@ -67,7 +67,8 @@ def run_study(
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
-            allow; or a Dask cluster. The results do not depend on it. Timing always uses one process of this machine.
+            allow; or a Dask cluster. The results are the same for every choice. Timing always uses one process of this
+            machine.
         rerun: which cells are measured again although the folder holds their records.
         cell_timeout: seconds without progress after which a worker process is ended, and its cell has failed. If it is
             given, all cells are measured in workers. If it is None, only cells with a user's code are, with a limit of

@@ -110,8 +110,8 @@ class StudyWriter:
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
         """Report to ``progress``, before and after the ``with`` block, how many of the given runs are on record.
 
-        If no run is on record before the block, the first report is left out. The second is then left out too if all
-        runs are on record after the block.
+        There is no first report if no run is on record before the block. There is no second report either if, in
+        addition, all runs are on record after the block.
 
         Args:
             tasks: one task for each run: a measurement, a pilot or a training run.

@@ -60,8 +60,8 @@ def facts_here() -> Facts:
 def arithmetic_here() -> Facts:
     """Return facts, by name, on which the bits of a measurement depend. torch is needed to know them.
 
-    One of them is the digest of a short computation. Libraries choose their code by the model of the processor, which
-    torch's CPU capability does not name.
+    The facts are torch's CPU capability and the digest of a short computation. The digest is needed because libraries
+    choose their code by the model of the processor, and the capability does not name the model.
     """
     import torch
 
@@ -168,7 +168,7 @@ def set_data_folder(folder: str | None) -> None:
 
 
 def sentence(found: Mapping[str, Sequence[str]]) -> str:
-    """Return the sentences for the user that refuse workers which differ from this machine.
+    """Return the text that tells the user which workers differ from this machine, and what to do.
 
     ``found`` has the differences of each such worker, by its address.
     """

@@ -118,7 +118,7 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
     Args:
         setup: the pickled ``Setup`` of the coordinator.
         key: names the cell.
-        packed: the pickled ``Draws`` of the cell, without any draws.
+        packed: the pickled ``Draws`` of the cell, with empty ``indices``.
         indices: the draws (batches of replicates).
 
     Raises:
