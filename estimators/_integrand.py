@@ -1,6 +1,7 @@
 """The integrand: what it is called with, what it returns, and the checks of both in every evaluation."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -162,6 +163,8 @@ COMPARED = 3
 def _source(f: Integrand) -> object:
     """Return what stands for a function in ``_CALLS``: functions of one source are one."""
     f = getattr(f, "__wrapped__", f)
+    while isinstance(f, functools.partial):
+        f = f.func
     return getattr(f, "__code__", type(f))
 
 

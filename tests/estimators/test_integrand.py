@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 
 import numpy as np
@@ -153,6 +154,14 @@ def test_three_calls_of_a_function_are_compared(first):
     with pytest.raises(InvalidIntegrand, match="changes its argument"):
         [RLOO(n=4)(f, NORMAL) for f in [new(f)] * 3]
     assert len(calls) == first + 1
+
+
+@pytest.mark.parametrize("way", UNCOUNTED)
+def test_a_partial_function_is_known_by_the_function_inside(way):
+    for _ in range(3):
+        RLOO(n=4)(partial(lambda scale, x: scale * x.sum(-1), 2.0), NORMAL)
+    with pytest.raises(InvalidIntegrand, match="changes its argument"):
+        RLOO(n=4)(partial(partial(new(UNCOUNTED[way]))), NORMAL)
 
 
 @pytest.mark.parametrize("way", UNCOUNTED)
