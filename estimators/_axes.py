@@ -41,7 +41,7 @@ def over_event(x: Tensor, axes: int) -> Tensor:
 
 
 def over_samples(x: Tensor) -> Tensor:
-    """Return the sum of x, ``[n, ...]``, over its first axis. For n = 1 it is a view of x, and no numbers are read."""
+    """Return the sum of x, ``[n, ...]``, over its first axis. For n = 1 the result is a view of x."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
 
 
@@ -61,7 +61,7 @@ def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def average(x: Tensor) -> Tensor:
-    """Return the mean of x, ``[n, ...]``, over its first axis. For n = 1 it is a view of x, and no numbers are read."""
+    """Return the mean of x, ``[n, ...]``, over its first axis. For n = 1 the result is a view of x."""
     return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
 
 

@@ -43,8 +43,8 @@ def even(estimator: Estimator, because: str = "its samples are pairs", fields: s
     Args:
         estimator: the estimator.
         because: why n must be even: the text after the colon.
-        fields: text after n in the recommended instance: ``", noise='antithetic'"`` gives "Reparameterization(n=4,
-            noise='antithetic')".
+        fields: further fields of the recommended instance, written after n. For example, ``", noise='antithetic'"``
+            leads to "Reparameterization(n=4, noise='antithetic')".
         other: another recommendation, put before the final full stop, such as ``" or ScoreFunction(n=3)"``.
     """
     name = type(estimator).__name__

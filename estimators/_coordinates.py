@@ -15,9 +15,9 @@ AT_ONCE = 1024
 def neighbour(x: Tensor, step: int, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return a neighbour of each whole number in x, and the weight of the difference of f between the two.
 
-    The neighbour is ``x + step``, and its weight is ``weight``, as long as the dtype can tell x and ``x + step`` apart:
-    in float32 up to 2^24. For a larger x, the neighbour is the next number of the dtype. Its weight is ``weight``
-    divided by the distance from x, so that the weighted difference is a mean over steps of 1.
+    The neighbour is ``x + step``, and its weight is ``weight``, if the dtype can tell x and ``x + step`` apart (in
+    float32, up to 2^24). For a larger x, the neighbour is the next number of the dtype, at a distance d from x. The
+    weight is then ``weight / d``, because the difference of f covers d steps of 1.
 
     Args:
         x: whole numbers.

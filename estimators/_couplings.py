@@ -51,9 +51,9 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
 
     The n Sobol points in [0, 1)^D, for D coordinates, are fixed. For each batch element, a random shift is added to all
     of them. So every single point is uniform, and the n points of one batch element are spread evenly. The first binary
-    digit of a coordinate becomes the sign of the normal. The other digits are read as a probability p: the result's
-    absolute value is the one that a standard normal exceeds, in absolute value, with probability p. This keeps all
-    digits in the tails, where float32 would round a uniform to 1.
+    digit of a coordinate becomes the sign of the normal. The other digits are read as a probability p, which determines
+    the absolute value a of the normal: ``P(|Z| > a) = p`` for a standard normal Z. So no digits are lost in the tails.
+    (The quantile function would need a uniform, and float32 rounds a uniform near 1 to 1.)
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).

@@ -53,8 +53,8 @@ def row_probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
     The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories. If q
-    comes from ``rows``, its first axis holds copies of one row. The first axis of the result then has length 1. The
-    logits of a categorical q must be normalised, as torch's constructors leave them.
+    is the result of ``rows``, its first batch axis holds copies of one distribution. The result then has length 1 along
+    this axis. The logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach(), q)
@@ -68,8 +68,9 @@ def probs(q: Distribution) -> Tensor:
 
     The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
 
-    The Jacobian of a softmax is ``diag(p) - p p^T``. If a categorical q was made from logits, q holds normalised
-    logits, whose graph contributes ``-p p^T``. The result is ``p = exp(logits)``, which contributes ``diag(p)``.
+    The result p is a softmax of the logits, with the Jacobian ``diag(p) - p p^T``. For a categorical q made from
+    logits, torch has normalised the logits, which contributes ``-p p^T``. Here p is the exponential of the normalised
+    logits, which contributes ``diag(p)``.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -222,11 +223,12 @@ def _has_smallest(x: Tensor) -> bool:
 
 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
-    """Return (p, y) such that the score of p at y is the score of q at x; y is detached.
+    """Return a distribution p and a detached point y; the score of p at y equals the score of q at x.
 
-    p is q without the untrained transforms at the end of its chain of transforms. y is the point that these transforms
-    map to x. If q has no such transforms, p is q and y is x. Some transforms cache the y from which they made x. A
-    cached y is exact even if x was rounded, as tanh of a large number is rounded to 1.
+    The score is the gradient of the log-density in the parameters. p is q without the untrained transforms at the end
+    of its chain of transforms. y is the point that these transforms map to x. If q has no such transforms, p is q and y
+    is x. Some transforms cache the y from which they made x. A cached y is exact even if x was rounded, as tanh of a
+    large number is rounded to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

@@ -46,7 +46,8 @@ _IN_STATE_ONLY: list[None] = []
 def differentiated_in_state_only() -> Iterator[None]:
     """Allow second derivatives through estimators inside the block.
 
-    They are right only in the parameters of a state. The caller must not take them in any other tensor.
+    Second derivatives are right only in the parameters of a state, which holds what an estimator has learned. The
+    caller must take them in no other tensor.
     """
     _IN_STATE_ONLY.append(None)
     try:
@@ -56,9 +57,10 @@ def differentiated_in_state_only() -> Iterator[None]:
 
 
 def again(sources: Iterable[Tensor]) -> bool:
-    """Return whether a gradient may be differentiated once more: under ``create_graph=True`` or in forward mode.
+    """Return whether a gradient can be differentiated once more: by ``create_graph=True`` or in forward mode.
 
-    ``sources`` are the tensors in which it may be differentiated.
+    ``sources`` are the tensors in which the second derivative would be taken. Inside ``differentiated_in_state_only``,
+    the result is False.
     """
     if _IN_STATE_ONLY:
         return False

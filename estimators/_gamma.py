@@ -15,7 +15,7 @@ from estimators._surrogate import grad_only, inject, joined
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why the estimator does not support ``family`` if it is Chi2, a subclass of Gamma in torch; else None."""
+    """Return why the estimator does not support Chi2, if ``family`` is this subclass of Gamma; else None."""
     if issubclass(family, Chi2):
         return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
     return None
@@ -24,8 +24,9 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
     """Return the estimator's value for a Gamma q, ``[*batch]``: f at the samples, with the corrected gradient.
 
-    The rate of q is fully reparameterized: dz/drate = -z / rate. In the gradient with respect to the concentration, the
-    path misses a part of the score. f times this part, ``correction``, is added.
+    The path of a sample z is z as a function of q's parameters at fixed noise. The gradient in the rate follows from
+    the path alone, with dz/drate = -z / rate. In the gradient in the concentration, the path leaves out a part of the
+    score, the derivative of log q. So f times this part is added.
 
     Args:
         estimator: the caller, named in error messages.
@@ -33,7 +34,7 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
         q: Gamma, batch shape ``[*batch]``.
         z: samples of q, ``[n, *batch, *event]``.
         slope: dz/dconcentration along the path, of the shape of z.
-        correction: the part of the score that the path misses, of the shape of z.
+        correction: the part of the score in the concentration that the path leaves out, of the shape of z.
     """
     base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)

@@ -25,9 +25,9 @@ from estimators._transforms import transformed
 class Pair(NamedTuple):
     """A constant c and two samples: ``c (f(plus) - f(minus))`` estimates the derivative of E_q[f] in one parameter.
 
-    Each coordinate of q has a derivative of its own. ``plus`` and ``minus`` hold the new values of the coordinates,
-    ``[n, *batch, *event]``, and c broadcasts against them. None in place of ``plus`` or ``minus`` means the sample x of
-    q itself.
+    Let x be a sample of q. For the derivative in the parameter of coordinate i, f is evaluated at two points: x with
+    coordinate i from ``plus``, and x with coordinate i from ``minus``. Both are ``[n, *batch, *event]``, and c
+    broadcasts against them. If one of them is None, its point is x itself.
     """
 
     c: Tensor

@@ -99,7 +99,7 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
 def first_parameter(q: Distribution) -> Tensor:
     """Return the first of the tensors from which q was made; the others share its dtype and device.
 
-    If q holds no tensor, as a distribution around a network may not, the result is a zero of torch's default dtype.
+    A distribution around a network may hold no tensor. The result is then a zero of torch's default dtype.
     """
     return next(iter(parameters(q).values()), torch.zeros(()))
 

@@ -64,7 +64,7 @@ def baselines(returns: Tensor, mass: Tensor, leave_one_out: bool) -> Tensor:
     ``b_i = sum_j mass_j R_j / sum_j mass_j``
 
     The sum over j is over the samples of the group, without i if ``leave_one_out``. The baseline is 0 if all masses in
-    the sum are 0. Each axis of T tokens may have length 1.
+    the sum are 0. In both arguments, the axis of T tokens may have length 1.
 
     Args:
         returns: the returns R, ``[..., P, G, T]``, for P prompts and G samples of each.

@@ -29,11 +29,12 @@ def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[
 def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
     """Return ``grad c(z) - grad c(z')`` for each sample, ``[n, *batch, *event]``: gradients in q's normalised logits.
 
+    c is the control variate. ``z' ~ p(z | x)`` equals z as a number, but has another derivative in the logits. The
+    difference of the gradients is:
+
     ``slope (1 - p) / u``  for a bit x = 1
     ``slope p / (1 - u)``  for a bit x = 0
     ``w - p sum w``  for categories,  w_j = exp(z_j - max z) slope_j
-
-    c is the control variate. ``z' ~ p(z | x)`` equals z as a number, but has another derivative in the logits.
 
     Args:
         q: a Bernoulli or OneHotCategorical distribution.

@@ -29,11 +29,10 @@ from estimators.distributions import Drawable
 
 
 def one(t: Tensor, q: Distribution) -> Tensor:
-    """Return ``t[:1]`` if all rows of t are one row in memory, so that computing with this row is enough.
+    """Return ``t[:1]`` if all rows of t are one row in memory; computing with this row is then enough.
 
-    ``rows(q, R)`` is q with a new first batch axis of length R: one row, a copy of q's parameters, for each independent
-    estimate. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same
-    numbers.
+    A row is a copy of q's parameters for one independent estimate. ``rows(q, R)`` is q with a new first batch axis of R
+    rows. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same numbers.
 
     Args:
         t: a parameter of q, or a tensor made from one, ``[*batch, ...]``.

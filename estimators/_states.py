@@ -57,9 +57,9 @@ def support(q: Distribution) -> Tensor:
 def log_mass(q: Distribution) -> Tensor:
     """Return the log-probability of every joint state or sequence of q, ``[*batch, states]``, without a graph.
 
-    If q was made from probabilities, the result is float64: float32 cannot hold the probability of a state in which
-    several of them are 0. If q comes from ``rows``, its first batch axis holds copies of one row. The first axis of the
-    result then has length 1.
+    If q was made from probabilities, a 0 among them counts as the smallest positive number of the dtype. The result is
+    then float64, because float32 cannot hold the product of several such numbers. If q is the result of ``rows``, its
+    first batch axis holds copies of one distribution. The result then has length 1 along this axis.
     """
     base = inner(q)
     if isinstance(base, TokenSequence):

@@ -136,11 +136,12 @@ class _Joined(Function):
 
 
 def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
-    """Return ``value + surrogate``, the result of an estimator; ``surrogate`` holds zeros of ``inject`` or ``score``.
+    """Return ``value + surrogate``, the result of an estimator: its value, with the gradient of ``surrogate`` added.
 
-    If ``value`` has a graph, the sum passes gradients to tensors that f uses, too. Autograd does not know how these
-    gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second
-    derivative, in a parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
+    ``surrogate`` holds zeros that carry a gradient, made by ``inject`` or ``score``. If ``value`` has a graph, the sum
+    passes gradients to tensors that f uses, too. Autograd does not know how these gradients depend on q's parameters,
+    nor how the surrogate's gradients depend on f's tensors. So a mixed second derivative, in a parameter of q and a
+    tensor of f, raises ``Refusal``, whose message names ``estimator``.
     """
     if is_differentiated(value):
         return cast(Tensor, apply(_Joined, estimator, value, surrogate))

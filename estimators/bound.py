@@ -112,7 +112,7 @@ def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
     """Return f if it is a ``Bound`` over q, with a number of particles that the estimator supports.
 
     Raises:
-        Refusal: f is not.
+        Refusal: f is no such ``Bound``.
     """
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(

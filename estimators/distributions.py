@@ -34,7 +34,7 @@ class Drawable(Distribution, abc.ABC):
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
         """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name; None to use autograd.
 
-        A subclass may override this method, which returns None.
+        The method of the base class returns None; a subclass may override it.
 
         Args:
             x: samples, ``[n, *batch, *event]``.

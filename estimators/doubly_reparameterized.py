@@ -31,9 +31,9 @@ class DoublyReparameterized(Estimator):
     ``w_k = (p(x_k)/q(x_k)) / sum_j p(x_j)/q(x_j)`` is the normalised weight of particle x_k. Unbiased: the full
     derivative has a term with the score of q. This term is reparameterized as well, which turns the weights w_k into
     w_k^2. For one particle, g is the path derivative of StickingTheLanding. With many particles, Reparameterization has
-    more noise than gradient; this estimator does not. Parameters of the log-joint alone get the gradient of the value,
-    with weights w_k. Needs a ``Bound`` (an f that exposes its importance weights), df/dx, and a q with ``rsample`` and
-    ``log_prob``. Cost: n evaluations of f, n of its gradient, each of K log-joints.
+    more noise than gradient; this estimator does not. Parameters of log p alone, such as those of a decoder, get the
+    gradient of the bound, with weights w_k. Needs a ``Bound`` (an f that exposes its importance weights), df/dx, and a
+    q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient, each of K log-joints.
 
     Args:
         n: number of samples, each a whole set of particles.

@@ -32,7 +32,7 @@ class ForwardGradient(Estimator):
     The tangent v_k has one random entry for each mean and each scale of q. Since E v v^T = I, g is unbiased whenever
     Reparameterization is. The derivative comes from one forward-mode pass; no backward pass and none of its memory are
     needed. Let h be the gradient. The tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of
-    coordinate i, which grows with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n
+    coordinate i. Both terms grow with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n
     evaluations of f, n of its gradient.
 
     Args:

@@ -27,9 +27,9 @@ class GRPO(Estimator):
     ``A_k = (f(x_k) - mean f) / (sd f + epsilon)``
 
     mean f and sd f are the mean and the standard deviation (with n - 1) of the n values. Biased in two ways. The mean
-    contains the sample itself, which makes the expected gradient (n - 1)/n times as long. The division by sd f scales
-    it by a factor that depends on q and f, and also turns it unless f has only two values. Needs a q with ``log_prob``;
-    f may be a black box. Cost: n evaluations of f.
+    contains the sample itself, which makes the expected gradient (n - 1)/n times as long. The division by sd f
+    multiplies the expected gradient by a factor that depends on q and f. The division also turns the gradient, unless f
+    has only two values. Needs a q with ``log_prob``; f may be a black box. Cost: n evaluations of f.
 
     ``normalise=False`` leaves the division out, as Dr. GRPO does: ``A_k = f(x_k) - mean f``. The expected gradient is
     then (n - 1)/n times the exact one. RLOO divides by this factor, and is unbiased.
@@ -39,10 +39,11 @@ class GRPO(Estimator):
     ``g = (1/n) sum_k (1/L_k) sum_t (w_kt A_k - beta (1 - exp(-d_kt))) grad log q_t(x_kt | x_k<t)``
 
     L is the length of a sequence. w is the token's probability under q, divided by its probability under the sampler,
-    the policy that drew the samples. w is set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not.
-    d is log q - log ref of the token, with a reference policy ref. ``PolicyReturn`` holds the sampler, the reference
-    and beta. The penalty is exp(-d) - 1 + d, which is named k3. The factor 1/L turns the gradient unless all sequences
-    are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of ``PolicyGradient``.
+    the policy that drew the samples. w is set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8
+    and A is at most 0. d is log q - log ref of the token, with a reference policy ref. ``PolicyReturn`` holds the
+    sampler, the reference and beta. The penalty is exp(-d) - 1 + d, which is named k3. The factor 1/L turns the
+    gradient unless all sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
+    ``PolicyGradient``.
 
     Args:
         n: number of samples in the group, at least 2.
@@ -72,12 +73,12 @@ class GRPO(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether c f has c times the gradient of f: no, if the advantages are divided by the deviation of f."""
+        """Whether c times f leads to c times the gradient: only if ``normalise`` is False."""
         return not self.normalise
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The factor (n - 1)/n of the expected gradient; None if the advantages are divided by their deviation."""
+        """The expected gradient divided by the exact one, (n - 1)/n; None if ``normalise`` is True."""
         return None if self.normalise else (self.n - 1) / self.n
 
     @property

@@ -65,9 +65,9 @@ class Layers(Chain):
         validate_args: ignored; each layer checks its own arguments.
 
     Raises:
-        Refusal: there are fewer than two layers; the weights hold no floating-point tensor; a layer is no distribution,
-            or an integer ``Categorical``; the batch shape of a layer does not fit the samples that it gets; or
-            ``shapes`` are not the event shapes of the layers.
+        Refusal: there are fewer than two layers; the weights hold no floating-point tensor; a layer is no distribution;
+            a layer is a ``Categorical``, whose samples are integers; the batch shape of a layer does not fit the
+            samples that it gets; or ``shapes`` are not the event shapes of the layers.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -41,8 +41,8 @@ class MultiSample(Estimator):
     - "left-out": the mean of F over all sets without x_i, for n of at least 2;
     - "mean": 0, but the mean of all c_i is then subtracted from each c_i.
 
-    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. There are two known cases of
-    "others". If f is the log of the mean of k importance weights, and n is 1, g is VIMCO. If f is the largest of k
+    Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. Two examples of "others"
+    follow. If f is the log of the mean of k importance weights, and n is 1, g is VIMCO. If f is the largest of k
     values, F(S) - b_i(S) is the best sample's lead over the second best, and 0 for every other sample. Needs a
     ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of
     k values. A call that would make more than 20,000 sets raises ``Refusal``.
@@ -78,7 +78,7 @@ class MultiSample(Estimator):
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The factor 1 - 1/n of the expected gradient with baseline "mean"; None for every other baseline."""
+        """The expected gradient divided by the exact one: 1 - 1/n for the baseline "mean"; None for every other."""
         return 1 - 1 / self.n if self.baseline == "mean" else None
 
     def refuses(self, family: type[Distribution]) -> str | None:

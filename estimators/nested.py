@@ -49,7 +49,7 @@ class NestedState(State):
 
     @property
     def in_units_of_f(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the parameters that learning doubles if f is doubled."""
+        """Names of the state's parameters that learning makes twice as large if f is doubled."""
         each = ((k, cast(State, node)) for k, node in self.nodes.items())
         return tuple(f"nodes.{k}.{name}" for k, node in each for name in node.in_units_of_f)
 
@@ -75,9 +75,9 @@ class Nested(Estimator):
     estimate, because the samples form a tree.
 
     If an estimator learns, so does Nested: its state holds a state for each layer whose estimator learns. There is one
-    exception, an estimator that evaluates f off the support, such as REBAR. It learns from second derivatives of f. At
-    every layer but the last, f is an estimator, which has no second derivatives, and the state of REBAR stays as
-    ``init`` made it.
+    exception: before the last layer, an estimator that evaluates f off the support, such as REBAR, learns nothing.
+    REBAR learns from second derivatives of f. But before the last layer, f is an estimator, and has no second
+    derivatives. So the state of REBAR stays as ``init`` made it.
 
     Args:
         outer: the estimator of the first layer: an estimator, or its text with fields behind colons, such as

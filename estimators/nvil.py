@@ -86,7 +86,7 @@ class NVIL(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether c f has c times the gradient of f after learning: yes, unless the gradient is divided by d."""
+        """Whether c times f leads to c times the gradient after learning: only if ``normalise`` is False."""
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:

@@ -51,7 +51,8 @@ class PolicyGradient(Estimator):
             tokens of the batch; "constant", the sum divided by the largest length. All but "token-mean" are then
             averaged over the group.
         kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
-        kl_in: where the penalty is: "reward", as a part of the return, or "loss", where its slope is taken.
+        kl_in: where the penalty is: "reward", a part of the return; or "loss", a term of its own, whose slope k' is in
+            g.
         kl_per: "sequence": d is of the whole sequence. "token": d is of each token; a penalty in the reward then counts
             for its own token and for the tokens before.
         kl_of: "policy": d has the log-probabilities of q. "sampler": d has those of the sampler, which are known when
@@ -148,7 +149,10 @@ class PolicyGradient(Estimator):
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The factor (n - 1)/n if the baseline is a group mean with the sample itself; None if no factor is known."""
+        """The expected gradient divided by the exact one: (n - 1)/n if the baseline is the mean of the group.
+
+        None if the estimator is unbiased, or the ratio is unknown.
+        """
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
         return (self.n - 1) / self.n if known and self.kl_in == "reward" else None
 
@@ -162,7 +166,7 @@ class PolicyGradient(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether ``a f`` has a times the gradient of f: not with a ``scaling``, nor with PPO's clip."""
+        """Whether c times f leads to c times the gradient: not with a ``scaling``, nor with PPO's clip."""
         return self.scaling == "none" and self.clipping != "ppo"
 
     @property

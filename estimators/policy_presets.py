@@ -36,11 +36,11 @@ class DAPO(PolicyGradient):
     ``A_i = (r_i - mean r) / (sd r + epsilon)``
 
     P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
-    set to 0 where it is above 1.28 and A is positive, or below 0.8 and A is not. Biased for two reasons. The deviation
-    sd r weights the prompts, and turns the gradient unless the reward has two values. The sum of all lengths is random,
-    and depends on the rewards. There is no penalty. With ``scaling="none"``, nothing is divided by the deviation. As
-    the number of sequences grows, the expected gradient then tends to (n - 1)/n times the exact one, divided by the
-    mean length. q is a ``TokenSequence``. Cost: n evaluations of f.
+    set to 0 in two cases: w is above 1.28 and A is positive, or w is below 0.8 and A is at most 0. Biased for two
+    reasons. The deviation sd r weights the prompts, and turns the gradient unless the reward has two values. The sum of
+    all lengths is random, and depends on the rewards. There is no penalty. With ``scaling="none"``, nothing is divided
+    by the deviation. As the number of sequences grows, the expected gradient then tends to (n - 1)/n times the exact
+    one, divided by the mean length. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="ppo", clip_high=0.28``.
@@ -69,9 +69,9 @@ class GSPO(PolicyGradient):
 
     mu is the sampler, and L_i the length of sequence i. The factor 1/L_i comes from the derivative of s_i.
     ``reduction="sum"`` leaves this factor out; s_i is then a weight that is not differentiated. A is the reward minus
-    the mean of its group, divided by the deviation of the group. s_i is set to 0 where it is above 1 + 0.0004 and A is
-    positive, or below 1 - 0.0003 and A is not. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a
-    ``TokenSequence``. Cost: n evaluations of f.
+    the mean of its group, divided by the deviation of the group. s_i is set to 0 in two cases: s_i is above 1 + 0.0004
+    and A is positive, or s_i is below 1 - 0.0003 and A is at most 0. Biased: 1/L_i, the deviation and the root each
+    turn the gradient. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="sequence-mean", kl="none", ratio="geometric", clipping="ppo", clip_low=0.0003, clip_high=0.0004``.
@@ -93,7 +93,7 @@ class GSPO(PolicyGradient):
 
 @dataclass(frozen=True)
 class CISPO(PolicyGradient):
-    """CISPO: group-relative advantages, and importance weights of tokens that are cut off and not differentiated.
+    """CISPO: group-relative advantages; the importance weight of each token is cut off, and not differentiated.
 
     ``g = P / (sum of all lengths) sum_i sum_t min(w_it, 5) A_i grad log q(x_it | x_i<t)``
 
@@ -130,10 +130,11 @@ class PPO(PolicyGradient):
     ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
 
     P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
-    set to 0 where it is above 1.2 and A is positive, or below 0.8 and A is not. Biased by the random number of tokens;
-    ``reduction="sum"`` avoids this. Samples of a policy other than q cause a bias for two more reasons: w is clipped,
-    and w is the weight of one token, not of the sequence. A token with a negative A and a w above ``clip_dual`` has no
-    gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost: n evaluations of f.
+    set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8 and A is at most 0. Biased by the random
+    number of tokens; ``reduction="sum"`` avoids this. Samples of a policy other than q cause a bias for two more
+    reasons: w is clipped, and w is the weight of one token, not of the sequence. A token with a negative A and a w
+    above ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost:
+    n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are
     ``reduction="token-mean", kl_of="sampler", ratio="token", clipping="ppo"``.
@@ -230,10 +231,10 @@ class ReinforcePlusPlus(PolicyGradient):
 
     P is the number of prompts. The return R of a token is the reward minus the penalties of this token and all later
     tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. w is the
-    token's probability under q, divided by its probability under the sampler. w is set to 0 where it is above 1.2 and R
-    exceeds mean R, or below 0.8 and R does not. Biased, by a random scale and in direction: the mean and the deviation
-    contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the whitening, as in the
-    variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
+    token's probability under q, divided by its probability under the sampler. w is set to 0 in two cases: w is above
+    1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R. Biased, by a random scale and in direction: the
+    mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the
+    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

@@ -124,7 +124,7 @@ class PolicyReturn(Checked):
         return found if self.q is None else found.to(first_parameter(self.q).dtype)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
-        """Return a copy for samples of ``q`` whose reward is ``around(reward)``.
+        """Return a copy for samples of ``q``, with ``around(reward)`` in place of ``reward``.
 
         ``around`` maps a function of x to a function of x, such as one that counts its calls.
         """

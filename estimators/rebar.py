@@ -41,7 +41,8 @@ class REBAR(Estimator):
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every
     temperature and coefficient. Needs df/dx, and an f that is defined and continuous off the support of q. Cost: 2n
-    evaluations of f, n of its gradient. (With separate noise for z', these would be 3n and 2n.)
+    evaluations of f, n of its gradient. (If z' had noise of its own, the cost would be 3n evaluations of f, 2n of its
+    gradient.)
 
     grad c(z') is a derivative through z', too: z' is a function of the logits, of x and of noise v that is independent
     of x. Given x, z itself is a draw from p(z | x). So v may be chosen such that z' = z. Then c(z') = c(z), one

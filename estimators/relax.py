@@ -74,8 +74,8 @@ class RELAX(Estimator):
     ``relaxed=True`` is the paper's method for autoencoders, ``relaxed=False`` its method for black boxes. The variance
     with True is the lower one if f at the relaxed sample says much about f at x. On a small trained autoencoder, True
     has 0.7 times the variance of RLOO with two samples, for three evaluations of f or its gradient. False has 1.9 times
-    RLOO's variance, for one evaluation. False learns more if f is a sum over coordinates. The default is False, which
-    serves every f at the lowest cost.
+    RLOO's variance, for one evaluation. What False gains by learning is larger if f is a sum over coordinates. The
+    default is False, which serves every f at the lowest cost.
 
     Args:
         n: number of samples.

@@ -20,13 +20,14 @@ ROUNDING = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Return(Checked):
-    """An integrand that is a sum of costs; for some estimators, a choice then counts only for costs that it can change.
+    """An integrand that is a sum of costs; some estimators judge a choice only by the costs that it can change.
 
     ``f(x) = sum_c costs(x)_c``
 
-    ``ScoreFunction(credit="downstream")`` and ``RLOO(credit="downstream")`` multiply the score of choice t only by the
-    costs that are downstream of t. A cost is downstream of t if it reads choice t or a later choice, since later
-    choices depend on earlier ones. For all other estimators, a ``Return`` is an ordinary f.
+    x holds T choices, made one after another, as in a ``Chain``. ``ScoreFunction(credit="downstream")`` and
+    ``RLOO(credit="downstream")`` multiply the score of choice t only by the costs that are downstream of t. A cost is
+    downstream of t if it reads choice t or a later choice, since later choices depend on earlier ones. For all other
+    estimators, a ``Return`` is an ordinary f.
 
     Args:
         costs: the costs, ``[..., *batch, *event] -> [..., *batch, C]``. Unless ``reads`` is given, there is one cost
@@ -65,7 +66,7 @@ class Return(Checked):
         return CheckedFunction(self.costs, q, name="costs", columns=True)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
-        """Return a copy for samples of ``q`` whose functions are ``around(costs)`` and ``around(total)``.
+        """Return a copy for samples of ``q``, with ``around(costs)`` in place of ``costs``; ``total`` is treated alike.
 
         ``around`` maps a function of x to a function of x, such as one that counts its calls.
         """
@@ -102,10 +103,10 @@ class Return(Checked):
         return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
 
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
-        """Return the numbers of a cost and of a choice that it reads, but must not; None if there are none.
+        """Find a cost that depends on a choice outside its ``reads``; return (cost, choice), or None if there is none.
 
-        Both are counted from 0. In a sample, a choice is replaced by the choice of another sample. The cost reads the
-        choice if its value changes.
+        Both numbers start at 0. One choice at a time is replaced in x by the choice of ``other``. A cost depends on the
+        choice if the value of the cost changes.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.

@@ -84,7 +84,7 @@ def shown(estimator: Estimator, f: Integrand) -> SetFunction:
     """Return f if it is a ``SetFunction``.
 
     Raises:
-        Refusal: f is none. The message names ``estimator``.
+        Refusal: f is no ``SetFunction``. The message names ``estimator``.
     """
     if not isinstance(f, SetFunction):
         raise Refusal(

@@ -89,7 +89,10 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q at ``value``, ``[..., *batch, D]``. ``value`` may lie off the support: log q is linear in it."""
+        """Return log q at the points ``value``: the result is ``[..., *batch]`` for points ``[..., *batch, D]``.
+
+        Points may lie off the support, because log q is extended linearly.
+        """
         if self._validate_args:
             self._validate_sample(value)
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]

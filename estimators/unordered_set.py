@@ -20,7 +20,7 @@ from estimators.token_sequence import TokenSequence
 
 @dataclass(frozen=True)
 class UnorderedSet(Estimator):
-    """Unordered set estimator: n different states, weighted by the probability that a state of the set came first.
+    """Unordered set estimator: n different states, each weighted by the probability that it was drawn first.
 
     ``g = sum_{s in S} q(s) R(S,s) [f(s) - sum_{s' in S} q(s') R(S,s,s') f(s')] grad log q(s)``
     ``R(S,s) = P(S - s without s) / P(S)``

@@ -80,14 +80,15 @@ class ReparameterizedVonMises(Drawable, VonMises):
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     """Return the derivative of von Mises samples x in the concentration, in radians, of the shape of ``turn``.
 
+    x is ``turn``, the angle between a sample and loc in radians, and q the density of this angle. F' is the derivative
+    of the distribution function in the concentration, and A the mean of cos t under q.
+
     ``dx/dconcentration = -F'(x) / q(x)``
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    x is ``turn``, the angle between a sample and loc in radians, and q the density of this angle. F' is the derivative
-    of the distribution function in the concentration, and A the mean of cos t under q. The two integrals for F' are
-    equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second for x above. So the
-    integrand has one sign and never overflows.
+    The two integrals for F' are equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the
+    second for x above. So the integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A

@@ -54,7 +54,7 @@ class Accumulator:
 
         Raises:
             ValueError: the blocks are out of order, do not have the run's number of coordinates, or bring more
-                gradients than the run has. Or the blocks or the run have an exact gradient, but not both.
+                gradients than the run has; or only one of the two, the blocks and the run, has an exact gradient.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

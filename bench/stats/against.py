@@ -56,9 +56,10 @@ class Target:
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of a run's `Summary` that are about the bias, by name, such as ``{"bias_norm": 0.02, ...}``.
 
-    If nothing varied, there is no test. The verdict is then DEGENERATE or, for an estimator that is known to be
-    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED. One deterministic case is tested: if the target is a
-    measured gradient, which has noise. The verdict is then EXACT_WITHIN_TOL, DETERMINISTIC_BIASED or INCONCLUSIVE.
+    If the gradients of the run did not vary, the verdict comes without a test. For an estimator that is known to be
+    deterministic, the verdict is EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED; for any other, DEGENERATE. There is a
+    test after all if a deterministic estimator is compared with a measured gradient, which has noise. The verdict is
+    then EXACT_WITHIN_TOL, DETERMINISTIC_BIASED or INCONCLUSIVE.
 
     Args:
         total: the run.

@@ -263,8 +263,8 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdic
 
     The verdict is EXACT if `norm` ≤ `rounding`, EXACT_WITHIN_TOL if `norm` + `rounding` ≤ `allowed`, else
     DETERMINISTIC_BIASED. `rounding` is the distance that rounding alone may cause, `allowed` the tolerance times the
-    norm of the exact gradient. EXACT_WITHIN_TOL is no bias: if terms of f cancel, f has larger rounding errors than
-    `rounding` allows for.
+    norm of the exact gradient. EXACT_WITHIN_TOL does not count as a bias. The distance may come from rounding inside f:
+    if terms of f cancel, the rounding errors of f can exceed `rounding`.
     """
     if norm <= rounding:
         return BiasVerdict.EXACT

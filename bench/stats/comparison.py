@@ -262,16 +262,16 @@ def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> li
 def log_ratio_rows(
     groups: Sequence[Sequence[ComparedRun]], *, common: bool
 ) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
-    """Return the comparisons of variances V within groups of n runs, some rows at a time, and which runs can be ranked.
+    """Compare the variances V of all pairs of runs in each group of n; return the results, and which can be ranked.
 
     A run is one measurement of an estimator. The k-th runs of all groups have the same blocks (groups of gradients),
     and either all or none of them can be ranked. A run cannot be ranked if its tail is heavy, or if nothing in it
     varied: its log ratios are 0 and its p-values 1. `common` says whether the runs of a group used common noise. If
     they did, two runs whose blocks have the same sizes are compared block by block.
 
-    The comparisons come in pairs of arrays `[groups, rows, n]`, which follow one another until there are n rows:
-    ln(V_i/V_j), and the two-sided p-values of `compare`. All n rows at once would take memory that grows with n². The
-    second result is an array of booleans, `[n]`.
+    The first result is an iterator over pairs of arrays, each `[groups, rows, n]`: ln(V_i/V_j), and the two-sided
+    p-values of `compare`. Together, the pairs hold n rows. All n rows at once would take memory that grows with n². The
+    second result is an array of booleans, `[n]`: which runs can be ranked.
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.

@@ -138,7 +138,7 @@ class Decision:
 
 
 def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decision:
-    """Return the decision which estimator to use on one objective.
+    """Decide which estimator to use on one objective, by variance times cost.
 
     Args:
         candidates: what was measured on the objective.

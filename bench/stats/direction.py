@@ -38,7 +38,8 @@ def direction_fields(
         target: the exact gradient, or the measured one in its place.
         right: whether the whole bias was found to be within the tolerance.
         confidence: level of the limits.
-        tolerance: the error that counts as none, both of the scale and of the tangent of the angle.
+        tolerance: the largest error that still counts as right: |scale − 1| for the scale, the tangent of the angle for
+            the direction.
         significance: level of each test of scale or direction. It is small, because a report holds many such tests.
     """
     scale = _scale(total, target, confidence)

@@ -31,7 +31,7 @@ class OverObjectives:
 def over_objectives(log_work: Array, se: Array, factors: Array, shown: NDArray[np.intp], draws: int) -> OverObjectives:
     r"""Summarise the work (variance times cost) of methods over objectives.
 
-    On objective o, the efficiency of method m is
+    Let w_mo be the work of method m on objective o. The efficiency of method m on objective o is
 
     .. math:: e_{mo} = \min_k w_{ko} / w_{mo}.
 

@@ -51,7 +51,9 @@ class Sums:
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
-            ``truncated`` cover these gradients only. So does the fraction of a coordinate's variance in ``across_M2``.
+            ``truncated`` cover these gradients only. In a longer run, ``across_M2`` is an extrapolation. The sum of
+            squared deviations of g, over all gradients, is multiplied by the ratio of the sum for h to that for g, over
+            these gradients.
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.

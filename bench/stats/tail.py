@@ -198,7 +198,7 @@ def mean_log(theta: Array, x: Array) -> Array:
 
     Every θ in `theta` `[points]` must be below 1/x_max. `x` `[n]` must be ascending and not negative.
 
-    To be fast, logarithms of products of about √n/4 factors are summed, and not the logarithms of all factors. A
+    For speed, about √n/4 numbers 1 − θ x at a time are multiplied, and the logarithms of the products are summed. A
     product gets fewer factors if it could overflow. If the mean is so small that rounding 1 − θ x loses the digits of θ
     x, the logarithms are summed one by one.
     """

@@ -73,9 +73,10 @@ class Total:
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     def exactly_known(self, reference: Reference | None) -> bool:
-        """Return whether neither the run nor the measured gradient that it is compared with has noise.
+        """Return whether the bias needs no test: the run did not vary, and no noise of `reference` counts.
 
-        The bias of a deterministic estimator has noise if the reference has noise.
+        `reference` is the measured gradient in place of an unknown exact one, or None. Its noise counts if the
+        estimator is deterministic.
         """
         noisy = reference is not None and reference.variance > 0
         return self.constant and not (self.deterministic and noisy)
