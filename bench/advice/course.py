@@ -261,7 +261,7 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
 
 
 def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: str, report: Report) -> None:
-    """Measure rivals again that left the race early, but may still be better than the winner.
+    """Measure again the rivals that left the race early and may still be better than the winner.
 
     A rival is an unbiased candidate that is not the winner. Rivals that left early have few replicates and wide
     intervals, and would leave the advice vague. A part of what is left of the budget is spent on them. ``stage`` is the

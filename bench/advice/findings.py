@@ -176,11 +176,11 @@ def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
 
 
 def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
-    """Return the evaluations per gradient below which a biased candidate certainly has the lower error at a point.
+    """Return the number of evaluations per gradient below which a biased candidate certainly beats the winner.
 
-    One estimate of the winner has the variance V and costs c evaluations; one of the biased candidate has V' and c'.
-    With B evaluations, the mean of the winner has the squared error V c/B, and the mean of the biased candidate has
-    bias² + V' c'/B. The two errors are equal at::
+    One estimate of the winner has the variance V and costs c evaluations; one of the biased candidate has V' and c'. If
+    B evaluations are spent on estimates, the mean of the winner's estimates has the squared error V c/B. The mean of
+    the biased candidate's estimates has bias² + V' c'/B. The two errors are equal at::
 
         B = (V c − V' c')/bias²
 

@@ -60,9 +60,9 @@ def command(
     with the arguments that it names: any of logp, old_logp, ref_logp, mask and tokens, [prompts, group, length], and
     rewards, [prompts, group].
 
-    Its expected gradient is computed on nine small language models, whose texts can all be listed: exactly, unless
-    there are too many groups of samples. It is compared in scale and angle with the gradients of the expected reward,
-    of functions of it, and of divergences from the reference. The loss runs in this process.
+    Its expected gradient is computed on nine small language models, whose texts can all be listed. The computation is
+    exact, unless there are too many groups of samples. The gradient is compared in scale and angle with the gradients
+    of the expected reward, of functions of it, and of divergences from the reference. The loss runs in this process.
     """
     from bench.audit import audit
     from bench.cli.progress import Plain

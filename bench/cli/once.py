@@ -23,7 +23,7 @@ def once(
     """Make a report; if it was made before of the same inputs and its files are unchanged, only print it again.
 
     The same inputs are: the same files to report on, the same options, the same code of this project, the same versions
-    of all packages, and a terminal that shows the same.
+    of all packages, and a terminal of the same width, colours and encoding.
 
     Args:
         make: prints the report, writes its files, and returns the SHA-256 of the content of each; None if a part of it

@@ -83,8 +83,8 @@ class ObjectiveConformance:
     def test_ratios_of_densities(self) -> None:
         """After a small step of theta, the new density of q divided by the old one has the mean 1 over samples of q.
 
-        This finds a ``log_prob`` that is a multiple of the true one. The mean of its gradient is 0, as it should be,
-        and shows nothing.
+        A ``log_prob`` that is a multiple of the true one fails here. ``test_log_prob_is_the_density_of_the_samples``
+        does not find this fault, because the mean of the gradient of such a ``log_prob`` is 0, too.
         """
         self._run(density.ratios_of_densities)
 

@@ -33,9 +33,9 @@ class Options:
     """The options of a check, which compares cells with a baseline, the file of accepted statistics.
 
     A check of one cell (an estimator on an objective) has up to three steps. First, its gradients for a few replicates
-    are computed with the baseline's seed. If they equal the gradients behind the baseline, by a digest, the cell passes
-    and is not measured further. If they do not, a first stage measures the cell. If the first stage finds something
-    suspicious, a second stage measures the cell again.
+    are computed with the baseline's seed. If their digest is that of the baseline, the gradients are unchanged; the
+    cell passes and is not measured further. If the digests differ, a first stage measures the cell. If the first stage
+    finds something suspicious, a second stage measures the cell again.
 
     Args:
         replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage

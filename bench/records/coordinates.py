@@ -16,8 +16,8 @@ def variances(sums: Mapping[str, Any]) -> list[float]:
     included.
 
     Args:
-        sums: the sums of a record; ``coordinate`` has the number of gradients and, for each coordinate, the sum of the
-            squared deviations from its mean.
+        sums: the sums of a record. The key ``coordinate`` holds the number of gradients and, for each coordinate, the
+            sum of the squared deviations from the mean of this coordinate.
     """
     moments = sums.get("coordinate")
     if not moments or moments["n"] < 2:

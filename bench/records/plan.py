@@ -65,8 +65,8 @@ class Line(TypedDict):
 
     ``runs`` are the ids of the runs that the command asks for. A run is a measurement, a pilot if a precision is
     wanted, or a training run. The list is empty if no run is known, as for the spec of an older version. ``by_hand``
-    says whether a person has written the ``spec.toml`` that holds this spec. Only the line of a command that trains has
-    ``training``.
+    says whether a person has written the ``spec.toml`` that holds this spec. ``training`` is there only if the command
+    trains.
     """
 
     schema: Annotated[int, Field(ge=1)]
@@ -179,8 +179,8 @@ def _adapter() -> TypeAdapter[Line]:
 def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to a folder's plan, completely or not at all. Lines that the plan holds already are not added.
 
-    The plan holds a line if the last line with its spec and its kind of work names the same runs. Earlier lines keep
-    their bytes.
+    A new line counts as held if the plan's last line with the same spec and the same kind of work names the same runs.
+    Lines in the plan keep their bytes.
 
     Raises:
         Damaged: the plan cannot be read.

@@ -183,7 +183,7 @@ def uncollected() -> Iterator[None]:
     """Inside the block, pause Python's garbage collection, which would visit every number of the records.
 
     Objects that exist at the end of the block are left out of later collections, until ``gc.unfreeze`` is called. Every
-    command calls it at its end.
+    command ends with this call.
     """
     if not gc.isenabled():
         yield

@@ -132,8 +132,8 @@ def _joined(lines: Iterable[bytes]) -> bytes:
 def repair(folder: Path) -> tuple[Findings, Path | None]:
     """Move everything that is broken or left over in a study folder into a new folder inside it; nothing is deleted.
 
-    The result is what was found, and the new folder. In place of the folder it is None if nothing had to be moved.
-    Whole records keep their bytes and their order.
+    The result is what was found, and the new folder; None in place of the folder if nothing had to be moved. Whole
+    records keep their bytes and their order.
 
     Raises:
         Busy: another process is writing to the folder.

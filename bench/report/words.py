@@ -138,7 +138,7 @@ def bias(row: Any) -> str:
 
 
 def direction(row: Any) -> str:
-    """Return scale and direction of a run in which a bias was found as text; empty if no bias was found.
+    """Return as text the scale and the direction of a biased gradient; empty if no bias was found.
 
     The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, and
     ``scale 0.75, ≤ 7°`` if the direction may be right or wrong. The text is ``points away`` if the scale is negative. A
