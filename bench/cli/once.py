@@ -22,8 +22,8 @@ def once(
 ) -> None:
     """Make a report; if it was made before of the same inputs and its files are unchanged, only print it again.
 
-    The same inputs are: the same files to report on, the same options, the same code of this project, the same versions
-    of all packages, and a terminal of the same width, colours and encoding.
+    The inputs are the files to report on, the options, the code of this project and the versions of all packages. The
+    width, colours and encoding of the terminal count as inputs, too.
 
     Args:
         make: prints the report, writes its files, and returns the SHA-256 of the content of each; None if a part of it
