@@ -20,7 +20,7 @@ def once(
     *asked: object,
     before: object = None,
 ) -> None:
-    """Make a report; if it was made before of the same inputs and its files are unchanged, only print it again.
+    """Make a report. If the report exists from the same inputs and its files are unchanged, only print it again.
 
     The inputs are the files to report on, the options, the code of this project and the versions of all packages. The
     width, colours and encoding of the terminal count as inputs, too.

@@ -135,8 +135,8 @@ def _summed(t: Tensor, fx: Tensor) -> Tensor:
 def has_jumps(problem: Problem, q: Distribution) -> bool:
     """Return whether f, the integrand of ``problem``, seems to have jumps: changes that its gradient does not show.
 
-    On the line between two samples of q, f has a jump if its change is not the integral of its gradient. 8 lines are
-    tried. A smooth f that is steep in a few places may seem to have jumps.
+    On the line between two samples of q, f has a jump if the change of f is not the integral of its gradient. 8 lines
+    are tried. A smooth f that is steep in a few places may seem to have jumps.
     """
     a, b = samples_of(q, 2 * LINES).chunk(2)
     at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS

@@ -68,9 +68,10 @@ def _field_files(instance: object) -> list[str]:
 
 @functools.cache
 def class_digest(cls: type) -> str:
-    """Return a digest of all the code behind a class, as it is when the digest is first asked for in this process.
+    """Return a digest of all the code behind a class; empty if no file holds the class, as in a console.
 
-    Ask for it as soon as the class is loaded: its file may be edited while the program goes on.
+    The digest is computed once in a process. Ask for it as soon as the class is loaded, because the file may be edited
+    while the program runs.
     """
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)

@@ -14,7 +14,7 @@ def fitting(
 ) -> dict[str, int]:
     """Return the columns of a table that fit on a line: the width of each in characters, by name.
 
-    Columns in ``dropped_first`` are left out until the table fits. If it does not fit without all of them either, the
+    Columns in ``dropped_first`` are left out until the table fits. If the table does not fit even without them, the
     result is wider than the line.
 
     Args:

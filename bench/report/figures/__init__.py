@@ -56,7 +56,7 @@ def images(
 ) -> Files:
     """Yield the name and the content of each figure's files, or the reason why there is none (``Files``).
 
-    If a file in ``folder`` was drawn of the same data by the same code, it is not drawn again, and its content is
+    If a file in ``folder`` was drawn from the same data by the same code, it is not drawn again, and its content is
     yielded as it is.
 
     Args:
@@ -84,7 +84,7 @@ def training_images(
 ) -> Files:
     """Yield the name and the content of each training figure's files, or the reason why there is none (``Files``).
 
-    If a file in ``folder`` was drawn of the same records by the same code, it is not drawn again, and its content is
+    If a file in ``folder`` was drawn from the same records by the same code, it is not drawn again, and its content is
     yielded as it is.
 
     Args:
