@@ -82,7 +82,7 @@ class StudyWriter:
         self._stack.close()
 
     def line(self, task: Task) -> Record:
-        """Return the record of a task without most of its sums, which tables do not need. The folder must hold it."""
+        """Return the record of a task, which the folder must hold, without the sums that tables do not need."""
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:

@@ -60,7 +60,7 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work, without a unit. If the tasks together are above 1, starting worker processes pays.
+        """Amount of work, without a unit. If the sum over all tasks is above 1, starting worker processes pays.
 
         The amount is the number of replicates, times n, times the elements in the largest tensor of one sample, divided
         by 2^27.

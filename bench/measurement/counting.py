@@ -90,7 +90,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 def counted(f: Integrand, counter: Counter) -> Integrand:
     """Return f with its evaluations counted: every call adds their number to ``counter``.
 
-    For some classes of f, one evaluation is not simply one value of f:
+    One evaluation is one value of f, except for these classes:
 
     - ``Bound`` (an evidence lower bound): the log-joint for one particle.
     - ``Return`` (a sum of costs): all costs of a sample.

@@ -219,7 +219,8 @@ def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None
     """Return the exact expectation of f and its gradient, ``[size of theta]``, at the problem's theta, in float64.
 
     Both are computed with ``sharp``, the objective's problem in float64 on the CPU. If ``sharp`` is None, the objective
-    builds it, with its initial ``extra`` tensors. If ``extra`` was trained, pass a problem with the trained tensors.
+    builds it, with its initial ``extra`` tensors. If ``extra`` was trained, ``sharp`` must be a problem with the
+    trained tensors.
 
     Raises:
         ValueError: the objective declares ``has_exact``, but its problem has no exact value.

@@ -57,7 +57,7 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Return how gradients at one of q's parameters, ``own``, become gradients at theta, in closed form.
+    """Return the closed form that turns gradients at ``own``, one of q's parameters, into gradients at theta.
 
     Let t be a tensor of theta. A closed form is known if ``own`` is t itself, an elementwise function of t, or the
     normalised logits ``t - logsumexp(t)``.

@@ -7,6 +7,6 @@ listeners = list[Callable[[], None]]()
 
 
 def beat() -> None:
-    """Report that a call of an estimator has ended."""
+    """Report that a call of an estimator has ended: call every function in the module's list ``listeners``."""
     for listener in listeners:
         listener()

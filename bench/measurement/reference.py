@@ -23,17 +23,17 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the reference cell of an objective: its mean gradient takes the place of an unknown exact gradient.
+    """Return the cell that measures the reference of an objective; None if there is no such cell.
 
-    A cell is an estimator on an objective. The result is None if the objective has an exact gradient or names no
-    reference estimator.
+    A cell is an estimator on an objective. A reference is a mean gradient in place of an unknown exact gradient. An
+    objective has no such cell if it has an exact gradient or names no reference estimator.
     """
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings with which the reference of an objective is measured: those of its cells, but in float64.
+    """Return the settings for the reference of an objective: like ``settings``, those of its cells, but in float64.
 
     A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. A
     reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. A

@@ -148,7 +148,7 @@ class Verifier(Objective):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether all sequences can be summed over."""
+        """Whether there are few enough sequences to sum over all of them."""
         return elements(self.network, self.prompts, self.length) <= ENUMERATED
 
     @property
@@ -213,9 +213,10 @@ class Verifier(Objective):
 def right_checksums(objective: Verifier) -> Tensor:
     """Return whether each checksum is right for each prompt, boolean, ``[prompts, 97]``.
 
-    Each prompt has a target, from .01 to .9: the probability of a right answer if all tokens are equally probable.
-    Checksums are made right one after the other, as long as the probability does not exceed the target. Their order is
-    different for every prompt. If each checksum alone exceeds the target, the least probable one is right.
+    Each prompt has a target, from .01 to .9: the probability of a right answer if all tokens are equally probable. The
+    checksums are tried one after the other, in an order that differs from prompt to prompt. A checksum becomes right if
+    the probability of a right answer then does not exceed the target. If every checksum alone would exceed the target,
+    the least probable one is right.
     """
     mass = _of_checksums(objective.vocabulary, objective.length)
     ends = torch.tensor([HARDEST, EASIEST], dtype=torch.float64).logit()

@@ -72,9 +72,10 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
 
 
 def skip_of(cell: Cell) -> Skip | None:
-    """Return why a cell cannot be measured, from what the estimator and the objective declare; None if it can.
+    """Return why a cell (an estimator on an objective) cannot be measured; None if it can.
 
-    If the user's code raises an exception, only its own cell is skipped.
+    The reason follows from what the estimator and the objective declare. An exception in a user's code is a reason,
+    too.
     """
     if not cell.is_own:
         reason = mismatch(cell.estimator, cell.objective)
@@ -94,7 +95,7 @@ def skip_of(cell: Cell) -> Skip | None:
 
 
 def declared(estimator: Estimator, fact: str) -> bool:
-    """Return a declared fact of an estimator, such as "unbiased"; the default if it cannot be read."""
+    """Return a declared fact of an estimator, such as "unbiased"; if reading it raises an exception, its default."""
     if _is_ours(estimator):
         return bool(getattr(estimator, fact))
     try:

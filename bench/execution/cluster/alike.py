@@ -122,7 +122,7 @@ def file_differences(files: Facts) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question to the measuring process of a worker: which differences it has from the coordinator.
+    """A question to the measuring process of a worker: how this process differs from the coordinator.
 
     Args:
         facts: what has to be equal (``arithmetic_here``).

@@ -198,7 +198,7 @@ class Cluster:
         """Compare all workers with this process.
 
         Raises:
-            UsageError: some differ.
+            UsageError: some workers differ from this process.
         """
         with self._connected():
             found = self._client.run(worker.check, self._setup, on_error="return")

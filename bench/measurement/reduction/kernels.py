@@ -193,9 +193,8 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    The largest are chosen in each block by itself. If they were chosen from all blocks together, all could come from
-    one block. The reason is that a huge gradient shifts the mean of its block, and all other rows of the block then
-    seem far from the mean.
+    The largest are chosen in each block by itself, because a huge gradient shifts the mean of its block. All other rows
+    of this block then seem far from the mean, and could crowd out the rows of other blocks.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()

@@ -145,9 +145,9 @@ class Autoencoder(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files of images and of weights, by field: under "data" and under "at".
+        """Digests: of the file of images under the key "data", and of the file of weights under the key "at".
 
-        A key is missing if its field names no file, as ``data="digits"`` and ``at="initial"`` do.
+        A key is missing if the field of this name names no file: ``data="digits"`` and ``at="initial"`` name none.
         """
         found, path = dict[str, str](), self.weights_file
         if self.data != "digits":

@@ -43,8 +43,8 @@ class CategoricalVAE(Autoencoder):
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
             come with the package) or the path of a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; files of
-            your own in the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
+            the files into the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
             evidence lower bound.

@@ -43,8 +43,8 @@ class SigmoidBeliefNetwork(Objective):
         width: number of bits in each layer, at least 1.
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; files of
-            your own in the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
+            the files into the data folder).
 
     Reference: Neal 1992; the linear networks of Gu, Levine, Sutskever & Mnih 2016 (MuProp), section 5. Data: Alpaydin &
     Kaynak 1998, as bundled with scikit-learn.
