@@ -225,10 +225,10 @@ def _has_smallest(x: Tensor) -> bool:
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return a distribution p and a detached point y; the score of p at y equals the score of q at x.
 
-    The score is the gradient of the log-density in the parameters. p is q without the untrained transforms at the end
-    of its chain of transforms. y is the point that these transforms map to x. If q has no such transforms, p is q and y
-    is x. Some transforms cache the y from which they made x. A cached y is exact even if x was rounded, as tanh of a
-    large number is rounded to 1.
+    The score is the gradient of the log-density in the parameters. p is q without the transforms at the end of its
+    chain that hold no trained tensor. y is the point that these transforms map to x. If q has no such transforms, p is
+    q and y is x. Some transforms cache the y from which they made x. A cached y is exact even if x was rounded, as tanh
+    of a large number is rounded to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

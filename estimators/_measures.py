@@ -38,7 +38,9 @@ class Pair(NamedTuple):
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
     """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter of q, by name.
 
-    If no pair is known for a parameter, as for the concentration of a Gamma, the parameter is left out.
+    A ``Pair`` holds a constant and two samples; the difference of f between them, times the constant, estimates the
+    derivative of E_q[f] in the parameter. If no pair is known for a parameter, as for the concentration of a Gamma, the
+    parameter is left out.
 
     Args:
         q: a distribution of independent coordinates.

@@ -26,8 +26,8 @@ class BitFlip(Estimator):
 
     The bit i_k is chosen uniformly; g_i is the gradient in the logit of bit i, whose probability is p_i. Unbiased;
     exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, because the bits
-    of a pair then seldom differ. If p is near 1/2, it is higher. Supports Bernoulli; f may be a black box. Cost: 2n
-    evaluations of f.
+    of a pair then seldom differ. If every p is near 1/2, the variance is higher than with pairs. Supports Bernoulli; f
+    may be a black box. Cost: 2n evaluations of f.
 
     Args:
         n: number of samples, each with one bit flipped.

@@ -67,8 +67,8 @@ class StraightThroughGumbelSoftmax(Estimator):
     ``y = softmax((logits + G) / temperature)``
 
     For Bernoulli, the noise is logistic, x = 1[logit + noise > 0], and a sigmoid replaces the softmax. Biased at every
-    temperature, unless f is linear and the temperature goes to 0. Needs df/dx, but only on the support of q. Cost: n
-    evaluations of f, n of its gradient.
+    temperature; for a linear f, the bias vanishes as the temperature goes to 0. Needs df/dx, but only on the support of
+    q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -216,8 +216,8 @@ class RecurrentPolicy(Policy):
     ``h_(t+1) = tanh(tokens_(x_t) + h_t recurrent)``
     ``logits_t = h_t output``
 
-    The weights are ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, ``recurrent``, ``[W, W]``, and ``output``,
-    ``[W, V]``.
+    ``tokens_v`` is row v of the weight ``tokens``. The weights are ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``,
+    ``recurrent``, ``[W, W]``, and ``output``, ``[W, V]``.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.

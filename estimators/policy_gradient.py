@@ -27,9 +27,9 @@ class PolicyGradient(Estimator):
     ``g = sum_i sum_t share_it (rho_it A_it - beta k'(d_it)) grad log q(x_it | x_i<t)``,  x_i ~ mu
 
     i runs over the n samples of a prompt, its group, and t over the tokens. The advantage A is a return minus a
-    baseline, perhaps divided by a scale. The importance weight rho is q divided by the sampler mu, perhaps clipped. The
-    penalty k is a function of d = log q - log ref, and k' its derivative. The share is 1/n, or another factor that
-    ``reduction`` chooses.
+    baseline, perhaps divided by a scale. The sampler mu is the policy that drew the samples. The importance weight rho
+    is q divided by mu, perhaps clipped. The penalty k is a function of d = log q - log ref, and k' its derivative. The
+    share is 1/n, or another factor that ``reduction`` chooses.
 
     Every choice has a field. With the defaults the estimator is RLOO. The baseline of a sample then comes from the
     other samples. The penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are
@@ -64,7 +64,8 @@ class PolicyGradient(Estimator):
             root of the product over L tokens; "cumulative", the product up to the token; "per-decision", which also
             multiplies each part of the return by the product up to that part.
         clipping: "none"; "ppo", no gradient where the ratio is above 1 + clip_high and A is positive, or the ratio is
-            below 1 - clip_low and A is not; "truncate", a ratio outside these limits is replaced by the nearer limit.
+            below 1 - clip_low and A is at most 0; "truncate", a ratio outside these limits is replaced by the nearer
+            limit.
         clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
         clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
         clip_dual: for "ppo": where the advantage is negative, a ratio above this bound has no gradient. Above 1, or

@@ -12,10 +12,11 @@ class DrGRPO(PolicyGradient):
 
     ``g = (1/n) sum_i (r_i - mean r) grad log q(x_i)``
 
-    The mean contains the sample itself, so the expected gradient is (n - 1)/n times the exact one. Samples of a policy
-    other than q get the importance weight of the whole sequence, and the factor is again (n - 1)/n. Trainers that take
-    several steps for one batch use ``ratio="token", clipping="ppo", reduction="constant"``, which divides by the
-    largest length. q is a ``TokenSequence``. Cost: n evaluations of f.
+    r_i is the reward of sample x_i, one of the n samples of a prompt, its group. The mean contains the sample itself,
+    so the expected gradient is (n - 1)/n times the exact one. Samples of a policy other than q get the importance
+    weight of the whole sequence, and the factor is again (n - 1)/n. Trainers that take several steps for one batch use
+    ``ratio="token", clipping="ppo", reduction="constant"``, which divides by the largest length. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here ``leave_one_out`` is False.
 
@@ -35,12 +36,13 @@ class DAPO(PolicyGradient):
 
     ``A_i = (r_i - mean r) / (sd r + epsilon)``
 
-    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
-    set to 0 in two cases: w is above 1.28 and A is positive, or w is below 0.8 and A is at most 0. Biased for two
-    reasons. The deviation sd r weights the prompts, and turns the gradient unless the reward has two values. The sum of
-    all lengths is random, and depends on the rewards. There is no penalty. With ``scaling="none"``, nothing is divided
-    by the deviation. As the number of sequences grows, the expected gradient then tends to (n - 1)/n times the exact
-    one, divided by the mean length. q is a ``TokenSequence``. Cost: n evaluations of f.
+    r_i is the reward of sample x_i, one of the n samples of a prompt, its group. P is the number of prompts. w is the
+    token's probability under q, divided by its probability under the sampler. w is set to 0 in two cases: w is above
+    1.28 and A is positive, or w is below 0.8 and A is at most 0. Biased for two reasons. The deviation sd r weights the
+    prompts, and turns the gradient unless the reward has two values. The sum of all lengths is random, and depends on
+    the rewards. There is no penalty. With ``scaling="none"``, nothing is divided by the deviation. As the number of
+    sequences grows, the expected gradient then tends to (n - 1)/n times the exact one, divided by the mean length. q is
+    a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="ppo", clip_high=0.28``.
@@ -67,11 +69,12 @@ class GSPO(PolicyGradient):
 
     ``s_i = (q(x_i) / mu(x_i))^(1/L_i)``
 
-    mu is the sampler, and L_i the length of sequence i. The factor 1/L_i comes from the derivative of s_i.
-    ``reduction="sum"`` leaves this factor out; s_i is then a weight that is not differentiated. A is the reward minus
-    the mean of its group, divided by the deviation of the group. s_i is set to 0 in two cases: s_i is above 1 + 0.0004
-    and A is positive, or s_i is below 1 - 0.0003 and A is at most 0. Biased: 1/L_i, the deviation and the root each
-    turn the gradient. q is a ``TokenSequence``. Cost: n evaluations of f.
+    x_i is one of the n samples of a prompt, its group. mu is the sampler, the policy that drew the samples, and L_i the
+    length of sequence i. The factor 1/L_i comes from the derivative of s_i. ``reduction="sum"`` leaves this factor out;
+    s_i is then a weight that is not differentiated. A is the reward minus the mean of its group, divided by the
+    deviation of the group. s_i is set to 0 in two cases: s_i is above 1 + 0.0004 and A is positive, or s_i is below 1 -
+    0.0003 and A is at most 0. Biased: 1/L_i, the deviation and the root each turn the gradient. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="sequence-mean", kl="none", ratio="geometric", clipping="ppo", clip_low=0.0003, clip_high=0.0004``.
@@ -97,11 +100,12 @@ class CISPO(PolicyGradient):
 
     ``g = P / (sum of all lengths) sum_i sum_t min(w_it, 5) A_i grad log q(x_it | x_i<t)``
 
-    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. A is
-    the reward minus the mean of its group, divided by the deviation of the group. Every token keeps a gradient; with
-    PPO's clip some tokens have none. Biased for three reasons: the deviation, the random number of tokens, and the
-    weight of one token in place of the weight of the sequence. The paper gives no bound. TRL recommends the bound 5;
-    verl clips from 0.8 to 1.2, ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n evaluations of f.
+    x_i is one of the n samples of a prompt, its group. P is the number of prompts. w is the token's probability under
+    q, divided by its probability under the sampler. A is the reward minus the mean of its group, divided by the
+    deviation of the group. Every token keeps a gradient; with PPO's clip some tokens have none. Biased for three
+    reasons: the deviation, the random number of tokens, and the weight of one token in place of the weight of the
+    sequence. The paper gives no bound. TRL recommends the bound 5; verl clips from 0.8 to 1.2, ``clip_low=0.2,
+    clip_high=0.2``. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="truncate", clip_low=1.0, clip_high=4.0``.
@@ -129,12 +133,12 @@ class PPO(PolicyGradient):
 
     ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
 
-    P is the number of prompts. w is the token's probability under q, divided by its probability under the sampler. w is
-    set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8 and A is at most 0. Biased by the random
-    number of tokens; ``reduction="sum"`` avoids this. Samples of a policy other than q cause a bias for two more
-    reasons: w is clipped, and w is the weight of one token, not of the sequence. A token with a negative A and a w
-    above ``clip_dual`` has no gradient; the bound is 3 in verl, and the paper has none. q is a ``TokenSequence``. Cost:
-    n evaluations of f.
+    r_i is the reward of sample x_i, one of the n samples of a prompt. P is the number of prompts. w is the token's
+    probability under q, divided by its probability under the sampler. w is set to 0 in two cases: w is above 1.2 and A
+    is positive, or w is below 0.8 and A is at most 0. Biased by the random number of tokens; ``reduction="sum"`` avoids
+    this. Samples of a policy other than q cause a bias for two more reasons: w is clipped, and w is the weight of one
+    token, not of the sequence. A token with a negative A and a w above ``clip_dual`` has no gradient; the bound is 3 in
+    verl, and the paper has none. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are
     ``reduction="token-mean", kl_of="sampler", ratio="token", clipping="ppo"``.
@@ -157,8 +161,9 @@ class ReMax(PolicyGradient):
 
     ``g = (1/n) sum_i (r_i - r(greedy)) grad log q(x_i)``
 
-    Unbiased: the greedy sequence is not random. If the reward has parameters of its own, the baseline passes no
-    gradient to them. q is a ``TokenSequence``; ``SelfCritical`` serves other families. Cost: n + 1 evaluations of f.
+    r_i is the reward of sample x_i, and r(greedy) that of the sequence of the most probable tokens. Unbiased: the
+    greedy sequence is not random. If the reward has parameters of its own, the baseline passes no gradient to them. q
+    is a ``TokenSequence``; ``SelfCritical`` serves other families. Cost: n + 1 evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``n=1, baseline="greedy"``.
 
@@ -180,9 +185,10 @@ class OPO(PolicyGradient):
 
     ``b = sum_j L_j r_j / sum_j L_j``
 
-    The best constant baseline is weighted by the squared norm of the score; the length L is used in its place. Biased,
-    in length and in direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does not, and
-    the estimator is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
+    r_i and L_i are the reward and the length of sample x_i, one of the n samples of a prompt, its group. The best
+    constant baseline would weight the rewards by the squared norms of the scores; here the lengths are the weights.
+    Biased, in length and in direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does
+    not, and the estimator is unbiased. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="length", leave_one_out=False``.
 
@@ -205,10 +211,10 @@ class OptimalTokenBaseline(PolicyGradient):
 
     ``W_jt = sum_{u <= t} (1 - 2 q(x_ju | x_j<u) + sum_v q(v | x_j<u)^2)``,  0 after the end of sequence j
 
-    R_it is the return of sample i from token t on. W is the squared norm of the scores in the logits. Biased, in length
-    and in direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does not, and the
-    estimator is unbiased; where no other sequence reaches token t, the baseline is then 0. q is a ``TokenSequence``.
-    Cost: n evaluations of f.
+    x_i is one of the n samples of a prompt, its group, and R_it its return from token t on. W is the squared norm of
+    the scores in the logits. Biased, in length and in direction: the baseline contains the sample itself. With
+    ``leave_one_out=True`` it does not, and the estimator is unbiased; where no other sequence reaches token t, the
+    baseline is then 0. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are
     ``baseline="optimal-token", leave_one_out=False, kl_per="token"``.

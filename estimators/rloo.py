@@ -35,7 +35,8 @@ class RLOO(Estimator):
 
     Args:
         n: number of samples, at least 2.
-        credit: "whole" or "downstream": what the score of a choice is multiplied by.
+        credit: what the score of a choice is multiplied by: "whole", the value of f; "downstream", the sum of the costs
+            that the choice can change.
 
     Reference: Salimans & Knowles 2014; Kool, van Hoof & Welling 2019 ("Buy 4 REINFORCE samples, get a baseline for
     free"), equation 8. Downstream: the reward to go of Sutton, McAllester, Singh & Mansour 2000.

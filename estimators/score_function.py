@@ -67,7 +67,8 @@ class ScoreFunction(Estimator):
     Args:
         n: number of samples; at least 2 for the optimal baseline.
         baseline: a number, "moving-average" or "optimal".
-        credit: "whole" or "downstream": what the score of a choice is multiplied by.
+        credit: what the score of a choice is multiplied by: "whole", the value of f; "downstream", the sum of the costs
+            that the choice can change.
 
     Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
     & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. The baseline is

@@ -22,7 +22,8 @@ class TransformerPolicy(Policy):
     ``h = h + attention(norm(h))``, then ``h = h + gelu(norm(h) up) down``, in each block
     ``logits_t = norm(h_t) output``
 
-    The norm is the root mean square norm with a weight for each coordinate. No product has a bias. The weights are:
+    ``tokens_v`` is row v of the weight ``tokens``. The norm is the root mean square norm with a weight for each
+    coordinate. No product has a bias. The weights are:
 
     - for the inputs: ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, and ``positions``, ``[T, W]``;
     - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``

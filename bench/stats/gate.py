@@ -216,8 +216,8 @@ def smallest_bias(
     """Return the smallest error along the exact gradient that both stages of the gate find with probability `power`.
 
     The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. A gradient with several
-    coordinates gets three tests for a bias, each at a third of the level; this error is found by one of them. The
-    component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`).
+    coordinates gets three tests for a bias, each at a third of the level; one of the three finds an error along the
+    exact gradient. The component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`).
 
     Args:
         error: standard error of the mean gradient's component along the exact one, divided by the exact gradient's

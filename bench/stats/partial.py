@@ -13,7 +13,8 @@ class Partial:
     A block is a group of gradients that are summed together. Let g be a gradient, ḡ the mean of its block, g* the exact
     gradient, and h the part of g that is perpendicular to g*. In a block of n gradients, w is n/(n − 1) ‖g − ḡ‖², so
     that its mean estimates the total variance without bias. The centre is a fixed vector near the mean of all
-    gradients.
+    gradients. Moments are a count, a mean, and the sums M2, M3 and M4 of the second, third and fourth powers of
+    distances from the mean.
 
     Args:
         index: number of the first block.

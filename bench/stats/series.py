@@ -44,7 +44,7 @@ def moments(values: ArrayLike) -> Moments:
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of one series that consists of the values of `a` and `b`.
 
-    With δ = mean_b − mean_a and n = n_a + n_b::
+    Let Mk be the sum of (x − mean)^k over a series x. With δ = mean_b − mean_a and n = n_a + n_b::
 
         mean = mean_a + δ n_b/n
         M2 = M2a + M2b + δ² n_a n_b/n
@@ -87,8 +87,8 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
 def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
     """Return the moments of all values in several blocks of `n` values each.
 
-    `means` and each of `powers` (M2, or M2, M3 and M4) are `[blocks, ...]`. With δ the mean of block b minus the mean
-    of all values, and sums over the blocks::
+    `means` and each of `powers` are `[blocks, ...]`. `powers` holds M2, or M2, M3 and M4, where Mk is the sum of (x −
+    mean)^k over a block. With δ the mean of block b minus the mean of all values, and sums over the blocks::
 
         M2 = Σ M2_b + n δ²
         M3 = Σ M3_b + 3 δ M2_b + n δ³
@@ -154,7 +154,8 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 def shaped(whole: Moments, part: Moments) -> Moments:
     """Return the moments `whole` of a long series, with M3 and M4 filled in if they are missing.
 
-    `part` holds the moments of the first values of the series. The result has the skewness and the kurtosis of `part`.
+    Mk is the sum of (x − mean)^k. `part` holds the moments of the first values of the series. The result has the
+    skewness and the kurtosis of `part`.
     """
     if whole.M3 is not None:
         return whole

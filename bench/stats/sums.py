@@ -53,7 +53,7 @@ class Sums:
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
             ``truncated`` cover these gradients only. In a longer run, ``across_M2`` is an extrapolation. The sum of
             squared deviations of g, over all gradients, is multiplied by the ratio of the sum for h to that for g, over
-            these gradients.
+            the followed gradients.
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.

@@ -105,7 +105,7 @@ def _shape(largest: Array) -> float:
 
 
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
-    """Return whether the largest values `top` of a series have too few distinct steps for a tail fit.
+    """Return whether the largest values `top` of a series have too few distinct values for a tail fit.
 
     `replicates` is the number of all values in the series. Values that differ by less than the relative rounding
     `relative_step` count as equal.
