@@ -1,5 +1,6 @@
 """The cache: what was kept is found again, unless it is damaged, old, or cannot be read or written."""
 
+import errno
 import os
 import time
 
@@ -39,6 +40,23 @@ def test_a_folder_that_cannot_be_used_keeps_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "file"))
     cache.put("a", "text")
     assert cache.get("a") is None
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(monkeypatch):
+    cache.put("a", "text")
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+    assert cache.get("a") == "text"
+
+
+def test_what_killed_writers_have_left_is_removed():
+    cache.put("a", "text")
+    (cache.folder() / f".{'0' * 32}.part").touch()
+    cache.put("b", "text")
+    assert len([*cache.folder().iterdir()]) == 2
 
 
 def test_where_it_is(monkeypatch, tmp_path):
