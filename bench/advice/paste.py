@@ -63,7 +63,7 @@ class Loop:
         return cls(yours, weights, f"q(theta{batch})", called, before, **facts)
 
     def integrand(self, q: str) -> str:
-        """Return the expression for the integrand of the distribution with the name ``q``."""
+        """Return the Python expression for the integrand, in a loop in which the distribution has the name ``q``."""
         if not self.bound:
             return self.f
         return f"Bound({self.f}, {q})" if self.particles is None else f"Bound({self.f}, {q}, {self.particles})"

@@ -177,7 +177,8 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return the mean gradient of the best candidate in ``arms`` at each point, for unknown exact gradients.
+        """Return the mean gradient of the best candidate in ``arms`` at each point, in place of an unknown exact
+        gradient.
 
         The list is empty if no candidate has been measured.
         """
@@ -191,7 +192,7 @@ class Race:
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
         """Return the candidates in ``arms`` that go on to the next round, from best to worst.
 
-        At most ``most`` candidates go on. A candidate that is certainly worse than some other candidate does not.
+        At most ``most`` candidates go on. A candidate that is certainly worse than some other candidate is dropped.
         """
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)

@@ -63,8 +63,8 @@ def command(
     """Recommend an estimator for an objective.
 
     The candidates are measured in rounds on fresh noise, and each round keeps the better half. The report names the
-    estimator with the lowest variance times evaluations, and its n. It says how sure that is, and when another one
-    wins. It ends with the lines to paste into a training loop. Nothing is written.
+    estimator with the lowest variance times evaluations, and its n. It says how sure that is, and when another
+    estimator is better. It ends with the lines to paste into a training loop. Nothing is written.
     """
     from bench.advice import advise
     from bench.advice.api import PER_GRADIENT

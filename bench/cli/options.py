@@ -202,7 +202,9 @@ rerun_option = click.option(
 
 
 def reruns(words: Sequence[str], *, fresh: bool) -> frozenset[Rerun]:
-    """Return what is done again by the words of ``--rerun`` and the flag ``--fresh``, which means ``--rerun all``.
+    """Return which work is done again, according to the words of ``--rerun`` and the flag ``--fresh``.
+
+    The flag means ``--rerun all``.
 
     Raises:
         click.UsageError: the words contradict each other, or the flag.

@@ -290,8 +290,8 @@ class Conformance:
     def test_half_precision_draws_from_the_law_of_q(self) -> None:
         """In bfloat16, losses and gradients are finite, f gets samples in q's dtype, and rare bits are not too rare.
 
-        A rare bit is a Bernoulli variable that is 1 with probability 0.0019. Noise drawn in half precision would make
-        it 1 half as often.
+        A rare bit is a Bernoulli variable that is 1 with probability 0.0019. If its noise were drawn in half precision,
+        the bit would be 1 only half as often.
         """
         for trial in self.trials():
             half, seen = trial.cast(torch.bfloat16), set[torch.dtype]()
@@ -446,7 +446,9 @@ class Conformance:
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """If ``needs_relaxed_f`` is False, f gets only points in the support of q. If True, it also gets others."""
+        """If ``needs_relaxed_f`` is False, f gets only points in the support of q. If it is True, f also gets other
+        points.
+        """
         e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from estimators import InvalidIntegrand, ScoreFunction, rows
 
 
 def mapped(f: Function, mapping: str | None, axes: int) -> Function:
-    """Return a function for many samples at once that calls f: from ``[..., *batch, *event]`` to ``[..., *batch]``.
+    """Return a function that applies f to many samples: from ``[..., *batch, *event]`` to ``[..., *batch]``.
 
     Args:
         f: the function. It may accept only a single sample, ``[*batch, *event]``.

@@ -10,7 +10,8 @@ from bench.records.code import OURS, ROOT
 
 @functools.cache
 def digest() -> str:
-    """Return a digest of all files of this project, the versions of the installed packages, and that of Python."""
+    """Return a digest of all files of this project, the versions of the installed packages, and the version of Python.
+    """
     return hashlib.sha256(repr((_ours(), _packages(), sys.version)).encode()).hexdigest()
 
 

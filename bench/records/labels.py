@@ -8,7 +8,7 @@ HALVES = ("estimator", "objective")
 
 
 def value_text(value: object) -> str:
-    """Return the text of a field's value in a selector: 2.0 becomes ``2``, True ``true``, and (1, 2) ``1/2``."""
+    """Return the text of a field's value in a selector: ``2`` for 2.0, ``true`` for True, and ``1/2`` for (1, 2)."""
     match value:
         case bool() | None:
             return str(value).lower()

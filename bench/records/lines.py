@@ -89,9 +89,9 @@ def dumps(record: Record) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value converted to what JSON can hold: arrays become lists, enum members text, infinities and NaN None.
+    """Return a value converted to what JSON can hold, at any depth of lists and dictionaries.
 
-    Lists and dictionaries are converted at any depth.
+    Arrays become lists, members of enums become text, and infinities and NaN become None.
     """
     match value:
         case dict():

@@ -43,7 +43,7 @@ class Curves:
         value: value of the objective. From the checkpoint on at which a run has diverged, it is +∞ if the objective is
             minimised, and −∞ if it is maximised.
         training_value: mean of the estimator's own values of the objective since the previous checkpoint; NaN at the
-            first.
+            first checkpoint.
         variance: variance of the gradient; its lower limit if the tail is heavy, NaN if it is unknown.
         heavy: whether the number in ``variance`` is a lower limit.
         lines: the record of each run, in the order of ``seeds``.

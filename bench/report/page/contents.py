@@ -52,7 +52,8 @@ class Cell(NamedTuple):
 
     Args:
         text: what is shown.
-        order: the number by which the column is sorted, as text, empty without a number; None to sort it by ``text``.
+        order: the number by which the column is sorted, as text; empty if the cell has no number; None to sort the
+            column by ``text``.
     """
 
     text: str
