@@ -177,8 +177,7 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return the mean gradient of the best candidate in ``arms`` at each point, in place of an unknown exact
-        gradient.
+        """Return the best candidate's mean gradient at each point, in place of an unknown exact gradient.
 
         The list is empty if no candidate has been measured.
         """

@@ -123,8 +123,7 @@ class Advice:
         return found
 
     def report(self, width: int = WIDTH) -> str:
-        """Return the advice in words: which estimator to use, how sure that is, when another one is better, lines to
-        paste.
+        """Return the advice in words: what to use, how sure that is, when another estimator is better, lines to paste.
 
         Text is broken at ``width`` columns; the lines to paste are not.
         """

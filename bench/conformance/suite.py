@@ -446,8 +446,9 @@ class Conformance:
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """If ``needs_relaxed_f`` is False, f gets only points in the support of q. If it is True, f also gets other
-        points.
+        """If ``needs_relaxed_f`` is False, f gets only points in the support of q.
+
+        If it is True, f also gets other points.
         """
         e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():

@@ -10,8 +10,7 @@ from bench.records.code import OURS, ROOT
 
 @functools.cache
 def digest() -> str:
-    """Return a digest of all files of this project, the versions of the installed packages, and the version of Python.
-    """
+    """Return a digest of all files of this project, the versions of the installed packages, and Python's version."""
     return hashlib.sha256(repr((_ours(), _packages(), sys.version)).encode()).hexdigest()
 
 

@@ -27,9 +27,7 @@ def swept(table: pd.DataFrame) -> list[str]:
 
 
 def parameter(row: Any, name: str) -> float | None:
-    """Return the number in a field such as ``estimator.temperature``, from a row of the frame; None if it has no
-    number.
-    """
+    """Return the number in a field such as ``estimator.temperature``, from a row of the frame; None if it has none."""
     kind, _, key = name.partition(".")
     value = (getattr(row, f"{kind}_params") or {}).get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
