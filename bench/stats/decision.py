@@ -107,11 +107,11 @@ class Decision:
     Args:
         cost: the unit in which the candidates were compared.
         methods: number of methods that were compared: the unbiased ones with a variance to trust.
-        best: the candidates to choose from. Each is from a method of its own; several candidates are tied for the least
+        best: the candidate with the least work, or several candidates of different methods that are tied for the least
             work. Candidates whose variance has an upper limit come first, and among them candidates that did not learn
             anything.
-        samples: the first of ``best`` with every other n that was measured, in ascending order of n. Each has its work
-            divided by the work of the first of ``best``. Empty if only one n was measured.
+        samples: the other candidates of the same method as the first of ``best``, in ascending order of n. Each has its
+            work divided by the work of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest exact candidate; None if there is none.
         biased: a biased candidate whose error is certainly lower than that of the first of ``best``, up to some budget.

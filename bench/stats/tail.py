@@ -48,8 +48,8 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     """Fit the tail of a positive series w of R = `replicates` values with the sum `total` and the largest values `top`.
 
     Let M = ⌈min(0.2 R, 3 √R)⌉. The threshold u is the (M+1)-th largest value, and the fit uses the M values above u. If
-    these M + 1 values have fewer than max(5, M/2) distinct steps, the tail is discrete and is not fitted. The scale σ
-    belongs to the fitted shape k. k is then shrunk::
+    fewer than max(5, M/2) of these values are above the next smaller one, the tail is discrete and is not fitted. The
+    scale σ belongs to the fitted shape k. k is then shrunk::
 
         k̂ = (M k + 5)/(M + 10)
 
