@@ -165,9 +165,8 @@ def has_finite_support(q: Distribution) -> bool:
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
     """Return whether the estimator has no noise on this objective: it is deterministic, or f is a step function.
 
-    The second case is for an estimator that uses df/dx. If every df/dx so far was 0, and the values of f differ, f is a
-    step function: a longer run would have no noise either. If all values of f are equal, noise is not ruled out,
-    because a rare, different value may still come.
+    The second case concerns estimators that use df/dx. f counts as a step function if all gradients so far are 0, but
+    the values of f differ. If all values of f are equal, the result is False: a rare, different value may still come.
     """
     if engine.cell.estimator.deterministic:
         return True

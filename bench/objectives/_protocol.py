@@ -33,14 +33,14 @@ class Problem:
 
     Args:
         theta: the point at which the gradient is measured: named leaf tensors that require gradients.
-        q: maps theta to the distribution q, of batch shape ``[*batch]``, built as a user would build it.
+        q: maps theta to the distribution q, of batch shape ``[*batch]``, without an axis for replicates.
         integrand: maps q to the function f, which may be a ``Bound``. f may depend on theta only through this q.
         exact: maps theta to E_q[f], averaged over the batch: a differentiable scalar. None if no exact value is known.
         extra: named tensors that only f uses, such as a decoder's weights. They are trained too, but the gradient with
             respect to them is not measured.
-        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data. It shares theta and extra with this
-            problem. All minibatches have one batch shape. Only training uses them; if None, every step trains on this
-            problem itself.
+        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data, for training. These problems share
+            theta and extra with this problem, and have one batch shape. If None, every step trains on this problem
+            itself.
         held_out: the problem on data that no minibatch contains; it shares theta and extra with this problem. None if
             there is no such data.
         pictures: maps a random generator to pictures for people to look at: named tensors ``[..., h, w]`` of grey
@@ -117,7 +117,7 @@ class Objective(PlainFields, abc.ABC):
 
         The number limits how many estimates are computed at a time. If a subclass does not declare the number, two
         trial calls measure it, once for each instance. If a trial call raises an exception, the number is ``dim``. The
-        measurement that follows raises the exception too, and reports it.
+        later measurement then raises and reports the exception.
         """
         if MEASURED not in self.__dict__:
             try:

@@ -22,8 +22,8 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 class Workspace:
     """Buffers that are reused from draw to draw; only one thread may use a workspace at a time.
 
-    A draw is a batch of gradients. Fresh memory for each draw would cost more, in page faults, than all the arithmetic
-    on the draw.
+    A draw is a batch of gradients. Fresh memory for each draw takes more time, by its page faults, than all the
+    arithmetic on the draw.
     """
 
     def __init__(self) -> None:
