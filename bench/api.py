@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Measurement:
     """The result of ``measure``: the statistics of one estimator on one objective.
 
-    ``print`` shows a measurement as one line, a notebook as a table. ``frame`` returns the numbers.
+    ``print`` shows a measurement as one line; a notebook shows it as a table. ``frame`` returns the numbers.
 
     Args:
         cell: the estimator and the objective; None if the gradients were made elsewhere.

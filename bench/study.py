@@ -60,7 +60,7 @@ class Study:
         """Return a figure of the report, to be shown, changed or saved with ``savefig``.
 
         ``savefig`` follows your own settings of matplotlib: ``matplotlib.rcParams["pdf.fonttype"] = 42`` keeps the text
-        in a PDF as text. The PDF of ``bench report --format pdf`` has it.
+        in a PDF as text. ``bench report --format pdf`` uses this setting.
 
         Args:
             name: the name of the figure's file without the ending, such as "heatmap", "variance-n" or "training".

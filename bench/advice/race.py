@@ -177,7 +177,7 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return the best candidate's mean gradient at each point, in place of an unknown exact gradient.
+        """Return the mean gradient, at each point, of the best candidate in ``arms``, for unknown exact gradients.
 
         The list is empty if no candidate has been measured.
         """

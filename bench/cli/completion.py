@@ -125,8 +125,9 @@ class Fish(FishComplete):
 def command(context: click.Context, shell: str) -> None:
     """Print the code for tab completion in a shell.
 
-    Commands, options and selectors are completed: names, and after a colon parameters and their values, as in
-    gumbel-softmax:temperature=. After mine.py:: the names in the file are completed; the file is not executed.
+    Commands, options and selectors are completed. In a selector, the name is completed and, after a colon, the
+    parameters and their values, as in gumbel-softmax:temperature=. After mine.py:: the names in the file are completed;
+    the file is not executed.
     """
     found = get_completion_class(shell)
     assert found is not None

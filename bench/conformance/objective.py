@@ -117,10 +117,10 @@ class ObjectiveConformance:
         self._run(parts.reference)
 
     def test_reference_where_f_jumps(self) -> None:
-        """If the reference estimator uses df/dx, its mean gradient agrees with the mean gradient of score functions.
+        """A reference estimator that uses df/dx has the mean gradient of a score-function estimator.
 
-        If f has jumps, the two differ, because df/dx does not contain the jumps. The reference estimator's mean
-        gradient takes the place of an unknown exact gradient. The bias of all other estimators is measured against it.
+        The check fails if f has jumps, because df/dx does not contain them. The mean gradient of the reference
+        estimator takes the place of an unknown exact gradient. The bias of all other estimators is measured against it.
         """
         self._run(exact.reference_against_scores)
 

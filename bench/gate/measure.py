@@ -41,8 +41,8 @@ def measure_cell(
         cell: the estimator and the objective.
         settings: how the cell is measured.
         progress: called with the number of replicates done and the total.
-        truncate_at: the cut. If it is None, the record has no truncated variance, unless the tail is ``heavy``: the cut
-            is then the 99 % quantile.
+        truncate_at: the cut. If it is None and the tail is ``heavy``, the cut is the 99 % quantile. If it is None and
+            the tail is not heavy, the record has no truncated variance.
         heavy: whether the tail in the baseline (the accepted statistics) is heavy. If it is, w is half the squared
             distance of two gradients.
         keep: a folder for the sums of a measurement that takes longer than half a minute. After an interruption, the
@@ -116,7 +116,7 @@ class FirstDraws:
 
 
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
-    """Draw the gradients of a cell's first 8 draws (batches), and count the evaluations of f and of df/dx.
+    """Compute the gradients of a cell's first 8 draws (batches), and count the evaluations of f and of df/dx.
 
     A cell is an estimator on an objective. ``settings`` say how the cell is measured.
     """

@@ -38,7 +38,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Draft:
-    """A baseline that is not written yet, and in ``lost`` the cells that could not be measured.
+    """A baseline that is not written yet. ``lost`` has the cells that could not be measured.
 
     A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
     """

@@ -107,7 +107,7 @@ def duration(seconds: float, *, noisy: bool = False) -> str:
 def evaluations(f: float, gradient: float) -> str:
     """Return the number of evaluations per estimate as text: ``4``, or ``4 + 1`` with one evaluation of the gradient.
 
-    ``f`` is the number of evaluations of f, ``gradient`` that of its gradient.
+    ``f`` is the number of evaluations of f, and ``gradient`` the number of evaluations of the gradient of f.
     """
     return f"{count(f)} + {count(gradient)}" if gradient > 0 else count(f)
 
