@@ -38,7 +38,7 @@ FINALISTS = 8
 
 @dataclass(eq=False)
 class Prepared:
-    """The candidates that are ready to be measured, and the reasons why others are not.
+    """The candidates that are ready to be measured, and the reasons why the other candidates are not ready.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``.
 

@@ -77,7 +77,7 @@ class ObjectiveConformance:
         self._run(values.theta_through_q)
 
     def test_log_prob_is_the_density_of_the_samples(self) -> None:
-        """The mean of the gradient of ``log_prob`` over samples of q is 0, as for the density of the samples."""
+        """The mean of the gradient of ``log_prob`` over samples of q is 0, as for their true density."""
         self._run(exact.density_of_samples)
 
     def test_ratios_of_densities(self) -> None:

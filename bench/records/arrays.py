@@ -54,7 +54,7 @@ def load(name: Any, folder: Path) -> Array:
     """Return the vector in a file of the study folder; ``name`` is the file's path in the folder.
 
     Raises:
-        Damaged: the name is not that of a file of vectors, or the file is missing, changed or broken.
+        Damaged: ``name`` does not name a file of vectors, or the file is missing, changed or broken.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise Damaged(f"{folder / FOLDER} holds no file called {str(name)[:100]!r}: names are hashes. {RESTORE}")

@@ -11,8 +11,8 @@ def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: what the noise belongs to, as a value that JSON can hold. It is the identity of an objective if its
-            estimators share their noise. If not, it has the identities of an estimator and its objective.
+        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective, if its
+            estimators share their noise, else the identities of an estimator and its objective.
         draw: the number of the draw, from 0.
     """
     return numbered_seed(noise_stream(root, stage, subject), draw)
@@ -26,8 +26,8 @@ def noise_stream(root: int, stage: str, subject: object) -> int:
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: what the noise belongs to, as a value that JSON can hold. It is the identity of an objective if its
-            estimators share their noise. If not, it has the identities of an estimator and its objective.
+        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective, if its
+            estimators share their noise, else the identities of an estimator and its objective.
     """
     return int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
 

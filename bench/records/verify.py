@@ -39,7 +39,7 @@ class Findings:
     """What a check of a study folder has found.
 
     Args:
-        records: number of valid records: the last one of each run and kind.
+        records: number of valid records. Of several records of one run and kind, only the last one is valid.
         lines: number of lines that hold a record, also those that a later line replaces.
         files: number of files of long vectors that records name.
         standings: how much of the study's plan is done: of its cells, and of its training runs.

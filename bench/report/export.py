@@ -33,8 +33,8 @@ class Unavailable(Exception):
 def exported(records: Records, form: Format, *, checkpoints: bool = False) -> bytes:
     """Return the rows of a study in a format.
 
-    CSV is that of ``table.csv`` or ``training.csv``. JSON is a list of objects. JSON and Parquet have the columns of
-    the CSV, with whole numbers of 64 bits; a number that is missing, infinite or not a number is null.
+    CSV is the content of ``table.csv`` or ``training.csv``. JSON is a list of objects. JSON and Parquet have the
+    columns of the CSV, with whole numbers of 64 bits; a number that is missing, infinite or not a number is null.
 
     Args:
         records: the records of the study.

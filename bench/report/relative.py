@@ -27,8 +27,9 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 def rows(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the estimators of a heat map, from top to bottom, and a note on those that are left out.
 
-    The order is that of the palette, then of n, then of other numbers in the labels. The note is empty if none is left
-    out. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    Estimators are in the order of the palette. Those of one class are sorted by n, then by other numbers in their
+    labels. The note is empty if none is left out. ``table`` is the frame that ``bench.report.prepared.prepared``
+    returns.
     """
     counts = table["estimator"].value_counts(sort=False)
     kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]

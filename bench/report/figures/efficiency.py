@@ -40,9 +40,9 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
     - The probability of a lower variance × cost than a rival's. The rival is drawn at random, and the objective from
       those on which both were measured.
 
-    Only estimators that were measured on three or more objectives are drawn, at most 12 of them. The order is that of
-    the sum of efficiencies, the highest first. Return None if there are fewer than three objectives, or fewer than two
-    estimators to draw. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    Only estimators that were measured on three or more objectives are drawn, at most 12 of them. Estimators are sorted
+    by the sum of their efficiencies, the highest first. Return None if there are fewer than three objectives, or fewer
+    than two estimators to draw. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     import pandas as pd
     from matplotlib.figure import Figure
