@@ -46,10 +46,10 @@ class PolicyGradient(Estimator):
         scaling: "none"; "group", divide by the standard deviation of the group's returns; "batch", divide by the
             deviation of all returns of the batch; "tokens", whiten: subtract the mean over all tokens of the batch and
             divide by their deviation.
-        epsilon: a small number that is added to the deviation; for "tokens", its square is added to the variance.
-        reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "token-mean" over all
-            tokens of the batch; "constant", the sum divided by the largest length. All but "token-mean" are then
-            averaged over the group.
+        epsilon: a small number that is added to the deviation; if tokens are whitened, its square is added to the variance.
+        reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "constant", the sum
+            divided by the largest length. These three are then averaged over the group. Or "token-mean" over all tokens
+            of the batch.
         kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
         kl_in: where the penalty is: "reward", a part of the return; or "loss", a term of its own, whose slope k' is in
             g.
@@ -68,7 +68,7 @@ class PolicyGradient(Estimator):
             limit.
         clip_low: the lower limit of the ratio is 1 - clip_low; at least 0.
         clip_high: the upper limit of the ratio is 1 + clip_high; at least 0.
-        clip_dual: for "ppo": where the advantage is negative, a ratio above this bound has no gradient. Above 1, or
+        clip_dual: if PPO clips: where the advantage is negative, a ratio above this bound has no gradient. Above 1, or
             None for no bound.
 
     Reference: Ahmadian et al. 2024 ("Back to basics", 2402.14740); the penalties, Schulman 2020; per decision, Precup,

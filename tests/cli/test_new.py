@@ -80,11 +80,12 @@ def test_the_studys_comments_tell_every_key_and_its_default(call, tmp_path):
     fields = Spec.model_fields
     assert {key for key, _ in told} == set(fields) - {"name"}
     for key, value in told:
-        if key not in ("estimators", "objectives", "precision"):
+        if key not in ("estimators", "objectives", "precision", "labels"):
             assert tomllib.loads(f"x = {value}")["x"] == fields[key].default, key
     assert tomllib.loads(f"x = {dict(told)['adapt_steps']}")["x"] == ADAPT_STEPS
     uncommented = re.sub(r"(?m)^# (?=\w+ = )", "", text)
     assert Spec.of(tomllib.loads(uncommented)).precision == 0.05
+    assert Spec.of(tomllib.loads(uncommented)).labels["estimators"] == {"rloo:n=2": "RLOO, n = 2"}
 
 
 @pytest.mark.parametrize(
