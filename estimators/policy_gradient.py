@@ -47,8 +47,8 @@ class PolicyGradient(Estimator):
             deviation of all returns of the batch; "tokens", whiten: subtract the mean over all tokens of the batch and
             divide by their deviation.
         epsilon: a small number that is added to the deviation; if tokens are whitened, its square is added to the
-        variance. reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "constant",
-        the sum
+            variance.
+        reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "constant", the sum
             divided by the largest length. These three are then averaged over the group. Or "token-mean" over all tokens
             of the batch.
         kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
