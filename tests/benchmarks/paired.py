@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 
-from bench.stats.median import order_statistic_interval
 from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import ROWS, Row
 
@@ -96,6 +95,8 @@ def compared(this: Version, other: Version, rows: Sequence[str], laps: int) -> I
 
 def verdict(ratios: Sequence[float]) -> tuple[float, float, float, str]:
     """Return the median ratio with its 95 % limits (sign test), and "slower" or "faster" if they exclude 1."""
+    from bench.stats.median import order_statistic_interval  # not above: an older version has it elsewhere
+
     _, low, high = order_statistic_interval(ratios)
     word = "slower" if low > 1 else "faster" if high < 1 else ""
     return median(ratios), low, high, word
