@@ -24,6 +24,7 @@ from bench.stats.gate import (
     is_stale,
     smallest_change,
 )
+from bench.stats.printing import format_estimate
 from bench.stats.summary import BiasVerdict, Summary
 
 SMALLEST = 1e-300
@@ -296,7 +297,7 @@ def off_text(found: Entry | Summary) -> str:
 
     The size of the bias is corrected for noise. The scale is the component of the mean gradient along the exact one,
     divided by the norm of the exact one. If it is known, the text also has the scale with its 95 % limits:
-    ``, and 1.03 [1.02, 1.04] times as long in its direction``.
+    ``, and 1.03 ± 0.01 times as long in its direction``.
     """
     size = max(found.bias_squared or 0.0, 0.0) ** 0.5
     if not found.exact_norm:
@@ -304,9 +305,7 @@ def off_text(found: Entry | Summary) -> str:
     off = f"its mean is off by about {size / found.exact_norm:.1%} of the exact gradient"
     if found.scale is None:
         return off
-    scale = f"{found.scale:.4g}"
-    if found.scale_low is not None and found.scale_high is not None:
-        scale += f" [{found.scale_low:.4g}, {found.scale_high:.4g}]"
+    scale = format_estimate(found.scale, found.scale_low, found.scale_high)
     return f"{off}, and {scale} times as long in its direction"
 
 

@@ -264,14 +264,14 @@ def log_ratio_rows(
 ) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
     """Compare the variances V of all pairs of runs in each group of n; return the results, and which can be ranked.
 
-    A run is one measurement of an estimator. The k-th runs of all groups have the same blocks (groups of gradients),
-    and either all or none of them can be ranked. A run cannot be ranked if its tail is heavy, or if nothing in it
-    varied: its log ratios are 0 and its p-values 1. `common` says whether the runs of a group used common noise. If
-    they did, two runs whose blocks have the same sizes are compared block by block.
+    A run is one measurement of an estimator. The k-th runs of all groups are cut into blocks of the same sizes, and can
+    be ranked either in all groups or in none. A run cannot be ranked if its tail is heavy, or if nothing in it varied:
+    its log ratios are 0 and its p-values 1. `common` says whether the runs of a group used common noise. If they did,
+    two runs whose blocks have the same sizes are compared block by block.
 
-    The first result is an iterator over pairs of arrays, each `[groups, rows, n]`: ln(V_i/V_j), and the two-sided
-    p-values of `compare`. Together, the pairs hold n rows. All n rows at once would take memory that grows with n². The
-    second result is an array of booleans, `[n]`: which runs can be ranked.
+    The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays `[groups, rows,
+    n]`: ln(V_i/V_j) for every j, and the two-sided p-values of `compare`. All rows at once would take memory that grows
+    with n². The second result is an array of booleans, `[n]`: which runs can be ranked.
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.

@@ -133,7 +133,7 @@ class Autoencoder(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the widest decoder layer for one sample, counting all images and particles."""
+        """Number of values in the widest decoder layer for one sample: one latent for each image and particle."""
         return self.batch * (self.particles or 1) * max(self._decoder_widths)
 
     @property
