@@ -269,9 +269,9 @@ def log_ratio_rows(
     its log ratios are 0 and its p-values 1. `common` says whether the runs of a group used common noise. If they did,
     two runs whose blocks have the same sizes are compared block by block.
 
-    The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays `[groups, rows,
-    n]`: ln(V_i/V_j) for every j, and the two-sided p-values of `compare`. All rows at once would take memory that grows
-    with n². The second result is an array of booleans, `[n]`: which runs can be ranked.
+    The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays of the shape
+    `[groups, rows, n]`: ln(V_i/V_j) for every j, and the two-sided p-values of `compare`. All rows at once would take
+    memory that grows with n². The second result is an array of booleans, `[n]`: which runs can be ranked.
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.
