@@ -140,10 +140,10 @@ def _samples(decision: Decision) -> list[str]:
     if len(decision.best) > 1 or not decision.samples:
         return []
     worse = [f for f in decision.samples if f.low > 1]
-    equal = [words.count(f.candidate.n or 1) for f in decision.samples if f.low <= 1]
+    equal = [f.candidate.label for f in decision.samples if f.low <= 1]
     does = "does" if len(equal) == 1 else "do"
-    parts = [f"n={' and '.join(equal)} {does} as well per {decision.cost.removesuffix('s')}"] if equal else []
-    return parts + [f"n={words.count(f.candidate.n or 1)} needs {_span(f)} times as much" for f in worse[:1]]
+    parts = [f"{' and '.join(equal)} {does} as well per {decision.cost.removesuffix('s')}"] if equal else []
+    return parts + [f"{f.candidate.label} needs {_span(f)} times as much" for f in worse[:1]]
 
 
 def _frozen(decision: Decision) -> list[str]:

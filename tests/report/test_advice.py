@@ -41,7 +41,7 @@ def test_the_number_of_samples_is_told_apart_from_the_method():
     ]
     text = say(*rloo, moments("a", "o", 9.0, verdict=OPEN))
     assert text.startswith("use rloo:n=4: lowest variance × evaluations of 2 unbiased methods; a needs 2.2–2.3 times")
-    assert text.endswith("n=8 does as well per evaluation; n=2 needs 2.0 times as much")
+    assert text.endswith("; rloo:n=8 does as well per evaluation; rloo:n=2 needs 2.0 times as much")
 
 
 def test_an_open_upper_end_is_no_clear_loser_and_no_first_choice():

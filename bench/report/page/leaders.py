@@ -185,6 +185,8 @@ def checks(rows: Sequence[Any]) -> list[Check]:
     heavy = sum(row.heavy for row in measured)
     tails = "too heavy: only a lower limit of the variance" if heavy else "none too heavy"
     found.append(Check("tails", not heavy, tails, heavy))
+    if few := sum(row.status == Status.SMALL_R for row in measured):
+        found.append(Check("intervals", False, "from fewer than 1,000 replicates: they may be too narrow", few))
     if rare := sum(row.status == Status.RARE_LARGE_VALUES for row in measured):
         found.append(Check("replicates", False, "with rare large values had too few", rare))
     if short := sum(row.precision_reached == 0 for row in measured):

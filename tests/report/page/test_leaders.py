@@ -42,7 +42,7 @@ def test_each_unit_of_cost_has_its_own_leader():
 def test_the_numbers_of_samples_are_compared_in_the_unit_that_was_chosen():
     records = [r for n in (1, 2) for r in timed(f"rloo:n={n}", 4 / n + (n == 2) / 100, n * 1e-6, n=n, f_evals=float(n))]
     per = {unit: said(*records, unit=unit)[3][-1] for unit in leaders.UNITS}
-    assert per == {unit: f"n=2 does as well per {unit[:-1]}" for unit in leaders.UNITS}
+    assert per == {unit: f"rloo:n=2 does as well per {unit[:-1]}" for unit in leaders.UNITS}
 
 
 def test_why_nothing_is_ranked_by_a_unit():
@@ -87,6 +87,11 @@ def test_conditions_are_added_up_over_objectives():
     texts = {check.about: (check.state, check.text) for check in leaders.summed(found)}
     assert texts["tails"] == ("broken", "on 2 of 3 objectives: 3 too heavy: only a lower limit of the variance")
     assert texts["cells"] == ("holds", "none failed")
+    short = [moments(name, o, 1.0, status="SMALL_R") for o in ("o1", "o2") for name in ("a", "b")]
+    found = [each["checks"] for each in leaders.objectives(by_objective.sections(prepared(short)))]
+    texts = {check.about: (check.state, check.text) for check in leaders.summed(found)}
+    few = "on 2 of 2 objectives: 4 from fewer than 1,000 replicates: they may be too narrow"
+    assert texts["intervals"] == ("broken", few)
     wrong = [moments(name, o, 1.0, bias=0.5) for o in ("o1", "o2") for name in ("a", "b", "c", "d")]
     found = [each["checks"] for each in leaders.objectives(by_objective.sections(prepared(wrong)))]
     texts = {check.about: check.text for check in leaders.summed(found)}
