@@ -245,14 +245,14 @@ def inject_at(
     """Return zeros, ``[*batch]``. In the backward pass, each target gets its gradient times the cotangent.
 
     The cotangent is the gradient of the loss at the zeros. A target is any tensor computed from q's parameters, such as
-    the logits of a q that was made from probabilities. (For the tensors from which q was made, use ``inject``.) A
-    gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
+    the logits of a q that was made from probabilities. (For the tensors from which q was made, use ``inject``.) How a
+    gradient depends on the targets is unknown to autograd, so a second derivative in a target raises ``Refusal``.
 
     Args:
         batch_shape: the shape of the zeros, ``[*batch]``.
         pairs: at least one pair of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for
-            example to a learned state. With ``create_graph=True``, the result of the backward pass keeps this graph;
-            the backward pass sends nothing into it.
+            example to a learned state. A backward pass sends nothing into this graph; but the gradients of a backward
+            pass with ``create_graph=True`` can be differentiated in the state.
         estimator: the caller; the message that refuses a second derivative names it.
         mean_zero: whether the mean of every gradient is 0 for all values of the targets, as for a control variate. The
             derivative of the gradient then has mean 0 as well, and a second derivative leaves it out. If False, a

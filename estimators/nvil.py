@@ -46,7 +46,7 @@ class LearnedBaseline(State):
 class NVIL(Estimator):
     """NVIL: score function with a baseline for each batch element, a learned function of q's parameters.
 
-    ``g = (1/n) sum_k (f(x_k) - c - C(u)) / d grad log q(x_k)``,  x_k ~ q,  d = 1
+    ``g = (1/n) sum_k (1/d) (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q,  d = 1 unless ``normalise``
 
     c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
     x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C. C has 32 hidden units

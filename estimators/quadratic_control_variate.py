@@ -60,9 +60,9 @@ class QuadraticControlVariate(Estimator):
     df is the gradient of f; b and B are the slope and the curvature of the quadratic at the mean. Unbiased for every b
     and B that do not depend on the e_k: the last terms of g_loc and g_scale are the means of the model and of the model
     times e. If f equals the quadratic, the variance is 0. A state, made by ``init``, holds b and B, and ``adapt``
-    learns them; B is diagonal plus low rank. All batch elements share one quadratic around the mean. In a call without
-    a state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost: n evaluations
-    of f, n of its gradient.
+    learns them; B is diagonal plus low rank. All batch elements have the same b and B, each around its own loc. In a
+    call without a state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -50,13 +50,14 @@ class RODEO(Estimator):
     ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``
     ``s(x) = x - p``
 
-    The x_k are samples of q, p is the mean of q, and f' the gradient of f. H is a network of two outputs, one for h and
-    one for h'. A is a Stein operator: ``E_q[A h] = 0``. In A h'_k s, A is applied to the product of h'_k and s. q(not
-    x_i) is the probability that bit i has its other value. Unbiased for every a, b and H: A evaluates h_k at x_k, and
-    h_k does not depend on x_k. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n evaluations of f,
-    n of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b and H, and
-    ``adapt`` learns them. In a call with a fresh state, or without a state, a and b are 0 and RODEO is RLOO. H has 32
-    hidden units, and 100 in the authors' code. H has no bias terms, so that a positive factor of f is a factor of the
+    The x_k are samples of q, p is the mean of q, and f' the gradient of f. H is a network of two outputs: h uses the
+    first one, and the function h' the second one. A is a Stein operator: ``E_q[A h] = 0``. In A h'_k s, A is applied to
+    the product of h'_k and s. q(not x_i) is the probability that bit i has its other value. Unbiased for every a, b and
+    H: h_k and h'_k do not depend on x_k. So the mean of (A h_k)(x_k) and of (A h'_k s)(x_k) over x_k is 0 while the
+    other samples are fixed. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n evaluations of f, n
+    of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b and H, and ``adapt``
+    learns them. In a call with a fresh state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden
+    units, and 100 in the authors' code. H has no bias terms, so that a positive factor of f is a factor of the
     gradient.
 
     Args:

@@ -48,10 +48,10 @@ def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
 def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, Tensor]:
     """Return the objectives whose gradients a policy-gradient estimator may follow, by name: differentiable scalars.
 
-    Each objective is a sum over all sequences, averaged over the prompts. Let pi be the policy, ref the reference, r
-    the reward and p the probability of a reward of 1. E is the expectation under pi, even if the samples of an
-    estimator come from another policy. In ``token-kl`` and ``token-forward-kl``, the probabilities of the beginnings
-    x_<t are constants for autograd.
+    Each objective is the mean over the prompts of one of the expressions below. E, KL and p are exact for each prompt:
+    sums over all sequences. Let pi be the policy, ref the reference, r the reward and p the probability of a reward of
+    1. E is the expectation under pi, even if the samples of an estimator come from another policy. In ``token-kl`` and
+    ``token-forward-kl``, the probabilities of the beginnings x_<t are constants for autograd.
 
     - ``reward``: ``E r``;
     - ``penalised-reward``: ``E r - beta KL(pi || ref)``;
