@@ -245,8 +245,8 @@ def inject_at(
     """Return zeros, ``[*batch]``. In the backward pass, each target gets its gradient times the cotangent.
 
     The cotangent is the gradient of the loss at the zeros. A target is any tensor computed from q's parameters, such as
-    the logits of a q that was made from probabilities. (For the tensors from which q was made, use ``inject``.) How a
-    gradient depends on the targets is unknown to autograd, so a second derivative in a target raises ``Refusal``.
+    the logits of a q that was made from probabilities. For the tensors from which q was made, use ``inject``. Autograd
+    does not know how a gradient depends on the targets. So a second derivative in a target raises ``Refusal``.
 
     Args:
         batch_shape: the shape of the zeros, ``[*batch]``.
