@@ -52,7 +52,7 @@ def advise(
         objective: an objective of the catalogue, an ``Expectation`` or another objective of your own. For several
             objectives of one family, such as one expectation at several theta, one estimator is recommended.
         budget: what may be spent on measuring: ``1e5-evals`` (evaluations of f and df/dx), ``10s`` or
-            ``1e5-evals,10s``. None for ``1e6-evals,10s``. An evaluation is at one point, for one batch element. A
+            ``1e5-evals,10s``. None for ``1e6-evals,10s``. An evaluation is at one sample x, for one batch element. A
             budget without seconds gives the same advice on every run.
         estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
         per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.

@@ -18,9 +18,9 @@ class Budget:
     """The budget for measuring, with what has been spent so far.
 
     Args:
-        evaluations: largest number of evaluations of f and of df/dx; one evaluation is at one point of q, for one batch
-            element.
-        seconds: largest number of seconds of wall time since ``begun``.
+        evaluations: largest number of evaluations of f and of df/dx; one evaluation is at one sample of q, for one
+            batch element.
+        seconds: largest number of seconds of wall time.
         lenient: whether the first round may take longer than ``seconds``.
         spent: number of evaluations spent so far.
         begun: the time from which seconds count, by ``time.perf_counter``.

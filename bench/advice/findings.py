@@ -150,15 +150,15 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
 
 
 def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
-    """Return a cheaper candidate that beats the winner if other noise in training, as of minibatches, is large.
+    """Return a cheaper candidate that beats the winner if training has much other noise, such as that of minibatches.
 
     Let the gradient of the winner have cost c and variance V, and let N be the variance of the other noise in a step.
     The work of the winner is then c (V + N). A cheaper candidate, with c' and V', has less work than the winner if N is
     above (V' c' − V c)/(c − c').
 
     The result is (label, limit, ratio) for the candidate with the lowest such limit. The ratio is the limit divided by
-    the squared norm of the exact gradient; None if this norm is unknown. In place of the tuple, the result is None if
-    there is no such candidate. ``outcome`` is the end of a race.
+    the squared norm of the exact gradient; None if this norm is unknown. If there is no cheaper candidate, the result
+    is None in place of the tuple. ``outcome`` is the end of a race.
     """
     winner, best = outcome.winner, None
     V, c = winner.looks[0].summary.variance, winner.evaluations
@@ -176,16 +176,16 @@ def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
 
 
 def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
-    """Return the number of evaluations per gradient below which a biased candidate certainly beats the winner.
+    """Return the number B of evaluations per gradient below which a biased candidate certainly beats the winner.
 
     One estimate of the winner has the variance V and costs c evaluations; one of the biased candidate has V' and c'. If
-    B evaluations are spent on estimates, the mean of the winner's estimates has the squared error V c/B. The mean of
-    the biased candidate's estimates has bias² + V' c'/B. The two errors are equal at::
+    B evaluations are spent on estimates, the mean of the winner's estimates has the mean squared error V c/B. The mean
+    of the biased candidate's estimates has the error bias² + V' c'/B. The two errors are equal at::
 
         B = (V c − V' c')/bias²
 
-    Every number has an interval; the end that favours the winner is used. ``outcome`` is the end of the race, and
-    ``at`` the number of the point.
+    V is taken at its lower limit, V' and the bias at their upper limits; all three favour the winner. ``outcome`` is
+    the end of the race, and ``at`` the number of the point.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

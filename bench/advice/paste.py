@@ -41,7 +41,10 @@ class Loop:
 
     @classmethod
     def of(cls, objective: Objective) -> Self:
-        """Return the expressions for an objective. For an ``Expectation`` they use the names of its arguments."""
+        """Return the expressions with which a training loop uses an objective.
+
+        For an ``Expectation``, the expressions use the names of its arguments.
+        """
         name = "log_joint" if objective.bound else "f"
         facts: dict[str, Any] = {name: getattr(objective, name) for name in ("bound", "particles", "maximise")}
         if not isinstance(objective, Expectation):

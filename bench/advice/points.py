@@ -20,7 +20,7 @@ class Point:
     """An objective at one theta.
 
     Args:
-        title: name of the point for people, such as "step 500".
+        title: name of the point in reports, such as "step 500".
         objective: the objective.
         problem: the problem at this theta.
         exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
@@ -36,7 +36,7 @@ class Point:
         """Return the point of an objective: the objective at one theta.
 
         theta is that of the problem ``trained``, or the initial one if ``trained`` is None. ``title`` is the name of
-        the point for people. ``settings`` have the dtype and the device.
+        the point in reports. ``settings`` have the dtype and the device.
         """
         own = _with_weights(objective.build(DTYPES[settings.dtype], settings.device), trained)
         exact = None

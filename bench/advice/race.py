@@ -44,15 +44,15 @@ class Race:
     """A race between candidates, with all measurements so far.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. It is measured in rounds, each on fresh noise.
-    After every round but the first, at least half of the candidates are dropped.
+    After every round but the first, at most the better half of the candidates (rounded up) go on.
 
     Args:
-        arms: the unbiased candidates.
-        biased: the biased candidates, which are compared only with one another.
+        arms: all unbiased candidates.
+        biased: all biased candidates, which are compared only with one another.
         budget: what may be spent.
-        per_gradient: number of evaluations that one gradient may take in training. The larger it is, the more a bias
-            counts beside a variance.
-        refuted: candidates that are declared unbiased, but were found to be biased.
+        per_gradient: number of evaluations of f and df/dx that one gradient may take in training. The larger it is, the
+            more a bias counts beside a variance.
+        refuted: candidates that were declared unbiased, but found to be biased.
         failed: candidates that could not be measured, by label, with the reason.
     """
 
@@ -70,14 +70,19 @@ class Race:
         self.confidence = level_of_limits(self.rounds + 2 * FINALS)  # each last measurement may be followed by a check
 
     def loss(self, arm: Arm) -> Loss:
-        """Return how bad a candidate is, by its last measurement: one number, with limits, for all points together."""
+        """Return how bad a candidate is, by its last measurement: one loss, with limits, for all values of theta.
+
+        The loss at one theta is the logarithm of a budget times the mean squared error that the candidate reaches with
+        it.
+        """
         return combined([self.loss_at(arm, at) for at in range(len(arm.looks))], self.offsets)
 
     def loss_at(self, arm: Arm, at: int) -> Loss:
-        """Return how bad a candidate is at one point: the logarithm of its error, with limits.
+        """Return how bad a candidate is at one point (value of theta): its loss, with limits.
 
-        The error is the mean squared error for one unit of work, an evaluation of f or df/dx. ``at`` is the number of
-        the point.
+        A budget is the number of evaluations of f and df/dx that one gradient may take in training. The loss is the
+        logarithm of the budget times the mean squared error that the candidate reaches with this budget. ``at`` is the
+        number of the point.
         """
         estimator = arm.estimator
         return loss_of(
@@ -129,7 +134,7 @@ class Race:
     def check_budget(self) -> None:
         """Raise ``UsageError`` if the budget does not pay for the first round.
 
-        If the budget is lenient, only the evaluations are checked, not the seconds.
+        If ``budget.lenient`` is True, only the evaluations are checked, not the seconds.
         """
         budget, price = self.budget, SMALLEST_DRAW * sum(arm.price for arm in self.runners)
         price += SMALLEST_DRAW * sum(sorted(arm.price for arm in self.runners)[-LEAST_FINALISTS:])
@@ -177,9 +182,9 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return the mean gradient, at each point, of the best candidate in ``arms``, for unknown exact gradients.
+        """Return the mean gradient of the best candidate in ``arms`` at each point, in place of an unknown exact one.
 
-        The list is empty if no candidate has been measured.
+        A point is a value of theta. The list is empty if no candidate has been measured.
         """
         ranked = self.ranked(arms)
         return [look.as_reference for look in ranked[0].looks] if ranked else []

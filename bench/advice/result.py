@@ -25,16 +25,17 @@ class Entry:
 
     Args:
         label: the selector, such as ``rloo:n=8``.
-        variance: total variance of one estimate with its 95 % limits, at the first point.
+        variance: total variance of one estimate with its 95 % limits; the first point's if the candidates were measured
+            at several values of theta.
         f_evals: evaluations of f for one estimate.
         grad_evals: evaluations of df/dx for one estimate.
         work: evaluations that the candidate needs for a given precision, divided by those of the recommended candidate;
             with 95 % limits.
         seconds: seconds that the candidate needs for a given precision, divided by those of the recommended candidate;
             with 95 % limits. None if the candidate was not timed, or the seconds were too noisy.
-        learned: number of steps in which the estimator's state learned before it was frozen; 0 if it has no state.
-        learns: whether the state has parameters. In training, learning these takes as many evaluations as the
-            estimates.
+        learned: number of steps in which the estimator's state learned before the measurement; 0 if there is no state.
+        learns: whether the state has parameters. In training, these are learned at every step, and this takes as many
+            evaluations as the estimate.
         relative_bias: norm of the bias divided by the norm of the exact gradient; None for an unbiased estimator.
     """
 

@@ -61,8 +61,8 @@ def fork_server() -> int | None:
 def has_ended(server: int) -> bool:
     """Return whether the process that forks workers, with the id ``server``, has ended or is about to end.
 
-    The call waits up to a second, since Linux ends the children of a process before the process itself. The result is
-    also True if a new process that forks workers has taken its place.
+    The call waits up to a second for the end. The result is also True if another process that forks workers has taken
+    the place of this one.
     """
     end = time.monotonic() + GLANCE
     while server == fork_server():

@@ -16,7 +16,7 @@ DUMP = re.compile(
 
 
 def last_words(said: str) -> str:
-    """Return the end of what a worker printed to stderr as one line: its last lines, and the place in the code.
+    """Return the last lines that a worker printed to stderr, joined into one line, and the place in the code.
 
     The place is known if Python printed a traceback when the process crashed or hung. It is the innermost line of the
     user's own code. If the traceback has no such line, it is the innermost line of all.

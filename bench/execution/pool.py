@@ -91,8 +91,8 @@ class Pool:
     def guards(self, cell: Cell) -> bool:
         """Return whether a cell (an estimator on an objective) must be measured in a worker.
 
-        There are two reasons: the cell runs a user's code, or a ``cell_timeout`` was given. Only a process of its own
-        can be ended.
+        There are two reasons: the cell runs a user's code, or a ``cell_timeout`` was given. In both cases it may be
+        necessary to end the process.
         """
         return cell.is_own or self.cell_timeout is not None
 
@@ -193,10 +193,10 @@ class Pool:
         worker.again(pickle.dumps(answer))
 
     def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
-        """Compute the partial sums of one cell with the workers, and yield them in the order of the cell's blocks.
+        """Compute the partial sums of one cell with the workers, and yield them in the order of its blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks. All workers take part, except one that has asked for these sums itself and waits for them.
+        blocks. If a worker has asked for these sums, it waits, and the other workers compute them.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.

@@ -60,7 +60,10 @@ class Spreader(Protocol):
     """Processes over which the draws of a cell can be spread."""
 
     def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
-        """Compute the partial sums of one cell, and yield them in the order of the cell's blocks.
+        """Compute the partial sums of one cell, and yield them in the order of the blocks that they cover.
+
+        A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
+        blocks.
 
         Args:
             engine: the cell, an estimator on an objective.
@@ -75,7 +78,8 @@ class Work(Protocol):
     def record(self, progress: Progress | None = None, pool: Any = None) -> Any:
         """Do the work and return its result, usually a record.
 
-        ``progress`` receives the events of the work. ``pool`` is a ``Spreader`` for large work, or None.
+        ``progress`` receives the events of the work. ``pool`` is a ``Spreader``, which has other processes help with
+        large work; None if the work is done in this process alone.
         """
 
 
@@ -210,9 +214,10 @@ class _Relay:
 
 
 def serve(connection: Connection, preload: Named) -> None:
-    """Answer questions from the pipe ``connection`` until it closes. This is all that a worker does.
+    """Do the work that comes through the pipe ``connection``, and send the results back, until the pipe closes.
 
-    ``preload`` has the classes to load first, by selector and kind.
+    This is all that a worker process does. ``preload`` names the classes to load first: each by a selector such as
+    ``mine.py::Mine``, and the word "estimator" or "objective".
     """
     torch.set_num_threads(1)
     np.random.seed()  # a forked process would repeat the noise of the others

@@ -82,14 +82,18 @@ class StudyWriter:
         self._stack.close()
 
     def line(self, task: Task) -> Record:
-        """Return the record of a task, which the folder must hold, without the sums that tables do not need."""
+        """Return the record of a task without those sums over gradients that tables do not need.
+
+        The folder must have a record of the task.
+        """
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks that are still to be done: their record is missing or not valid.
 
         By default, a record is not valid if it reports a failure, or if the code has changed since. If several tasks
-        have one record, such as measurements at two copies of one file of weights, only the first task is returned.
+        lead to the same record, such as measurements at two copies of one file of weights, only the first of them is
+        returned.
         """
         found = dict[tuple[str, LineKind], SomeTask]()
         for task in tasks:
@@ -206,7 +210,7 @@ class StudyWriter:
     def records(self, runs: Collection[str] | None = None) -> list[Record]:
         """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.
 
-        Most of their sums are left out, because tables do not need them.
+        Most of the sums over gradients in a record are left out, because tables do not need them.
 
         Raises:
             Damaged: the folder lacks records that were written to it: it was removed or replaced.

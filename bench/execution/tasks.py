@@ -62,8 +62,8 @@ class Task(ABC):
     def effort(self) -> float:
         """Amount of work, without a unit. If the sum over all tasks is above 1, starting worker processes pays.
 
-        The amount is the number of replicates, times n, times the elements in the largest tensor of one sample, divided
-        by 2^27.
+        The amount is a product divided by 2^27: the number of replicates, times the number n of samples per estimate,
+        times the number of elements in the largest tensor for one sample.
         """
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE

@@ -120,7 +120,10 @@ class Worker:
             self.connection.send_bytes(message)
 
     def again(self, message: bytes) -> None:
-        """Send pickled bytes that the process has asked for during its work. Then wait for its answer again."""
+        """Send pickled bytes that the process has asked for during its work.
+
+        A later call of ``answer`` returns the result of the work, or what the process asks for next.
+        """
         self._asked, self._heard = self._asked + 1, time.monotonic()
         self.send(message)
 
@@ -128,7 +131,7 @@ class Worker:
         """Wait for the answer of the process, and return it. Tasks are answered in the order in which they were sent.
 
         Raises:
-            Crashed: the process has died, or made no progress for too long.
+            Crashed: the process has died during its work, or made no progress for too long.
             Lost: the work raised an exception.
             NoWorker: the process has died before it began to work.
             UsageError, Refusal: the work raised it.

@@ -14,7 +14,7 @@ Labels = Mapping[str, Mapping[str, str]]
 
 
 def labels_of(table: Any, source: str) -> dict[str, dict[str, str]]:
-    """Return a table of names for people, checked and without control characters.
+    """Check a table of display names, and return it without control characters.
 
     Args:
         table: the table, such as ``{"estimators": {"rloo:n=4": "RLOO"}}``.

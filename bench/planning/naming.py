@@ -29,7 +29,7 @@ Records = Iterable[Mapping[str, Any]]
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Return the names for people in a file of labels, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, ...}``.
+    """Return the display names in a file of labels, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, ...}``.
 
     Raises:
         UsageError: the file cannot be read, or is no file of labels.
@@ -56,12 +56,12 @@ def specs_of_all(folders: Iterable[Path]) -> list[Spec]:
 
 
 def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None = None) -> dict[str, dict[str, str]]:
-    """Return a study's names for people, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, "objectives": {}}``.
+    """Return the display names of a study, by selector: ``{"estimators": {"rloo:n=4": "RLOO"}, "objectives": {}}``.
 
     Args:
         folders: the folders of the study. The first ``labels.toml`` in them counts, unless ``place`` is given.
-        specs: the specs of the study, whose labels count where there is no file. A later spec's name replaces an
-            earlier one's.
+        specs: the specs of the study. Their display names count if there is no file. A name in a later spec replaces
+            that in an earlier one.
         place: a file of labels.
 
     Raises:
@@ -76,7 +76,7 @@ def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None
 
 
 def check(labels: Labels, records: Records) -> None:
-    """Check that every selector of ``labels`` covers something in the records of a study.
+    """Check that every selector in ``labels`` covers an estimator or an objective in the records of a study.
 
     Raises:
         UsageError: a selector covers nothing.

@@ -140,7 +140,7 @@ def unite(folders: Iterable[Path], target: Path) -> None:
     """Add the plans of several study folders to the plan of the folder ``target``.
 
     If a folder has no plan, its ``spec.toml``, if there is one, is taken for a plan of one line. If ``target`` has no
-    ``spec.toml``, the spec of the last command that measures becomes its ``spec.toml``.
+    ``spec.toml``, one is written: the last added spec of a command that measured estimators, not of one that trained.
 
     Raises:
         UsageError: a spec cannot be read.

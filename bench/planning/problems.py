@@ -14,11 +14,11 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class whose instances are an objective from a user's module; None if ``name`` is no objective there.
+    """Return a class that creates the objective ``name`` of a user's module; None if the module has no such objective.
 
-    ``name`` names an objective, or a function that returns one. The function's arguments become the fields of the
-    class. So a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is the
-    annotation of the argument, or else the type of its default.
+    ``name`` is the name of an objective in the module, or of a function that returns one. The function's arguments
+    become the fields of the class, so that a selector (the text after ``-o``) can set them, as in ``problem:dim=3``.
+    The type of a field is the annotation of the argument, or else the type of its default.
     """
     found = getattr(module, name, None)
     if not isinstance(found, Objective) and not inspect.isfunction(found):
@@ -48,8 +48,8 @@ def _itself(objective: Objective) -> Objective:
 class Made(Objective):
     """An objective from a user's file: one that the file defines, or one that a function in the file returns.
 
-    The fields of ``Made`` are the arguments of the function. A pickle holds only these fields, and no tensors. The
-    process that reads the pickle loads the file, and makes the objective again.
+    The fields of ``Made`` are the arguments of the function, if there is one. A pickle holds only these fields, and no
+    tensors. The process that reads the pickle loads the file, and makes the objective again.
     """
 
     make: ClassVar[Callable[..., Objective]]
@@ -105,8 +105,8 @@ class Made(Objective):
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        An estimate has gradients at the parameters of q and at the tensors of theta. So the parameters of q count among
-        its tensors. The tensors of theta count only if ``with_theta`` is True.
+        The parameters of q count among the tensors, because an estimate has gradients at them. The tensors of theta
+        count only if ``with_theta`` is True.
         """
         return self.made.measured_row_elements(with_theta=with_theta)
 

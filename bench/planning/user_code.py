@@ -22,10 +22,9 @@ class Ended(Exception):
 def contained() -> Iterator[None]:
     """Keep a user's code from ending the program: inside the block, ``sys.exit`` and ``os._exit`` raise ``Ended``.
 
-    Without this, an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
-    still ends the program. If the code has forked a child process, the child ends with the block, and does not go on as
-    a second program. At the end of the block, the working folder is restored, because relative paths of a command start
-    there.
+    Without this, an estimator of the user could end a command with exit code 0 before its work is done. An interrupt by
+    the user still ends the program. If the code forks a child process that reaches the end of the block, the child ends
+    there. At the end of the block, the working folder is restored, because the relative paths of a command start there.
     """
     here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
 

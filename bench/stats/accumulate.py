@@ -54,7 +54,8 @@ class Accumulator:
 
         Raises:
             ValueError: the blocks are out of order, do not have the run's number of coordinates, or bring more
-                gradients than the run has; or only one of the two, the blocks and the run, has an exact gradient.
+                gradients than the run should have; or the run has an exact gradient and the blocks do not, or the
+                reverse.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

@@ -74,7 +74,7 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 
     The relative half-width is half the width of the interval, divided by the variance. The `pilot` is a run made only
     to plan a longer one. With its R replicates and its relative half-width h, the result is `1.2 R (h/target)²`, but at
-    least 1000. The skewness and the tail of the pilot's gradients are part of h.
+    least 1000.
 
     If h is infinite, a different number takes its place in the formula: the standard error of the logarithm of the
     variance, times the normal quantile for the pilot's confidence.

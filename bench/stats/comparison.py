@@ -82,10 +82,10 @@ def _exp(x: float) -> float:
 def paired_log_ratio(
     rows: Array, w_a: Array, w_b: Array, variance_a: float, variance_b: float, *, confidence: float = 0.95
 ) -> LogRatio:
-    """Return the log ratio of the variances of two estimators, a and b, that saw the same noise in the same blocks.
+    """Return ln(V_a/V_b) for the variances of two estimators, a and b, that saw the same noise in the same blocks.
 
-    A block is a group of replicates whose gradients are summed together. For a gradient g_r in a block of `rows`
-    replicates with the mean gradient ḡ::
+    A block is a group of replicates whose gradients are summed together. V̂_a and V̂_b are the estimates of the
+    variances. For the gradient g_r of replicate r, in a block of `rows` replicates with the mean gradient ḡ::
 
         w_r = rows/(rows − 1) ‖g_r − ḡ‖²
         q_r = w_r(a)/V̂_a − w_r(b)/V̂_b
@@ -96,8 +96,8 @@ def paired_log_ratio(
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
 
-    The interval is the union of Student's t interval and the interval from Hall's transform. It is at least ±1e-6,
-    because a smaller difference can be the rounding of the gradients.
+    The interval is the union of Student's t interval and the interval from Hall's transform. Each limit is at least
+    1e-6 from the value, because a smaller difference can be the rounding of the gradients.
 
     Args:
         rows: number of replicates in each block, `[blocks]`.
@@ -126,8 +126,8 @@ def independent_log_ratio(
     """Return the logarithm of the ratio V_a/V_b of the variances of two independent runs, with its interval.
 
     `a` and `b` are the summaries of the runs, and se_a and se_b the standard errors of ln V_a and ln V_b. The standard
-    error of the log ratio is `√(se_a² + se_b²)`. It gets the degrees of freedom of the run that has fewer. `confidence`
-    is the level of the interval.
+    error of the log ratio is `√(se_a² + se_b²)`. Its degrees of freedom are those of the run that has fewer.
+    `confidence` is the level of the interval.
     """
     V_a, V_b = _known(a), _known(b)
     _check_positive(V_a, V_b)
@@ -349,18 +349,19 @@ def _two_sided(value: Array, se: Array, nu: Array, A: Array) -> Array:
 def rank_intervals(
     comparisons: Iterable[tuple[Array, Array]], *, ranked: NDArray[np.bool_], confidence: float = 0.95
 ) -> list[list[tuple[int, int] | None]]:
-    """Return confidence intervals for the ranks by variance of the n runs of each group: (lowest, highest) rank.
+    """Return confidence intervals, (lowest rank, highest rank), for the ranks of the n runs of each group.
 
-    A run is one measurement of an estimator. Rank 1 is the smallest variance of the group. The lowest rank of a run is
-    1 plus the number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with
-    a significantly larger one. This function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals of a
-    group hold together with probability `confidence`.
+    A run is one measurement of an estimator; the runs on one objective are a group. Runs are ranked by variance; rank 1
+    is the smallest variance of the group. The lowest rank of a run is 1 plus the number of runs with a significantly
+    smaller variance. The highest rank is the number of ranked runs minus the number of runs with a significantly larger
+    variance. The level is corrected (Bonferroni), so that all intervals of a group hold together with probability
+    `confidence`.
 
     Args:
-        comparisons: pairs of arrays `[groups, rows, n]` with n rows in all: the log ratios ln(V_i/V_j) of the
-            variances, and their p-values without correction.
-        ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of a pair, and does not count
-            in the ranks of the others.
+        comparisons: the log ratios ln(V_i/V_j) of the variances of run i and run j, and their p-values without
+            correction. Both are arrays `[groups, rows, n]`, of a few rows i at a time; all n rows must come, in order.
+        ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of an interval, and does not
+            count in the ranks of the others.
         confidence: probability that all intervals of a group hold.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.

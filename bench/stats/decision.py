@@ -106,19 +106,20 @@ class Decision:
 
     Args:
         cost: the unit in which the candidates were compared.
-        methods: number of methods that were compared: the unbiased ones with a variance to trust.
+        methods: number of methods that were compared: those with an unbiased candidate of known variance above 0.
         best: the candidate with the least work, or several candidates of different methods that are tied for the least
-            work. Candidates whose variance has an upper limit come first, and among them candidates that did not learn
-            anything.
+            work. First come candidates whose variance has an upper limit; among equals, those that learned nothing
+            before the measurement.
         samples: the other candidates of the same method as the first of ``best``, in ascending order of n. Each has its
             work divided by the work of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
-        exact: the cheapest exact candidate; None if there is none.
+        exact: the cheapest candidate whose estimates are exact up to rounding; None if there is none.
         biased: a biased candidate whose error is certainly lower than that of the first of ``best``, up to some budget.
-            Of several, the one with the largest such budget. None if there is none.
-        budget: this largest budget, as a number of estimates of the first of ``best``. 0 if ``biased`` is None.
-        faster: the best candidate by seconds, if all of ``best`` certainly need more time. None if they do not, or if
-            times are noisy or missing.
+            Of several, the one for which this holds up to the largest budget. None if there is none.
+        budget: the budget up to which this holds for ``biased``, as a number of estimates of the first of ``best``. 0
+            if ``biased`` is None.
+        faster: the candidate with the least variance times seconds, if all methods in ``best`` certainly have more.
+            None if they do not, if times are noisy or missing, or if ``cost`` is not evaluations.
         least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.
         fault: a candidate that is declared exact but contradicts the exact gradient; then nothing else is decided. None
             if there is no such candidate.
@@ -180,14 +181,15 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
     """Return the number N of estimates up to which a biased candidate certainly errs less than an unbiased one.
 
-    A budget pays for N estimates of the unbiased candidate `best`, which have variance V and cost c each. The squared
-    error of their mean is V/N. The same budget pays for N c/c' estimates of the `biased` candidate, with variance V'
-    and cost c' each. The squared error of their mean is bias² + V' c'/(N c). The two errors are equal at::
+    A candidate is an estimator with its settings. One estimate of the unbiased candidate `best` has the variance V and
+    the cost c; one estimate of the `biased` candidate has V' and c'. `cost` is the unit of c and c'. The mean of N
+    estimates of `best` has the mean squared error V/N. For the same cost, one gets N c/c' estimates of the biased
+    candidate, whose mean has the error bias² + V' c'/(N c). The two errors are equal at::
 
         N = (V c − V' c')/(bias² c)
 
-    Every number in the formula has an interval; the end that favours the unbiased candidate is used. The result is 0 if
-    the biased candidate then never has the lower error. `cost` is the unit of c and c'.
+    The bias is taken at its upper limit, V c at its lower limit and V' c' at its upper limit; all three favour `best`.
+    The result is 0 if the biased candidate then never has the lower error.
     """
     if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
         return 0.0

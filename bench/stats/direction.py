@@ -29,9 +29,10 @@ def direction_fields(
 ) -> Fields:
     """Return the fields of a run's `Summary` that are about scale and direction, by name.
 
-    The scale is the component of the mean gradient along the exact one, divided by the exact one's norm. The result is
-    empty if the exact gradient is 0, or measured with too much noise. There is no direction if a gradient has one
-    coordinate. If nothing varied, the fields have no limits.
+    The scale is the component of the mean gradient along the exact one, divided by the exact one's norm. The direction
+    is judged by the angle between the two. The result is empty if the exact gradient is 0, or measured with too much
+    noise. Fields about the direction are missing if a gradient has one coordinate. If nothing varied, the fields have
+    no limits.
 
     Args:
         total: the run.

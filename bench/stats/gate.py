@@ -24,19 +24,19 @@ ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 class GateCell:
     """The statistics of one cell that the gate compares, from the baseline or from a new run. Plain data.
 
-    A cell is an estimator on an objective, the baseline a file of accepted statistics. Let w be the squared distance of
-    a gradient from the mean gradient.
+    A cell is an estimator on an objective. The baseline is a file of accepted statistics. Let w be the squared distance
+    of a gradient from the mean gradient.
 
     Args:
         replicates: number of gradients.
         variance: total variance, the mean of w.
-        cv2: variance/mean² of w.
+        cv2: variance of w divided by the square of its mean.
         kurtosis: kurtosis of w.
         rho: tr Σ²/variance², with Σ the covariance of one gradient.
         khat: tail index of w; None if the largest w have too few distinct values to estimate it.
-        truncated_at: the cut of the truncated variance; None if there is none.
+        truncated_at: a limit: a larger w counts as this number in the two statistics below. None if there is no limit.
         truncated_mean: mean of min(w, ``truncated_at``).
-        truncated_cv2: variance/mean² of min(w, ``truncated_at``).
+        truncated_cv2: variance of min(w, ``truncated_at``) divided by the square of its mean.
         float_floor: a variance up to this number may be rounding alone.
     """
 
@@ -106,13 +106,13 @@ def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
     """Return the number of replicates with which the gate's second stage finds a relative `growth` of a variance.
 
     The gate flags a cell (an estimator on an objective) in a first stage, and confirms the growth in a second one.
-    `margin` is the growth that is tolerated, and `cv2`, cv², is variance/mean² of the squared norms. The number of
-    replicates is::
+    `margin` is the growth that is tolerated. `cv2` is cv², the variance/mean² of the squared norms of the centred
+    gradients. The number of replicates is::
 
         34 cv²/ln²((1 + growth)/(1 + margin))
 
-    With it, the growth is found with probability 0.9 if the level 1e-3 is corrected over 200 cells. Raises ValueError
-    if the growth is within the margin.
+    With this number, the growth is found with probability 0.9 if 200 cells share the level 1e-3. Raises ValueError if
+    the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -169,20 +169,22 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Return the smallest relative growth of a variance that both stages of the gate find with probability `power`.
+    """Return the smallest relative growth of a variance that each stage of the gate finds with probability `power`.
 
-    The result is None if the variance of the cell cannot be tested. The gate flags a cell (an estimator on an
-    objective) in a cheap first stage, and confirms the growth in a second one. Each stage can test the variance and the
-    truncated variance. The more sensitive test counts; if both tests are made, each has half the level. The new squared
-    norms are assumed to be the baseline's times a constant.
+    The gate compares a cell (an estimator on an objective) with its accepted statistics. A cheap first stage flags the
+    cell, and a second stage confirms the growth. Let w be the squared distance of a gradient from the mean gradient. A
+    stage tests the variance (the mean of w), the truncated variance (the mean of min(w, ``base.truncated_at``)), or
+    both. If a stage makes both tests, each has half the level, and the more sensitive one counts.
+
+    The result assumes that all w have grown by the same factor. The result is None if neither test is possible.
 
     Args:
         base: the accepted statistics of the cell, from the baseline.
-        screening: replicates of the first stage.
-        confirming: replicates of the second stage.
+        screening: number of replicates of the first stage.
+        confirming: number of replicates of the second stage.
         margin: the relative growth that the second stage tolerates.
-        cells: number of cells over which the level of the second stage is corrected.
-        alpha: level of the second stage over all cells.
+        cells: number of cells in the baseline; the level of the second stage is divided by it.
+        alpha: level of the second stage for all cells together.
         power: the probability with which the growth is found.
     """
     if base.variance == 0:
@@ -225,10 +227,10 @@ def smallest_bias(
         replicates: number of replicates of the run that gave ``error``.
         cv2: variance/mean² of the squared norms of the gradients.
         size: number of coordinates of the gradient.
-        screening: replicates of the first stage, which flags cells (estimators on objectives).
-        confirming: replicates of the second stage, which confirms the error.
-        cells: number of cells over which the level of the second stage is corrected.
-        alpha: level of the second stage over all cells.
+        screening: number of replicates of the first stage, which flags cells (estimators on objectives).
+        confirming: number of replicates of the second stage, which confirms the error.
+        cells: number of cells in the baseline; the level of the second stage is divided by it.
+        alpha: level of the second stage for all cells together.
         power: the probability with which the error is found.
     """
     tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
@@ -244,9 +246,11 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
 
     `base` has the cell's accepted statistics, from the baseline; `new` has the statistics of the new run.
 
-    There are two tests, one of the variance and one of the truncated variance. The p-value is `2 min(p_variance,
-    p_truncated)`, at most 1. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone
-    if nothing was truncated. If neither test is possible, the cell is NOT_GATEABLE.
+    Let w be the squared distance of a gradient from the mean gradient. The variance is the mean of w; the truncated
+    variance is the mean of min(w, ``base.truncated_at``). Each gets a test, with the p-values p_variance and
+    p_truncated. The p-value of the cell is `2 min(p_variance, p_truncated)`, at most 1. p_truncated counts alone if the
+    baseline's tail index is at least 0.7, and p_variance alone if w was not truncated. If neither test is possible, the
+    cell is NOT_GATEABLE. If a variance is 0, the cell is PASS or FAIL without a test.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:

@@ -25,21 +25,23 @@ def above_quantile(n: int) -> int:
 
 
 def kept_values(replicates: int) -> int:
-    """Return how many of the largest squared norms w a run keeps.
+    """Return how many of the largest w a run keeps; w is the squared distance of a gradient from the mean gradient.
 
-    The tail fit uses the largest values, and the next largest as its threshold. A run of at most 4e5 replicates also
-    keeps the largest 1 %. They give the 99 % quantile of w, and the variance truncated there.
+    The tail fit uses the largest values, and the next largest as its threshold. A run of at most 4e5 replicates keeps
+    at least the largest 1 %. From these follow the 99 % quantile of w, and the mean of w with larger values replaced by
+    this quantile.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return how many of a block's largest values to keep for the `kept` largest values of the whole run.
+    """Return how many of a block's largest values to keep, so that the `kept` largest of the whole run are among them.
 
-    A block is a group of `rows` gradients; the run has `replicates` of them. The number of the run's largest values in
-    one block is binomial, with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most
-    `rows` and at most `kept`. The binomial number is larger than this with a probability below 1e-20.
+    A block is a group of `rows` gradients; the run has `replicates` of them. The number of the run's `kept` largest
+    values in one block is binomial, with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up,
+    but at most `rows` and at most `kept`. The binomial number is larger than s + 12 √s + 64 with a probability below
+    1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

@@ -13,11 +13,12 @@ CONFIDENCE = 0.95
 class OverObjectives:
     """Results of methods over all objectives of a study, each with its 95 % interval.
 
-    Arrays are ``[3, methods]`` or ``[3, methods, factors]``: the first index is the value, the lower limit and the
-    upper limit. Work is variance times cost.
+    ``profile`` is ``[3, methods, factors]``, the other arrays are ``[3, methods]``. The first axis has the value, the
+    lower limit and the upper limit. Work is variance times cost.
 
     Args:
-        efficiency: lowest work on an objective divided by the method's work, averaged over the method's objectives.
+        efficiency: lowest work of any method on an objective divided by the method's work, averaged over the objectives
+            on which the method was measured.
         improvement: probability that the method needs less work than a rival, which is drawn at random. The objective
             is drawn at random, too, from those on which both were measured. NaN if there is no such objective.
         profile: share of all objectives on which the method's work is at most a factor times the lowest work.
@@ -39,13 +40,15 @@ def over_objectives(log_work: Array, se: Array, factors: Array, shown: NDArray[n
     anew with replacement, and every work is drawn from a log-normal distribution about its estimate. The random numbers
     are fixed, so equal arguments give equal results.
 
-    Agarwal et al. 2021 (NeurIPS) resample runs within tasks in this way. The profile is from Dolan & Moré 2002: an
-    objective without a result counts as infinite work.
+    The profile of a method at a factor is the share of the objectives on which its work is at most this factor times
+    the lowest work. Where the method was not measured, its work counts as infinite.
+
+    Source: Agarwal et al. 2021 (NeurIPS) for the intervals; Dolan & Moré 2002 for the profile.
 
     Args:
         log_work: ln of the work, ``[methods, objectives]``; NaN where a method was not measured.
         se: standard errors of ``log_work``, ``[methods, objectives]``.
-        factors: factors of the profile, 1 or more, ``[factors]``.
+        factors: the factors at which the profile is computed, each at least 1, ``[factors]``.
         shown: indices of the methods to summarise; the lowest work is over all methods.
         draws: number of replications.
     """

@@ -16,7 +16,8 @@ class SeedSummary(NamedTuple):
         low: lower confidence limit for the median over all possible seeds; it is one of the sorted results.
         high: upper limit for this median. If there are fewer than 6 runs, the limits are the range of the results,
             which is no 95 % interval.
-        level: probability that the limits enclose this median, at least, whatever the distribution; 0 for a single run.
+        level: the limits enclose this median with at least this probability, whatever the distribution; 0 for a single
+            run.
         middle: interquartile mean of the results.
         runs: number of results.
     """

@@ -125,9 +125,11 @@ def combined(losses: Sequence[Loss], offsets: Sequence[float]) -> Loss:
     """Return one loss for a candidate from its losses at several points (sets of parameter values).
 
     The combined loss is the logarithm of a mean of exp(loss − offset) over the points. exp(offset) is a typical mean
-    squared error at a point, so no point counts more because its gradients are larger. A mean of the losses themselves
-    would be −∞, and the candidate would win, if it had no noise at a single point. The limits are combined in the same
-    way.
+    squared error at a point, so no point counts more because its gradients are larger. The limits are combined in the
+    same way.
+
+    A mean of the losses themselves would be −∞ for a candidate that has no noise at one of the points, and this
+    candidate would win.
     """
     if len(losses) == 1:
         return losses[0]

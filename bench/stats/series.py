@@ -87,12 +87,13 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
 def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
     """Return the moments of all values in several blocks of `n` values each.
 
-    `means` and each of `powers` are `[blocks, ...]`. `powers` holds M2, or M2, M3 and M4, where Mk is the sum of (x −
-    mean)^k over a block. With δ the mean of block b minus the mean of all values, and sums over the blocks::
+    `means` `[blocks, ...]` are the means of the blocks. `powers` holds the array M2, or the arrays M2, M3 and M4, each
+    `[blocks, ...]`. Mk_b is the sum of (x − mean of the block)^k over block b. Let δ be the mean of block b minus the
+    mean of all values. The sums below are over the blocks b::
 
-        M2 = Σ M2_b + n δ²
-        M3 = Σ M3_b + 3 δ M2_b + n δ³
-        M4 = Σ M4_b + 4 δ M3_b + 6 δ² M2_b + n δ⁴
+        M2 = Σ (M2_b + n δ²)
+        M3 = Σ (M3_b + 3 δ M2_b + n δ³)
+        M4 = Σ (M4_b + 4 δ M3_b + 6 δ² M2_b + n δ⁴)
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
@@ -135,8 +136,8 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     """Return the moments of a long scalar series, from the moments of its first values and the means of all its blocks.
 
     The mean and the variance come from all B blocks; the variance is `Σ_b rows_b (mean_b − mean)²/(B − 1)`. Skewness
-    and kurtosis come from the first values. The kurtosis is at least 1 + 2n/(B − 1), for n values in all. This gives
-    the variance at most B − 1 degrees of freedom (Satterthwaite).
+    and kurtosis come from the first values. A kurtosis below 1 + 2n/(B − 1), with n the number of all values, is
+    replaced by this number. So the variance gets at most B − 1 degrees of freedom (Satterthwaite).
 
     Args:
         part: the moments of the first values of the series.

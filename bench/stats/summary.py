@@ -85,12 +85,12 @@ class Summary:
     Args:
         replicates: number of gradients.
         size: number of coordinates of a gradient.
-        blocks: number of groups of gradients that were summed together.
+        blocks: number of blocks; the gradients of a block were summed together.
         confidence: level of the intervals and bounds.
         tolerance: the relative bias that counts as unbiased.
         dtype: dtype of the gradients.
-        variance: V; None if ``status`` is in `HEAVY`. The upper limit is None if ``status`` is in `OPEN` or the limit
-            is infinite.
+        variance: V; None if ``status`` says that the tail of w is heavy (the statuses `HEAVY`). The upper limit is None
+            if it is infinite or ``status`` is in `OPEN`.
         se_log: standard error of ln V.
         cv2: variance/mean² of w.
         skewness: skewness of w.
@@ -124,18 +124,19 @@ class Summary:
         zero_rows: number of gradients that are 0 among the first ``followed`` replicates.
         followed: number of replicates at the start of the run whose cosines and other series were kept one by one.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
-        scale: component of the mean gradient along the exact one, as a fraction of the exact gradient's norm: 1 without
-            a bias, 0.75 if it is three quarters as long.
+        scale: component of the mean gradient along the exact one, as a fraction of the exact gradient's norm; 1 without
+            a bias.
         angle: angle between the mean gradient and the exact one, corrected for noise. The lower limit is 0 unless the
             test finds a wrong direction.
         p_direction: p-value of "the direction is right".
         direction: what the data say about scale and direction.
         cut: 99 % quantile of w.
-        truncated_at: c0, the cut of the truncated variance.
+        truncated_at: c0, which takes the place of every larger w in the two fields below.
         truncated_mean: mean of min(w, c0).
         truncated_cv2: variance/mean² of min(w, c0).
         float_floor: a variance below this may be rounding alone.
-        groups: size, variance, status and distance from the exact gradient of each parameter tensor, by name.
+        groups: for each parameter tensor, by its name: number of coordinates, variance, status and distance from the
+            exact gradient.
     """
 
     replicates: int
@@ -241,7 +242,7 @@ class VarianceSummary(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VarianceSummary:
-        """Return these fields from the data of `Summary.to_json`."""
+        """Return the ``VarianceSummary`` of a run from the data of `Summary.to_json`."""
         return cls(**_allowed({name: data.get(name) for name in cls._fields}))
 
 

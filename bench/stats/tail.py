@@ -45,15 +45,16 @@ class Tail:
 
 
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
-    """Fit the tail of a positive series w of R = `replicates` values with the sum `total` and the largest values `top`.
+    """Fit a generalised Pareto law to the largest values of a positive series w with R = `replicates` values.
 
-    Let M = ⌈min(0.2 R, 3 √R)⌉. The threshold u is the (M+1)-th largest value, and the fit uses the M values above u. If
-    fewer than max(5, M/2) of these values are above the next smaller one, the tail is discrete and is not fitted. The
-    scale σ belongs to the fitted shape k. k is then shrunk::
+    `top` are the largest values, and `total` is the sum of all values. Let M = ⌈min(0.2 R, 3 √R)⌉. The threshold u is
+    the (M+1)-th largest value; the law is fitted to the excesses w − u of the M largest values. If the M + 1 largest
+    values have fewer than max(5, M/2) steps between distinct values, the tail is discrete and is not fitted. The fitted
+    shape k is shrunk, while the scale σ is not::
 
         k̂ = (M k + 5)/(M + 10)
 
-    With m the 97.5 % posterior quantile of the mean excess over u, the upper bound of the mean of w is::
+    With m the 97.5 % posterior quantile of the mean excess, the upper bound of the mean of w is::
 
         [Σ_{w≤u} w + M (u + m)]/R
 
@@ -132,10 +133,9 @@ class Profile:
     The argument `x` `[n]` holds the exceedances in ascending order; the largest must be positive. A positive k means a
     heavy tail. Given θ, the likeliest k is the mean of ln(1 − θ x) over all exceedances x, and the likeliest σ is −k/θ.
 
-    k and σ are computed at 56 values of θ only. Other values of ln σ are interpolated by a polynomial in s = ln(1/x_max
-    − θ); the 56 values are Chebyshev's points in s. Each further point lowers the error of the polynomial by a factor
-    of 1.7, because ln σ is analytic in the strip |Im s| < π. The reason is that σ(θ) is a Stieltjes function, the mean
-    of ∫₀ˣ dt/(1 − θ t) over x. It is analytic and has no zeros, except where θ is real and at least 1/x_max.
+    k and σ are computed at 56 values of θ only, Chebyshev's points in s = ln(1/x_max − θ), where x_max is the largest
+    exceedance. In between, ln σ is interpolated by a polynomial in s. Each further point lowers the error of the
+    polynomial by a factor of 1.7.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids of θ.
     """

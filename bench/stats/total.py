@@ -22,9 +22,10 @@ class Total:
     """The total variance `V` of a run, with what its intervals need.
 
     `dtype` is the dtype in which the gradients were sampled, and `sums` the sufficient statistics of the run. `shape`
-    and `tail` describe the squared norms whose mean is V. `status` says how far V can be trusted. `trace_square`
-    estimates tr Σ², with Σ the covariance of one gradient. A variance below `resolution` may be rounding alone.
-    `deterministic` tells whether the estimator was declared or shown to have no noise.
+    and `tail` describe the squared distances of the gradients from their mean; V is the mean of these. `status` says
+    how far V can be trusted. `trace_square` estimates tr Σ², with Σ the covariance of one gradient. A variance below
+    `resolution` may be rounding alone. `deterministic` tells whether the estimator was declared or shown to have no
+    noise.
     """
 
     sums: Sums
@@ -39,15 +40,14 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
-        """Return the total variance of a run from its sufficient statistics `sums`, sampled in `dtype`.
+        """Return the total variance of a run from its sufficient statistics `sums`.
 
-        `deterministic` says whether the estimator has no noise, `finite_support` whether the samples can take only
-        finitely many values. The tail of the squared norms counts as discrete if rounding or a few distinct values
-        explain it.
+        `dtype` is the dtype of the gradients. `deterministic` says whether the estimator has no noise, and
+        `finite_support` whether the samples can take only finitely many values.
 
-        If the exact gradient is known, the squared distances from it decide whether a tail is heavy for certain.
-        Distances from the mean of a block (a group of gradients) would mislead: one huge gradient makes all other
-        gradients of the block look far away.
+        Whether the tail is heavy is decided by the squared distances of the gradients from the exact gradient, if it is
+        known. Distances from the mean of a block (a group of gradients) would mislead: one huge gradient makes all
+        other gradients of the block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
@@ -73,10 +73,10 @@ class Total:
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     def exactly_known(self, reference: Reference | None) -> bool:
-        """Return whether the bias needs no test: the run did not vary, and no noise of `reference` counts.
+        """Return whether the bias needs no test, because the gradients of the run did not vary.
 
-        `reference` is the measured gradient in place of an unknown exact one, or None. Its noise counts if the
-        estimator is deterministic.
+        `reference` is the measured gradient in place of an unknown exact one, or None. If the estimator is
+        deterministic and the reference has noise, the result is False.
         """
         noisy = reference is not None and reference.variance > 0
         return self.constant and not (self.deterministic and noisy)
@@ -88,7 +88,7 @@ class Total:
 
     @property
     def is_open(self) -> bool:
-        """Whether the status allows no upper limit of the variance."""
+        """Whether the status says that the variance has no upper limit."""
         return self.status in OPEN
 
     def interval(self, confidence: float) -> Interval:

@@ -61,7 +61,7 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 def shape(values: Moments) -> Shape:
     """Return the shape of a scalar series: its mean, variance, skewness and kurtosis, cv² and degrees of freedom.
 
-    A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1 degrees of freedom.
+    A constant series of n values has variance 0, skewness 0, kurtosis 3 and n − 1 degrees of freedom.
     """
     n, mean, variance = values.n, float(values.mean), float(series.variance(values))
     skewness, kurtosis = float(series.skewness(values)), float(series.kurtosis(values))
@@ -97,9 +97,9 @@ def clip(x: float, low: float, high: float) -> float:
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
     """Return the standard error of the logarithm of a total variance that was estimated from `n` gradients.
 
-    The standard error is `√(cv²/n + 2ρ/(n(n − 1)))`. `cv2` is variance/mean² of the squared norms ‖g − μ‖² of centred
-    gradients. `rho` is tr Σ²/(tr Σ)², with Σ the covariance of one gradient. If all norms ‖g − μ‖ are equal, cv² is 0,
-    and only the second term remains, which is the error of a U-statistic.
+    The standard error is `√(cv²/n + 2ρ/(n(n − 1)))`. `cv2` is cv², the variance/mean² of the squared norms ‖g − μ‖²,
+    where g is a gradient and μ the mean gradient. `rho` is ρ = tr Σ²/(tr Σ)², with Σ the covariance of one gradient. If
+    all norms ‖g − μ‖ are equal, cv² is 0, and only the second term remains.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -149,7 +149,7 @@ def _exp(x: float) -> float:
 def status(
     variance: float, khat: float | None, replicates: int, *, sure: float = -inf, finite_support: bool = False
 ) -> Status:
-    """Return the status of a variance, a word for how far it can be trusted: the first of these that applies.
+    """Return the status of a variance, a word for how far it can be trusted: the first in the list that applies.
 
     `khat` is the tail index of the squared norms; it is None if their tail has too few distinct values. With 95 %
     confidence, the tail index is above `sure`. `finite_support` says whether the samples can take only finitely many

@@ -26,12 +26,13 @@ class Setup:
     """What a worker needs to know of the coordinator (the process of the command) before it measures.
 
     Args:
-        facts: versions that have to be equal on the worker (``facts_here``).
+        facts: versions of the software, which have to be equal on the worker (``facts_here``).
         files: the SHA-256 of every file of the user that a selector names, by its absolute path.
         folder: the working folder, where relative paths start.
         data: the folder of images, or None.
-        preload: selectors with their kinds, whose classes are loaded first.
-        patience: seconds without progress after which a measuring process is ended.
+        preload: selectors of the classes to load first, each with "estimator" or "objective".
+        patience: seconds without progress after which the worker ends its measuring process (a process of its own for
+            measurements).
         comparison: a pickled ``Comparison``: the task of comparing the measuring process with the coordinator.
     """
 
@@ -154,7 +155,7 @@ def code_of(instance: Any) -> str:
 
 
 def data_folder() -> str | None:
-    """Return the absolute path of the folder of images that the environment names; None if it names none."""
+    """Return the absolute path of the folder of images; None if the environment variable BENCH_DATA_DIR names none."""
     named = os.environ.get(VARIABLE)
     return named and str(Path(named).resolve())
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def start(address: Dask, spec: Spec, cell_timeout: float | None = None) -> Cluster:
-    """Connect to a Dask cluster, or start a local one, and check that its workers are like this process.
+    """Connect to a Dask cluster, or start a local one. All workers must have the software and files of this process.
 
     Args:
         address: the cluster.
-        spec: has the classes that the workers load.
+        spec: what the study measures; each worker loads the estimators and objectives that the spec names.
         cell_timeout: seconds without progress after which a cell is given up; None for half an hour.
 
     Raises:
-        UsageError: the study is not for the CPU, Dask is not installed, the cluster cannot be reached, or its workers
-            are not alike.
+        UsageError: the study is not for the CPU, Dask is not installed, the cluster cannot be reached or has no
+            workers, or a worker differs from this process.
     """
     if spec.device != "cpu":
         raise UsageError("A Dask cluster measures on CPUs. Leave --device out, or use --workers.")

@@ -98,10 +98,11 @@ def check(setup: bytes, dask_worker: DaskWorker) -> list[str]:
 
 
 def record(setup: bytes, work: bytes) -> bytes:
-    """Do work in the measuring process of this worker, and return the pickled record.
+    """Do some work, such as a measurement, and return its pickled record.
 
-    If the work raises an exception, the exception is pickled in place of the record. ``setup`` is the pickled ``Setup``
-    of the coordinator, and ``work`` the pickled question to the measuring process.
+    The worker has a process of its own for measurements, which does the work. If the work raises an exception, the
+    exception is pickled in place of the record. ``setup`` is the pickled ``Setup`` of the coordinator (the process of
+    the command). ``work`` is pickled, too.
 
     Raises:
         Unlike: this worker differs from the coordinator.
