@@ -8,6 +8,7 @@ come in draws, the unit of seeding; a draw is cut into blocks, the unit of the s
 import functools
 import io
 import os
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -178,8 +179,7 @@ class Engine(Source):
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
         share = loss.shape[0] / max(1, loss.numel())  # a row's loss is the mean over q's batch
-        total = loss.sum() if share == 1 else loss.sum() * share
-        return torch.autograd.grad(total, leaves, materialize_grads=True)
+        return gradients_of(loss, leaves, share)
 
 
 def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> None:
@@ -213,6 +213,20 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
         )
     beat()
     return loss
+
+
+def gradients_of(loss: Tensor, leaves: list[Tensor], share: float = 1.0) -> tuple[Tensor, ...]:
+    """Return the gradients of ``share * loss.sum()`` with respect to each of ``leaves``; zeros if there is no path.
+
+    Autograd's engine is called without torch's checks and without a sum, which would take longer than a backward pass
+    on few numbers. The graph of the loss is freed.
+    """
+    cotangent = loss.new_full((), share).expand_as(loss)
+    found = _ENGINE.run_backward((loss,), (cotangent,), False, False, tuple(leaves), True, accumulate_grad=False)
+    return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves, strict=True))
+
+
+_ENGINE: Any = torch.autograd.Variable._execution_engine
 
 
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:

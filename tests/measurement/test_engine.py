@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal
 
 from bench import objectives
 from bench.measurement.draws import blocks_in
-from bench.measurement.engine import Engine, exact_gradient
+from bench.measurement.engine import Engine, exact_gradient, gradients_of
 from bench.measurement.source import digest
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
@@ -48,6 +48,20 @@ def test_gradients_of_rows_equal_the_gradients_of_single_training_calls(estimato
         )
         flat = torch.cat([g.flatten() for g in single])
         torch.testing.assert_close(together[k], flat, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_gradients_of_a_loss_are_those_of_torch(share):
+    """Every leaf gets the bits that ``torch.autograd.grad`` gives it, and a leaf without a path to the loss gets 0."""
+    first, second, apart = (torch.randn(5, 3, requires_grad=True) for _ in range(3))
+
+    def loss():
+        return (first * second.exp()).square().sum(1)
+
+    want = torch.autograd.grad(loss().sum() * share, [first, second, apart], materialize_grads=True)
+    found = gradients_of(loss(), [first, second, apart], share)
+    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+    assert not found[2].any()
 
 
 @pytest.mark.parametrize(
