@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def open_what_is_closed() -> None:
-    """Open the standard streams that the caller has closed, as ``>&-`` does. What is written there is discarded."""
+    """Open the standard streams that are closed, as after ``bench >&-``. What is written there is discarded."""
     # A file takes the lowest free descriptor, so in this order each gets its own one back, if no other file has it.
     nowhere = Path(os.devnull)
     sys.stdin = sys.stdin or nowhere.open(encoding="utf-8")

@@ -114,8 +114,8 @@ class GradientCheck:
         Args:
             estimator: the estimator to test.
             objective: the objective to test it on.
-            baseline: a baseline, which is a file of accepted statistics: its path, or its name in
-                ``results/baselines`` under the root.
+            baseline: a baseline, which is a file of accepted statistics: its path, or its name in ``results/baselines``
+                under the root folder of pytest.
             replicates: number of replicates in the first stage; if None, a tenth of the baseline's number.
             margin: relative growth of the variance that passes; if None, 5 or 10 %, depending on estimator and
                 objective.
@@ -171,8 +171,9 @@ class GradientCheck:
             target: "reward", "penalised-reward", "off-policy", "reverse-kl", "forward-kl", "token-kl",
                 "token-forward-kl", "arcsine", "log" or "pass@k".
             up_to_scale: whether any positive multiple of the gradient passes.
-            tolerance: largest relative error of the scale, and largest tangent of the angle, that passes. If batches
-                are sampled, the limits of the intervals count.
+            tolerance: largest relative error of the scale, and largest tangent of the angle, that passes. If scale and
+                angle are estimated from sampled batches, both 95 % limits of the scale, and the upper limit of the
+                angle, have to pass.
             options: further arguments of ``bench.audit.audit``, such as ``group`` and ``beta``.
 
         Raises:

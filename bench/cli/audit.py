@@ -61,8 +61,9 @@ def command(
     rewards, [prompts, group].
 
     Its expected gradient is computed on nine small language models, whose texts can all be listed. The computation is
-    exact, unless there are too many groups of samples. The gradient is compared in scale and angle with the gradients
-    of the expected reward, of functions of it, and of divergences from the reference. The loss runs in this process.
+    exact, unless a model has too many possible batches: then batches are sampled. The gradient is compared in scale and
+    angle with the gradients of the expected reward, of functions of it, and of divergences from a reference model. The
+    loss runs in this process.
     """
     from bench.audit import audit
     from bench.cli.progress import Plain

@@ -46,7 +46,7 @@ def options(command: F) -> F:
 
 
 def placed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a command, with the options that say where to measure joined into one: ``workers``.
+    """Return the arguments of a command, with one argument, ``workers``, for all options that say where to measure.
 
     ``workers`` is a number, the Dask cluster that the options name, or None for as many processes as pay off. The
     options ``executor``, ``scheduler`` and ``scheduler_file`` are left out of the result.

@@ -66,9 +66,10 @@ def command(
 
     Their variances are compared, and nothing is measured. A and B are two study folders, which are compared cell by
     cell. Or they are two estimators of one study, compared on every objective on which both were measured. Or they are
-    two cells of one study, such as 'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If
-    both saw the same noise, the comparison is paired, and finds much smaller differences. Several folders of a side, or
-    of --study, are joined with commas; with --pool, the seeds of a cell are one comparison.
+    two cells of one study, such as 'rloo on gaussian-quadratic'. A ratio B/A below 1 means that B has the lower
+    variance. If A and B saw the same noise, the comparison is paired, and finds much smaller differences. In place of
+    one folder you can give several, with commas between them. With --pool, all seeds of a cell count as one
+    measurement.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names

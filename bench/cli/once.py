@@ -20,18 +20,19 @@ def once(
     *asked: object,
     before: object = None,
 ) -> None:
-    """Make a report. If the report exists from the same inputs and its files are unchanged, only print it again.
+    """Make a report, or only print it again if it was made before, and neither its sources nor its files have changed.
 
-    The inputs are the files to report on, the options, the code of this project and the versions of all packages. The
-    width, colours and encoding of the terminal count as inputs, too.
+    The sources are the files to report on, the options, the code of this project and the versions of all packages. The
+    width, colours and encoding of the terminal count as sources, too.
 
     Args:
         make: prints the report, writes its files, and returns the SHA-256 of the content of each; None if a part of it
             could not be made, which may succeed the next time.
         folder: the folder of the files.
-        inputs: returns digests of all files that the report is made of. They may change while it is made.
+        inputs: returns digests of all files to report on. It is called before and after ``make``. If the results
+            differ, the report is not kept for another time.
         asked: all else that decides what is printed and written, as JSON can hold it.
-        before: what ``inputs`` returned when the data of the report were read; None if ``make`` reads them.
+        before: what ``inputs`` returned when the caller read the data of the report; None if ``make`` reads them.
     """
     before, shown = before or inputs(), screen()
     look = (shown.width, shown.color_system, shown.encoding, shown.is_terminal, shown.no_color)

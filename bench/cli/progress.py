@@ -126,7 +126,7 @@ class Live(Silent):
         self.bar.update(self._task, completed=self._done)
 
     def end(self) -> None:
-        """Remove the bar."""
+        """Remove the progress bar from the terminal."""
         self.bar.stop()
 
 
@@ -150,10 +150,10 @@ def complaint(record: Record) -> str:
 
 
 def describe_standing(standing: str, records: Sequence[Record]) -> str:
-    """Return how much of a study is done, and when the valid ``records`` of earlier runs were written.
+    """Return a line of text: ``standing``, and when the valid ``records`` of earlier runs were written.
 
-    The text is such as ``73 of 120 cells are here, 47 to go; records of 28 November 2026, 12:03 (--fresh measures
-    again)``. If there are no records, it is ``standing`` alone.
+    ``standing`` says how much of a study is done. The line is such as ``73 of 120 cells are here, 47 to go; records of
+    28 November 2026, 12:03 (--fresh measures again)``. If there are no records, the line is ``standing`` alone.
     """
     if not records:
         return standing

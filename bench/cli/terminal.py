@@ -50,7 +50,7 @@ def _put(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, bool]]]:
-    """Inside the block, record everything that is printed, as pairs: a text, and whether it went to stderr."""
+    """In a ``with`` block, record everything that is printed, as pairs: a text, and whether it went to stderr."""
     records: list[tuple[str, bool]] = []
     token = _records.set(records)
     try:

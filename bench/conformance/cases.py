@@ -87,7 +87,7 @@ def leaves(theta: Theta, *left: int) -> Theta:
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return tensors flattened and joined: ``[*shared, k]``.
+    """Return tensors flattened and joined along the last axis: ``[*shared, k]``.
 
     Each tensor keeps its first ``axes`` axes, in which all shapes agree. Its other axes become one.
     """

@@ -111,7 +111,7 @@ class ObjectiveConformance:
     def test_reference_estimator(self) -> None:
         """The reference estimator is unbiased and fits the objective.
 
-        If the objective has no exact gradient, the mean gradient of a long run of this estimator takes its place. The
+        If the objective has no exact gradient, the mean gradient of a long run of this estimator serves as one. The
         bias of all other estimators is then measured against this mean.
         """
         self._run(parts.reference)
@@ -138,7 +138,7 @@ class ObjectiveConformance:
 
     @cached_property
     def trial(self) -> ObjectiveTrial:
-        """The objective, with all that its checks compute from it."""
+        """The objective under test, with the samples and values that several checks use."""
         return ObjectiveTrial(self.objective)
 
     def _run(self, check: Check) -> None:

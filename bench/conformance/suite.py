@@ -86,14 +86,15 @@ class Conformance:
     def test_value(self) -> None:
         """The mean of the loss is E_q[f].
 
-        If the estimator declares ``value_unbiased = False``, at least one case must show a bias.
+        If the estimator declares ``value_unbiased = False``, at least one of ``cases``, the test problems, must show a
+        bias.
         """
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
-        """The mean of the gradient is the gradient of E_q[f].
+        """The mean of the gradient estimates is the gradient of E_q[f].
 
-        If the estimator declares ``unbiased = False``, at least one case must show a bias.
+        If the estimator declares ``unbiased = False``, at least one of ``cases``, the test problems, must show a bias.
         """
         self._assert_mean("gradient", 1, "unbiased")
 
@@ -379,7 +380,10 @@ class Conformance:
         )
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
-        """Losses and gradients of rows (estimates) are uncorrelated, and so are the losses of two batch elements."""
+        """The losses and the gradients of two estimates are uncorrelated.
+
+        The losses of two batch elements are uncorrelated, too.
+        """
         _skip_if(self.estimator.deterministic, "deterministic is declared True")
         many = 2**12
         for trial in self.trials():

@@ -229,9 +229,10 @@ class Trial:
         )
 
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
-        """Return whether the mean of ``samples``, ``[R, k]``, differs significantly from ``exact``, ``[k]``.
+        """Return whether the mean of ``samples`` differs significantly from ``exact``.
 
-        If ``unbiased`` is True, assert that the mean does not differ. ``what`` names the samples in messages.
+        ``samples`` is a matrix with a row for each sample, and ``exact`` a vector as long as a row. If ``unbiased`` is
+        True, assert that the mean does not differ. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
@@ -258,9 +259,10 @@ class Trial:
         return sentence
 
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that two sets of independent samples, ``[R, k]``, agree in mean and variance up to float32 rounding.
+        """Assert that samples ``a`` and independent samples ``b`` agree in mean and variance, up to float32 rounding.
 
-        ``what`` names the samples a in messages.
+        Both are matrices with a row for each sample; each column is compared. ``what`` names the samples ``a`` in
+        messages.
         """
         a, b = a.double().cpu(), b.double().cpu()
         assert a.isfinite().all(), f"{self} {what} is not finite."
@@ -273,9 +275,9 @@ class Trial:
             assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that column i of a is uncorrelated with column i of b, for every i; both are ``[R, k]``.
+        """Assert that column i of ``a`` is uncorrelated with column i of ``b``, for every i.
 
-        ``what`` names the columns in messages.
+        Both are matrices with a row for each sample. ``what`` names the columns in messages.
         """
         product = (a - a.mean(0)) * (b - b.mean(0))
         z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)

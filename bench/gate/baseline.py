@@ -190,7 +190,7 @@ class Entry(_Plain):
         )
 
     def untruncated(self) -> Entry:
-        """Return a copy of the entry without a truncated variance."""
+        """Return a copy in which ``truncated_at``, ``truncated_mean`` and ``truncated_cv2`` are None."""
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
 
     @property
@@ -227,7 +227,8 @@ class Baseline(_Plain):
 
     A cell is an estimator on an objective. Entries are sorted by objective and estimator. ``setting.replicates`` is the
     requested number of replicates; each entry has the number that was measured. ``given`` tells whether the gradients
-    were made elsewhere. If so, an entry has names in place of selectors.
+    were computed outside this project. If so, an entry names its estimator and its objective by any text. Otherwise it
+    names them by selectors, such as ``rloo:n=4``.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
@@ -279,7 +280,8 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
         estimator: selector of the estimator, such as ``rloo:n=4``, with the path of a user's file relative to the
             baseline's folder.
         objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
-        speed: log(cost), one value per process; None if the cell was not timed.
+        speed: log(cost), one value for each process that timed the cell; None if it was not timed. The cost is the time
+            of the estimator, divided by the time of one sample and one evaluation of f.
     """
     facts = {name: line[name] for name in FACTS}
     summary = plain(line["summary"])

@@ -22,9 +22,10 @@ from bench.records.lines import GIVEN, LineKind, Outcome, Record
 
 
 def read(study: Path) -> list[Record]:
-    """Return the moments records of the given gradients in a study folder, the last one of each name and problem.
+    """Return the moments records of the given gradients in a study folder.
 
-    Given gradients were made elsewhere. A moments record has their bias, variance and other statistics.
+    Given gradients were made elsewhere, and have a name and a problem. A moments record has their bias, variance and
+    other statistics. Of several records with the same name and problem, only the last one is returned.
 
     Raises:
         UsageError: the gradients have several dtypes, or a name that a baseline cannot hold.

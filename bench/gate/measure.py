@@ -35,16 +35,16 @@ def measure_cell(
 ) -> Record:
     """Measure a cell (an estimator on an objective), and return its moments record.
 
-    A truncated variance is the mean of min(w, cut), where w is the squared norm of a centred gradient.
+    A truncated variance is the mean of min(w, cut). Here w is the squared norm of a centred gradient or, if ``heavy``
+    is True, half the squared distance of two gradients.
 
     Args:
         cell: the estimator and the objective.
         settings: how the cell is measured.
         progress: called with the number of replicates done and the total.
-        truncate_at: the cut. If it is None and the tail is ``heavy``, the cut is the 99 % quantile. If it is None and
-            the tail is not heavy, the record has no truncated variance.
-        heavy: whether the tail in the baseline (the accepted statistics) is heavy. If it is, w is half the squared
-            distance of two gradients.
+        truncate_at: the cut. If it is None and ``heavy`` is True, the cut is the 99 % quantile of w. If it is None and
+            ``heavy`` is False, the record has no truncated variance.
+        heavy: whether the tail in the baseline (the accepted statistics) is heavy.
         keep: a folder for the sums of a measurement that takes longer than half a minute. After an interruption, the
             measurement continues from them.
     """

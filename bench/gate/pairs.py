@@ -35,7 +35,7 @@ def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
     """Return the mean and the cv² of ``min(values, cut)``, under their keys in a summary.
 
     Args:
-        values: half the squared distances of pairs of gradients, ``[R/2]``.
+        values: half the squared distances of pairs of gradients: R/2 numbers for R gradients.
         cut: ``truncated_at`` in the baseline, the file of accepted statistics; None for the 99 % quantile of the
             values.
 

@@ -184,10 +184,10 @@ def promote(
 
 
 def promote_given(old: Baseline, study: Path) -> Draft:
-    """Return the draft of a baseline of given gradients, with the entries that a study has measured replaced.
+    """Return the draft of a baseline of given gradients: the old entries, or newer ones where a study has them.
 
-    Entries that the study does not have stay. A baseline is the file of accepted statistics; given gradients were made
-    elsewhere.
+    ``old`` is the old baseline. A baseline is the gate's file of accepted statistics; given gradients were computed
+    outside this project.
 
     Raises:
         UsageError: the study has no gradients in the baseline's dtype.
@@ -206,8 +206,8 @@ def read_study(study: Path, folder: Path) -> Draft:
     relative to ``folder``, the baseline's folder. The settings are those of the study's last command. A cell of an
     earlier command counts if its settings are the same, except for the number of replicates.
 
-    A study of gradients that were made elsewhere has no spec. Its baseline has an entry for each pair of a name and a
-    problem, made from the last gradients of this pair.
+    A study of gradients that were made elsewhere has no spec. Such gradients have a name and a problem. If several have
+    the same ones, the baseline's entry is made from the last of them.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

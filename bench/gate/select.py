@@ -140,16 +140,17 @@ def select(
 ) -> Selection:
     """Return the cells (estimators on objectives) to compare with a baseline.
 
-    Without ``estimators`` and ``objectives``, the check covers the whole baseline. Cells that these selectors exclude
-    do not count as missing. Cells that they name and the baseline lacks are new.
+    Without ``estimators`` and ``objectives``, these are all cells of the baseline. Otherwise they are the cells that
+    the two lists select; an empty list selects all that the baseline has. Selected cells that the baseline lacks count
+    as new.
 
     Args:
         baseline: the file of accepted statistics.
         folder: the folder of the baseline; paths of users' files in the baseline are relative to it.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to check.
         objectives: selectors of the objectives to check.
-        broken: the errors of selectors that failed in a worker, by selector and kind. These selectors are not loaded in
-            this process. None if there are none.
+        broken: the selectors whose code failed in a worker process, with the errors; None if there are none. This
+            process does not load their code.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.

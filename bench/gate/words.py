@@ -60,7 +60,7 @@ class Printer:
         return f"{word}: {counts or 'no cell was selected'} {whole}{missed}"
 
     def text(self) -> str:
-        """Return the report for a terminal: cells that changed or have notes, then next steps and the headline."""
+        """Return the report of the check for a terminal: changed cells, cells with notes, next steps, the headline."""
         lines = []
         for finding in self.findings:
             if finding.verdict is not Verdict.IDENTICAL and finding.verdict is not Verdict.UNCHANGED:
@@ -124,7 +124,7 @@ class Printer:
         return [] if study is None else ["--from", str(study)]
 
     def json(self) -> str:
-        """Return the report as one JSON document."""
+        """Return the report of the check as one JSON document."""
         report = self.report
         document = {
             "baseline": self.name,
@@ -139,7 +139,7 @@ class Printer:
         return json.dumps(plain(document))
 
     def markdown(self) -> str:
-        """Return the report in Markdown, for a comment on a pull request."""
+        """Return the report of the check in Markdown, for a comment on a pull request."""
         mark = "✅" if self.report.exit_code == 0 else "❌"
         shown, folded = list[list[str]](), list[list[str]]()
         for finding in self.findings:
@@ -156,7 +156,7 @@ class Printer:
         return comment(title, [Table(header, shown), Table(header, folded, fold)], steps)
 
     def junit(self) -> str:
-        """Return the report as JUnit XML: one test case per cell."""
+        """Return the report of the check as JUnit XML: one test case per cell."""
         findings, counts = self.findings, self.report.counts
         facts = {
             "name": printable(f"bench check --baseline {self.name}"),

@@ -54,7 +54,7 @@ def version(distribution: str) -> str | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None if there is none."""
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None if no repository does."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None

@@ -224,7 +224,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Set ``filename`` of every ``OSError`` raised inside the block to ``path``, so that the message names the file."""
+    """Set ``filename`` of each ``OSError`` in a ``with`` block to ``path``, so that the message names the file."""
     try:
         yield
     except OSError as error:

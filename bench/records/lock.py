@@ -19,7 +19,7 @@ class Busy(Exception):
 
 @contextmanager
 def locked(descriptor: int, folder: Path) -> Iterator[None]:
-    """Hold the lock of a study folder inside the block.
+    """Hold the lock of a study folder while a ``with`` block runs.
 
     The lock is one of the operating system, and ends with the process that holds it. On network file systems without
     locks, a new file in the folder is the lock. A killed process leaves this file behind; the message of ``Busy`` says

@@ -63,10 +63,10 @@ class TrainingTable(TypedDict):
 class Line(TypedDict):
     """One line of a plan, the file that lists the commands given for a study folder. A line is one command.
 
-    ``runs`` are the ids of the runs that the command asks for. A run is a measurement, a pilot if a precision is
-    wanted, or a training run. The list is empty if no run is known, as for the spec of an older version. ``by_hand``
-    says whether a person has written the ``spec.toml`` that holds this spec. ``training`` is there only if the command
-    trains.
+    ``runs`` are the ids of the runs that the command asks for. A run is one measurement, one training run, or one
+    pilot, which finds the replicates that a precision needs. ``runs`` is empty if the runs are not known, as in a
+    folder that an older version wrote. ``by_hand`` says whether a person has written the spec in the folder's
+    ``spec.toml``. The key ``training`` is there only if the command trains.
     """
 
     schema: Annotated[int, Field(ge=1)]
@@ -107,8 +107,8 @@ def trains(line: Mapping[str, Any]) -> bool:
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a folder's plan, in their order; none if the folder has no plan.
 
-    Several lines may have one spec and one kind of work, because the code, and so the ids of the runs, can have
-    changed. Only the last of them is returned. A last line that a crash has cut short is left out.
+    Lines with equal specs and equal settings of training differ in their run ids if the code has changed in between.
+    Only the last of such lines is returned. A last line that a crash has cut short is left out.
 
     Raises:
         Damaged: a line is broken, or has a newer schema.
@@ -119,7 +119,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def latest(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines of a plan that count: of several lines with one spec and one kind of work, the last."""
+    """Return the lines of a plan that count: of lines with equal specs and equal settings of training, the last."""
     return list({_key(line): line for line in lines}.values())
 
 
@@ -179,8 +179,8 @@ def _adapter() -> TypeAdapter[Line]:
 def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to a folder's plan, completely or not at all. Lines that the plan holds already are not added.
 
-    A new line counts as held if the plan's last line with the same spec and the same kind of work names the same runs.
-    Lines in the plan keep their bytes.
+    A new line counts as held if the plan's last line with the same spec and the same settings of training names the
+    same runs. Lines in the plan keep their bytes.
 
     Raises:
         Damaged: the plan cannot be read.

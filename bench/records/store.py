@@ -160,7 +160,10 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of the files that a report is made of: records, arrays, plan, ``spec.toml``, ``labels.toml``."""
+    """Return a digest of the files in a study folder from which a report is made.
+
+    These are the records, the arrays, the plan, ``spec.toml`` and ``labels.toml``.
+    """
     contents = [[name, files.digest(folder / name)] for name in (LINES, plan.FILE, "spec.toml", "labels.toml")]
     vectors = sorted((folder / arrays.FOLDER).glob("*.npy"))
     return identity.digest([contents, [[path.name, files.digest(path, follow=False)] for path in vectors]])
@@ -180,10 +183,10 @@ def slim(record: Record) -> Record:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Inside the block, pause Python's garbage collection, which would visit every number of the records.
+    """Pause Python's garbage collection, which would visit every number of the records, in a ``with`` block.
 
-    Objects that exist at the end of the block are left out of later collections, until ``gc.unfreeze`` is called. Every
-    command ends with this call.
+    Objects that exist at the end of this block are left out of later collections, until ``gc.unfreeze`` is called.
+    Every command ends with this call.
     """
     if not gc.isenabled():
         yield

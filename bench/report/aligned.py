@@ -28,7 +28,7 @@ LATEX_SIGNS |= {sign: f"$\\{name}$" for sign, name in zip("ΓΔΘΛΞΠΣΥΦΨ�
 
 
 def markdown_table(header: Sequence[str], body: Rows, left: Collection[str]) -> str:
-    """Return a table of Markdown, in GitHub's form. Bars in the texts must have been escaped by the caller.
+    """Return a table of Markdown, in GitHub's form. The caller must have escaped every ``|`` in the texts.
 
     Args:
         header: the names of the columns.

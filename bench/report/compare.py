@@ -68,8 +68,8 @@ class Comparison:
         text_b: variance of b with its interval, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
             tail is heavy or nothing varies.
-        per_evaluation: the ratio of variance times evaluations per estimate, of f and of its gradient together, b
-            divided by a.
+        per_evaluation: variance times evaluations of b, divided by that of a. Evaluations are those of f plus those of
+            its gradient, per estimate. None if it is not defined.
         p: p-value of the hypothesis that both variances are equal, corrected over all comparisons (Holm); None if there
             is no ratio.
         noise: "same samples" if a and b have identical gradients, "paired" if they drew the same random numbers and

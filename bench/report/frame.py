@@ -59,20 +59,21 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     The columns are the keys of the records and of their ``summary``, and in addition:
 
-    - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
-    - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
-      varies them. Only runs with one value of this column are compared;
-    - ``parameters``: the parameters that differ among the labels with this estimator name, such as ``n=4``;
+    - ``estimator``, ``objective``: labels with n and every field that differs among the records, such as ``rloo:n=4``;
+    - ``problem``: the objective's label, followed by those settings that the study varies, such as the dtype or the
+      seed. Runs are compared only if they have equal values in this column;
+    - ``parameters``: the part of the ``estimator`` label that differs from the other labels with the same name, such as
+      ``n=4``;
     - ``heavy``: whether only a lower limit of the variance is known. Numbers that need a finite variance are then NaN;
     - ``fair``: whether the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased
-      and no bias was found. If a method has no noise, an error within the relative ``tolerance`` of the summary counts
-      as rounding;
+      and no bias was found. An error of an estimator without noise counts as rounding if the relative error is within
+      ``tolerance``;
     - ``biased``: whether a bias was found;
-    - ``exact``: whether the run is unbiased, and its only noise is rounding in its dtype. f can be larger than its
-      gradient, so noise up to 1000 times the gradient's rounding error counts as rounding. The variance of an exact run
-      comes from the arithmetic alone, and is not compared with other variances;
+    - ``exact``: whether the run is unbiased, and its only noise is rounding. Noise counts as rounding if its standard
+      deviation is below 1000 times the rounding error of the exact gradient. The variance of an exact run is not
+      compared with other variances;
     - ``learned``: whether the estimator's state was learned at the point of measurement, and then frozen;
-    - ``evals``: evaluations of f and of its gradient per estimate;
+    - ``evals``: evaluations of f plus evaluations of its gradient, per estimate;
     - ``shared``: a note on the tensors in theta that not only q but also f uses; empty if there are none.
 
     ``records`` may be of any kind, such as "moments" or "timing". A row is made of the run's moments record, which has
@@ -186,9 +187,10 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
 
 
 def setting_text(key: str, value: Any) -> str:
-    """Return a setting of a measurement in words: ``float64``, ``seed 3``, ``own noise``.
+    """Return a setting of a measurement as text, such as ``float64`` or ``seed 3``.
 
-    ``key`` is its key in the record, such as ``common_noise``, and ``value`` its value there.
+    ``key`` is the setting's key in the record, and ``value`` its value there. For the key ``common_noise``, True
+    becomes ``common noise``, and False ``own noise``.
     """
     if key == "seed":
         return f"seed {value}"

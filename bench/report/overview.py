@@ -17,13 +17,13 @@ OVERVIEW = ("objective", "best unbiased", "variance", "f + ∇f", "runner-up", "
 def row_of(problem: str, rows: Sequence[Any], cost: Cost = "evaluations") -> tuple[str, ...]:
     """Return one objective's row of the overview table, as a text for each column in ``OVERVIEW``.
 
-    The row names the best unbiased estimators by variance times evaluations of f and its gradient, the runner-up, and
-    what is biased or exact. A star marks an estimator with a learned, frozen state.
+    The row names the best unbiased estimators by variance times cost, the runner-up, and what is biased or exact. A
+    star marks an estimator with a learned, frozen state.
 
     Args:
         problem: the objective's label.
         rows: the objective's measured runs, rows of the frame that ``bench.report.cost.priced`` returns.
-        cost: the unit of the cost of an estimate.
+        cost: the unit of the cost of an estimate: "evaluations" (of f and of its gradient), "seconds" or "samples".
     """
     found = candidates(rows)
     decision = decide(found, cost)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def prepared(records: Sequence[Mapping[str, Any]], cost: str = "evaluations") -> pd.DataFrame:
-    """Return the frame from which tables and figures are made: a row per measurement, with its price and its ranks.
+    """Return the frame from which tables and figures are made, with a row for each measurement.
 
-    ``cost`` is the unit of the price of an estimate, "evaluations" or "seconds".
+    The columns are those of ``bench.report.frame.frame``, the price (cost) of one estimate, and the ranks by variance.
+    ``cost`` is the unit of the price, "evaluations" or "seconds".
     """
     return ranked(priced(frame(records), cost), records)

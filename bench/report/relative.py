@@ -27,9 +27,9 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 def rows(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the estimators of a heat map, from top to bottom, and a note on those that are left out.
 
-    Estimators are in the order of the palette. Those of one class are sorted by n, then by other numbers in their
-    labels. The note is empty if none is left out. ``table`` is the frame that ``bench.report.prepared.prepared``
-    returns.
+    Estimators are in the order of ``bench.report.style.FAMILIES``. Those of one class are sorted by n, then by other
+    numbers in their labels. The note is empty if none is left out. ``table`` is the frame that
+    ``bench.report.prepared.prepared`` returns.
     """
     counts = table["estimator"].value_counts(sort=False)
     kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
@@ -58,10 +58,11 @@ def base(group: pd.DataFrame) -> tuple[float, bool]:
 
 
 def ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return the text of a measured cell of the heat map, and the decimal logarithm of its number, for the colour.
+    """Return the text of a cell of the heat map, and the decimal logarithm of the ratio in it, for the cell's colour.
 
-    The logarithm is NaN if the cell is exact, or if its lower limit is not above 0. ``base`` is the variance by which
-    all variances on the objective are divided.
+    The ratio is the variance divided by ``base``. If the tail is heavy, the lower limit of the variance takes its
+    place. The logarithm is NaN if the estimator is exact, or if the ratio is not above 0. ``cell`` is a measurement, as
+    a row of the frame of ``bench.report.prepared.prepared``.
     """
     if cell.exact or cell.variance == 0:
         return "0", math.nan
@@ -73,7 +74,7 @@ def ratio(cell: Any, base: float) -> tuple[str, float]:
 
 
 def rgb(colour: float) -> tuple[float, float, float]:
-    """Return the colour of a cell as red, green and blue, each from 0 to 1.
+    """Return the colour of a cell of the heat map as red, green and blue, each from 0 to 1.
 
     ``colour`` is the decimal logarithm of the number in the cell.
     """
@@ -84,7 +85,7 @@ def rgb(colour: float) -> tuple[float, float, float]:
 
 
 def ink(colour: float) -> str:
-    """Return the colour of a cell's text: black or white, whichever has more contrast.
+    """Return the colour of the text in a cell of the heat map: black or white, whichever has more contrast.
 
     ``colour`` is the decimal logarithm of the number in the cell.
     """

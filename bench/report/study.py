@@ -63,15 +63,15 @@ class Report:
         """Write the report into a folder; return the paths written, each with the SHA-256 of its content.
 
         The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
-        has ``training.md`` and ``training.csv`` in place of the three tables. A study with both kinds of records has
-        all five. Equal records give equal bytes. Figures are drawn only if the records have changed. A figure without
-        data, or one that cannot be drawn, is not written, and its file from an earlier report is removed.
+        has ``training.md`` and ``training.csv`` in place of ``table.*``. A study of both has the files of both. Equal
+        records give equal bytes. Figures are drawn only if the records have changed. A figure without data, or one that
+        cannot be drawn, is not written, and its file from an earlier report is removed.
 
         Args:
             folder: the study folder; made if it does not exist.
             drawn: whether to make the page and the figures. If not, the page and the figures of an earlier report stay.
             standing: how much of the study is done, in a sentence for the page; empty if it is complete.
-            formats: what to write, of ``FORMATS`` and ``OTHERS``.
+            formats: what to write: "html", "md", "csv", "tex", "svg", "png", "pdf", "parquet", "json" or "bib".
             width: width in inches of figures for print, which have no title; None makes them for the screen.
             called: what figures call estimators and objectives, by label, in the order of the heat map; None for their
                 labels.

@@ -115,6 +115,6 @@ def variants(names: Mapping[str, str]) -> dict[str, Style]:
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """Return the distinct names: first those in ``FAMILIES``, in that order, then all others alphabetically."""
+    """Return the distinct names: first those in ``FAMILIES``, in its order, then all others alphabetically."""
     places = {name: place for place, name in enumerate(_KNOWN)}
     return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

@@ -27,7 +27,11 @@ def swept(table: pd.DataFrame) -> list[str]:
 
 
 def parameter(row: Any, name: str) -> float | None:
-    """Return the number in a field such as ``estimator.temperature``, from a row of the frame; None if it has none."""
+    """Return the number that a measurement has in a field; None if it has no number there.
+
+    The field is ``name``, such as ``estimator.temperature``. ``row`` is a row of the frame of
+    ``bench.report.frame.frame``.
+    """
     kind, _, key = name.partition(".")
     value = (getattr(row, f"{kind}_params") or {}).get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

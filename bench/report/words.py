@@ -122,8 +122,8 @@ def count(value: float) -> str:
 def bias(row: Any) -> str:
     """Return what is known about a run's bias as text: ``unbiased ≤ 0.31 %``, ``biased 5.9–7.1 %``, ``inconclusive``.
 
-    The percentages are limits of the norm of the bias, divided by the norm of the exact gradient. A run is one
-    measurement of an estimator, and ``row`` its row of the frame.
+    The percentages are limits of the norm of the bias, divided by the norm of the exact gradient. ``row`` is the run,
+    one measurement of an estimator, as a row of the frame of ``bench.report.frame.frame``.
     """
     word: str = VERDICTS[row.verdict]
     if row.verdict in BOUNDED and row.relative_bias_bound > 0:
@@ -140,9 +140,10 @@ def bias(row: Any) -> str:
 def direction(row: Any) -> str:
     """Return as text the scale and the direction of a biased gradient; empty if no bias was found.
 
-    The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, and
-    ``scale 0.75, ≤ 7°`` if the direction may be right or wrong. The text is ``points away`` if the scale is negative. A
-    run is one measurement of an estimator, and ``row`` its row of the frame.
+    The text is ``scaled 0.75`` if the direction is right, and ``turned 4–9°, scale 0.75`` if it is wrong. If the
+    direction may be right or wrong, the text is ``scale 0.75, ≤ 7°``. If the gradient points away from the exact one,
+    the text begins with ``points away``. ``row`` is one measurement, as a row of the frame of
+    ``bench.report.frame.frame``.
     """
     if not row.biased or math.isnan(row.scale):
         return ""

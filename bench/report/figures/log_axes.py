@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def logarithmic(ax: Axes, *, straight: bool = False) -> None:
-    """Make both axes logarithmic, and long enough that at least one tick has a label: 1.3 decades or more.
+    """Make both axes logarithmic, or only the vertical one if ``straight`` is True.
 
-    If ``straight`` is True, the horizontal axis is left as it is. The free space at each end is 12 % of the range of
-    the data, but at least 0.12 decades. In the small panels of print it is 20 %, because arrows need the room.
+    An axis has free space at each end of the data: 12 % of their range in decades (20 % in print), but at least 0.12
+    decades. An axis has at least 1.3 decades, so that one tick or more has a label.
     """
     room = 0.12 if page() == PAGE else 0.2
     both = (

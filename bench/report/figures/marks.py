@@ -29,8 +29,8 @@ SPAN, DIAMETER = (165.0, 125.0), 6.5
 def limits(row: Any) -> tuple[float, float, float]:
     """Return the variance to draw for a run, with its lower and its upper limit.
 
-    If only a lower limit is known, the result is (lower limit, lower limit, NaN). A run is one measurement of an
-    estimator on an objective, and ``row`` its row of the frame.
+    If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the run, one measurement
+    of an estimator, as a row of the frame of ``bench.report.prepared.prepared``.
     """
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
@@ -39,8 +39,9 @@ def limits(row: Any) -> tuple[float, float, float]:
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate at (x, y): a filled marker, or a hollow one if the estimator may be biased.
 
-    ``row`` is the row of the frame that has the estimate, and ``style`` the style of its estimator. A logarithmic axis
-    has no zero. If x or y is zero, ``edge`` names its axis, and the marker is drawn at the low end of this axis.
+    ``row`` is the measurement, as a row of the frame of ``bench.report.prepared.prepared``, and ``style`` the style of
+    its estimator. A logarithmic axis has no zero. If x or y is zero, ``edge`` is "x" or "y", and the marker is drawn at
+    the low end of this axis.
     """
     where, shape = _coordinates(ax, edge), marker(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
@@ -71,7 +72,7 @@ def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) 
 def apart(places: Sequence[tuple[float, float]]) -> list[float]:
     """Return the x of each point (x, y) in ``places``, moved to the right if its marker would cover an earlier marker.
 
-    Both axes are logarithmic, and just long enough for the points. Points with a zero are not moved.
+    Both axes are logarithmic, and just long enough for the points. Points with x or y = 0 are not moved.
     """
     import numpy as np
 
@@ -125,8 +126,8 @@ def arrow(
     """Draw an arrow that starts at (x, y), to show that an interval has no limit in this direction.
 
     ``towards`` is the offset of the arrow's tip from (x, y), in 1/72 inch. In print, the arrow is shorter. A
-    logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of
-    this axis.
+    logarithmic axis has no zero. If x or y is zero, ``edge`` is "x" or "y", and the arrow starts at the low end of this
+    axis.
     """
     ax.annotate(
         "",
@@ -141,8 +142,8 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    ``row`` is the row of the frame that has the variance and its limits. If the tail is heavy, only the lower limit is
-    known, and the marker is at this limit. A value of zero is drawn at the low end of the axis.
+    ``row`` is the measurement, as a row of the frame of ``bench.report.prepared.prepared``. If the tail is heavy, only
+    the lower limit is known, and the marker is at this limit. A value of zero is drawn at the low end of the axis.
     """
     value, low, high = limits(row)
     if value == 0:

@@ -36,14 +36,14 @@ class Memory:
     def keep(self, name: str, key: str, content: bytes | str | None) -> None:
         """Note that the file ``name`` has this ``content``, and was drawn from the data with the digest ``key``.
 
-        If ``content`` is a text or None, there is no file, and the note on this name is removed.
+        If ``content`` is not bytes, there is no such file, and the note on this name is removed.
         """
         self._held.pop(name, None)
         if isinstance(content, bytes):
             self._held[name] = [key, _digest(content)]
 
     def save(self) -> None:
-        """Write the notes to the cache, if they have changed."""
+        """Write the notes on the figures to the user's cache, if they have changed."""
         if (text := json.dumps(self._held)) != self._before:
             cache.put(self._name, text)
 

@@ -47,8 +47,9 @@ def page() -> float:
 def called(label: str) -> str:
     """Return what figures call an estimator or an objective, in at most 64 letters.
 
-    ``styled`` has received the names. If it has a name for the label, this name is returned. If it has only the name
-    RLOO for ``rloo``, ``rloo:n=4`` is called ``RLOO (n=4)``. In all other cases the label itself is returned.
+    The names are those that ``styled`` has received. If one of them belongs to the label, it is returned. If ``rloo``
+    has the name RLOO, and ``rloo:n=4`` has none, ``rloo:n=4`` is called ``RLOO (n=4)``. In all other cases the label
+    itself is returned.
     """
     names = NAMES.get()
     name, _, fields = label.partition(":")
@@ -58,14 +59,14 @@ def called(label: str) -> str:
 
 
 def in_order(labels: list[str]) -> list[str]:
-    """Return labels in the order of their names for people; those without a name come last, in the given order."""
+    """Return labels in the order in which ``styled`` got names for them; labels without a name come last."""
     places = {label: place for place, label in enumerate(NAMES.get())}
     return sorted(labels, key=lambda label: places.get(label, len(places)))
 
 
 @contextmanager
 def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
-    """Inside the block, give new figures the look of a report; for print if ``width``, in inches, is given.
+    """In a ``with`` block, give new figures the look of a report: for print if ``width``, in inches, is given.
 
     Settings of the user's own, as in a ``matplotlibrc``, do not count: equal data give equal figures everywhere.
     Figures for print have smaller type, and no title. ``names`` are what estimators and objectives are called, by label
@@ -84,5 +85,5 @@ def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
 
 
 def points(size: float) -> float:
-    """Return the size in points that type gets in print if it has ``size`` points on the screen."""
+    """Return the font size in points, for print or screen, of text that has ``size`` points on the screen."""
     return size if page() == PAGE else 0.78 * size

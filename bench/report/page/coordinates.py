@@ -22,7 +22,9 @@ NUMBERS = 40_000
 
 
 def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return rows of texts: the variance of each parameter, for every gradient with several parameters.
+    """Return rows of texts: the variance of each tensor of theta, if theta has several tensors.
+
+    There is a row for each tensor of each measured gradient.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -50,15 +52,14 @@ def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> lis
 
 
 def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the data of the chart of coordinates: the variances of each gradient, the largest first.
+    """Return the data of the chart of coordinates: for each gradient, its coordinates' variances, the largest first.
 
-    A gradient is named by its place among the measured rows of the frame. Exact estimators are left out, and so are
+    A gradient is named by its place among the measured rows of ``table``. Exact estimators are left out, and so are
     estimators with only a lower limit of the variance. Return None if no estimator is left.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
-        records: the records of the study. Lean records, as ``bench.records.store.read`` returns them, hold the
-            variances.
+        records: the records of the study. Lean records, as ``bench.records.store.read`` can return them, are enough.
     """
     found = []
     for place, (row, record) in enumerate(_measured(table, records)):

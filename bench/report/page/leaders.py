@@ -55,19 +55,19 @@ class Check(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was found as text, with the amount and the names."""
+        """What was found, as text, with the number of measurements for which it was found, and their labels."""
         more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
         named = f": {', '.join(self.names[:SHOWN])}{more}" if self.names else ""
         return f"{f'{self.amount:,} ' if self.amount else ''}{self.finding}{named}"
 
     @property
     def state(self) -> str:
-        """A word for whether the condition holds: "holds", "broken", or "open" for a remark."""
+        """Whether the condition holds, as a word: "holds", "broken", or "open" if ``holds`` is None."""
         return "open" if self.holds is None else "holds" if self.holds else "broken"
 
 
 def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Return what the first screen of the page says about each objective: a dictionary for each section."""
+    """Return what the first screen of the page says: a dictionary for each section, the results on one objective."""
     look = styles([row.estimator_name for section in sections for row in section.runs])
     return [
         {
@@ -81,16 +81,16 @@ def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 
 def units(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return facts on each unit of cost: its name, what it counts, and whether an objective is ranked by it.
+    """Return facts on each unit of cost, by the unit: its name, what it counts, and whether it is used.
 
-    ``found`` is what ``objectives`` returns.
+    A unit is used if it ranks the estimators of at least one objective. ``found`` is what ``objectives`` returns.
     """
     used = {unit: any(each["leads"][unit]["verb"] for each in found if each["leads"]) for unit in UNITS}
     return {unit: {"name": NAMES[unit], "text": text, "used": used[unit]} for unit, text in UNITS.items()}
 
 
 def overviews(sections: Sequence[Section]) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Return the table with a row for each objective, for each unit of cost: (header, rows) by the unit."""
+    """Return a table for each unit of cost, as (header, rows) by the unit. A table has a row for each objective."""
     by = {section.problem: rows for section in sections if (rows := _measured(section))}
     return {unit: filled(OVERVIEW, [row_of(name, rows, unit) for name, rows in by.items()]) for unit in UNITS}
 
@@ -199,7 +199,10 @@ def checks(rows: Sequence[Any]) -> list[Check]:
 
 
 def summed(found: Sequence[Sequence[Check]]) -> list[Check]:
-    """Return the conditions over all objectives, each with the number of objectives on which it does not hold."""
+    """Return each condition once for all objectives, with the number of objectives on which it does not hold.
+
+    ``found`` has a list of conditions for each objective.
+    """
     by: dict[str, list[Check]] = {}
     for check in (check for each in found for check in each):
         by.setdefault(check.about, []).append(check)
