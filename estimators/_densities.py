@@ -93,7 +93,8 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
         x: points, ``[..., *batch, *event]``.
 
     Raises:
-        Refusal: q has trained transforms, and log q(x) is not finite, because x was rounded to an end of q's support.
+        Refusal: q has transforms with tensors that require gradients, and log q(x) is not finite, because x was rounded
+            to an end of q's support.
     """
     base = closed(inner(q))
     if isinstance(base, OneHotCategorical):
@@ -225,10 +226,10 @@ def _has_smallest(x: Tensor) -> bool:
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return a distribution p and a detached point y; the score of p at y equals the score of q at x.
 
-    The score is the gradient of the log-density in the parameters. p is q without the transforms at the end of its
-    chain that hold no trained tensor. y is the point that these transforms map to x. If q has no such transforms, p is
-    q and y is x. Some transforms cache the y from which they made x. A cached y is exact even if x was rounded, as tanh
-    of a large number is rounded to 1.
+    The score is the gradient of the log-density in the parameters. p is q without its last transforms, as far as they
+    hold no tensor that requires a gradient. y is the point that the transforms left out map to x. If q has no such
+    transforms, p is q and y is x. Some transforms cache the y from which they made x. A cached y is exact even if x was
+    rounded, as tanh of a large number is rounded to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

@@ -30,7 +30,7 @@ class _Refused(Function):
 
 
 def no_second_derivatives(who: object) -> Refusal:
-    """Return the ``Refusal`` of a second derivative. ``who`` is the estimator or its name; None if it is unknown."""
+    """Return the exception for a second derivative. ``who`` is the estimator or its name; None if it is unknown."""
     name = "This estimator" if who is None else who if isinstance(who, str) else repr(who)
     return Refusal(
         f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "

@@ -24,9 +24,9 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
     """Return the estimator's value for a Gamma q, ``[*batch]``: f at the samples, with the corrected gradient.
 
-    The path of a sample z is z as a function of q's parameters at fixed noise. The gradient in the rate follows from
-    the path alone, with dz/drate = -z / rate. In the gradient in the concentration, the path leaves out a part of the
-    score, the derivative of log q. So f times this part is added.
+    The path of a sample z is z as a function of q's parameters at fixed noise. The gradient in the rate is df/dz times
+    dz/drate = -z / rate. The gradient in the concentration is ``df/dz slope + f correction``, because the path leaves
+    out a part of the score. (The score is the derivative of log q.)
 
     Args:
         estimator: the caller, named in error messages.

@@ -30,14 +30,15 @@ def to_go(costs: Tensor) -> Tensor:
 
 
 def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
-    """Return the importance weights of tokens that a sampler drew, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
+    """Return the importance weights of tokens that a sampler drew, ``[..., P, G, T]``.
 
-    Let w_t be the probability of token t under the policy, divided by that under the sampler. The weight of token t is:
+    The last axis has length 1 if all tokens of a sequence have the same weight. Let w_t be the probability of token t
+    under the policy, divided by its probability under the sampler. The weight of token t is:
 
     - "none": 1;
     - "token": w_t;
-    - "sequence": the product of all w of the sequence;
-    - "geometric": the L-th root of this product, for a sequence of L tokens;
+    - "sequence": the product of w_1 ... w_L, for a sequence of L tokens;
+    - "geometric": the L-th root of this product;
     - "cumulative" or "per-decision": the product of w_1 ... w_t.
 
     Args:
@@ -59,12 +60,13 @@ def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
 
 
 def baselines(returns: Tensor, mass: Tensor, leave_one_out: bool) -> Tensor:
-    """Return the baseline of each sample: the weighted mean of the returns of its group.
+    """Return the baseline b of each return, ``[..., P, G, T]``: a weighted mean of the returns in its group.
 
     ``b_i = sum_j mass_j R_j / sum_j mass_j``
 
-    The sum over j is over the samples of the group, without i if ``leave_one_out``. The baseline is 0 if all masses in
-    the sum are 0. In both arguments, the axis of T tokens may have length 1.
+    The group of sample i is the G samples of its prompt. j runs over the group, without i if ``leave_one_out``. The
+    formula holds at each of the T tokens. The baseline is 0 if all masses in the sum are 0. In both arguments, the axis
+    of the tokens may have length 1.
 
     Args:
         returns: the returns R, ``[..., P, G, T]``, for P prompts and G samples of each.

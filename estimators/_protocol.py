@@ -201,7 +201,7 @@ class Estimator(PlainFields, abc.ABC):
         ``g = sum_k c_k grad log q(x_k)``,  c the factors, x_1 ... x_n from q
 
         If an estimator has this form and returns its factors, its gradients can be computed from a table of scores,
-        without autograd. The harness does so if q has few possible samples. A factor includes 1/n, and has no graph.
+        without autograd. The benchmark does so if q has few possible samples. A factor includes 1/n, and has no graph.
 
         Args:
             fx: the values of f at the n samples, ``[n, *batch]``.

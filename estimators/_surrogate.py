@@ -51,12 +51,12 @@ class _WithDerivative(Function):
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    """Return ``value``, which has no graph. In the backward pass, ``source`` gets ``pull(cotangent, value)``.
+    """Return ``value`` with a new derivative: in the backward pass, ``source`` gets ``pull(cotangent, value)``.
 
-    The cotangent is the gradient that arrives at ``value``. ``value``, ``[n, ...]`` or ``[...]``, must have been
-    computed from ``source``, ``[...]``. A gradient of shape ``[n, ...]`` is summed over the samples. Because ``pull``
-    is a function of the value, derivatives of any order are right. ``pull`` must be symmetric, as the Jacobian of a
-    sigmoid or a softmax is, because forward mode applies it to tangents.
+    The cotangent is the gradient that arrives at the result. ``value``, ``[n, ...]`` or ``[...]``, was computed from
+    ``source``, ``[...]``, and has no graph. A gradient of shape ``[n, ...]`` is summed over its first axis. Because
+    ``pull`` is a function of the value, derivatives of any order are right. ``pull`` must be symmetric, as the Jacobian
+    of a sigmoid or a softmax is, because forward mode applies it to tangents.
     """
     value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))
@@ -186,10 +186,10 @@ class _Inject(Function):
 
 
 def scaled(cotangent: Tensor, gradient: Tensor) -> Tensor:
-    """Return ``gradient`` times ``cotangent``, and 0 in rows with a cotangent of 0.
+    """Return ``cotangent * gradient``, with 0 where the cotangent is 0, even if the gradient is infinite there.
 
-    The loss leaves such rows out, and their gradient may be infinite. If the cotangent is one number for all rows, no
-    row is left out, and the data are not searched for such rows.
+    If all entries of the cotangent are one number in memory (stride 0), the plain product is returned: its entries are
+    not compared with 0.
     """
     product = cotangent * gradient
     one_for_all = cotangent.dim() and not any(cotangent.stride())

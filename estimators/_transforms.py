@@ -110,7 +110,7 @@ def vmapped() -> bool:
 
 
 def rows_differ() -> bool:
-    """Return whether vmap is active and every row has its own random numbers, by ``randomness="different"``."""
+    """Return whether ``torch.func.vmap`` is active with ``randomness="different"``."""
     return transformed() and any(each.randomness() == RandomnessType.Different for each in _vmaps())
 
 

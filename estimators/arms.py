@@ -29,8 +29,8 @@ class ARMS(Estimator):
 
     Here mean f is the mean of f over the n samples. Unbiased. At p = 0 and p = 1, w would be 0/0, so this
     implementation divides its numerator and denominator by m. The authors' code adds a small number instead, which
-    causes a bias. With two samples ARMS is DisARM. At p = 1/2, more samples in one group can be worse than pairs.
-    Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
+    causes a bias. With two samples ARMS is DisARM. At p = 1/2, n samples that repel each other can be worse than n/2
+    pairs. Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 
     Args:
         n: number of samples, at least 2.

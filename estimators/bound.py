@@ -97,8 +97,8 @@ class Bound(Checked):
 def log_mean_exp(x: Tensor) -> Tensor:
     """Return the logarithm of the mean of exp(x) over the last axis.
 
-    Where all numbers are -inf, the result is -inf with a gradient of 0. ``x.logsumexp(-1)`` has a gradient of NaN
-    there, even if the loss leaves the value out.
+    Where all numbers along this axis are -inf, the result is -inf with a gradient of 0. (The gradient of
+    ``x.logsumexp(-1)`` is NaN there.)
     """
     value = x.logsumexp(-1)
     on_cpu = x.is_cpu and value.numel() and not transformed() and not torch.compiler.is_compiling()

@@ -28,19 +28,20 @@ class CARMS(Estimator):
 
     ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  for the logit of category c
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
-    ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function of the categories in the order s, s+1, ..., C, 1, ..., s-1
+    ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function, in the order s, s+1, ..., C, 1, ..., s-1
     ``u_k = (1 - e_k)^{m-1}``,  e uniform on the simplex with m = max(n, 3) corners
-    ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s
+    ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The order starts at category s, which is drawn anew for each variable in each call. s is any of the C categories if
-    C is at most 32. If C is larger, s is one of 8 categories, at equal steps of the cumulative probability, and the
-    mean in P(c, d) is over these 8. Unbiased, because every pair of categories can be drawn. In one order, two
-    categories near its start are never drawn together. But for every pair there is an order in which both are far
-    enough from the start. Pairs of equal categories cancel, because exchanging k and j changes the sign of their term.
-    CARMS gains most over RLOO if there are few categories. The variables of q have independent noise. Supports
-    OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights
-    for each variable, each a sum over the orders.
+    In P(c, d), F_c is F_s at category c, and F_{c-1} is F_s at the category before c in the order, 0 for c = s. The
+    order starts at category s, which is drawn anew for each variable in each call. s is any of the C categories if C is
+    at most 32. If C is larger, s is one of 8 categories, at equal steps of the cumulative probability, and the mean in
+    P(c, d) is over these 8. Unbiased, because every pair of categories can be drawn. In one order, two categories near
+    its start are never drawn together. But for every pair there is an order in which both are far enough from the
+    start. Pairs of equal categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most
+    over RLOO if there are few categories. The variables of q have independent noise. Supports OneHotCategorical and
+    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each
+    a sum over the orders.
 
     Args:
         n: number of samples, at least 2.

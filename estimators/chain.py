@@ -20,9 +20,9 @@ class Chain(Drawable):
 
     A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
     constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. It may hold the weights of a
-    network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead, *own]``. The
-    batch shape of q is then ``[*lead, *data]``. ``rows`` puts one such axis on the left of every weight, so the network
-    must use batched products.
+    network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead, *own]``, for
+    several networks. The batch shape of q then begins with ``*lead``. ``rows`` puts one such axis on the left of every
+    weight, so the network must use batched products.
 
     The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
     several coordinates. A subclass whose choices differ in size overrides ``widths``.
@@ -35,14 +35,14 @@ class Chain(Drawable):
         For a choice after the end of a sequence, it is 0.
 
         Args:
-            value: trajectories, ``[..., *batch, *event]``.
+            value: samples, ``[..., *batch, *event]``.
         """
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log q at ``value``, ``[..., *batch]``: the sum of ``log_probs`` over the choices.
 
         Args:
-            value: trajectories, ``[..., *batch, *event]``.
+            value: samples, ``[..., *batch, *event]``.
         """
         return self.log_probs(value).sum(-1)
 

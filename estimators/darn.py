@@ -23,12 +23,12 @@ class DARN(Estimator):
 
     ``g_i = (1/n) sum_k (x_ki - p_i) grad_i f(x_k)^T (x_ki - centre_i)``,  x_k ~ q, p the mean of q
 
-    g_i is the gradient in the logits of variable i, and grad_i f the slope of f in x_i. So g is the score function with
-    the baseline ``f(x) - grad f(x)^T (x - centre)``: a Taylor expansion at x that approximates f at the centre. The
-    baseline depends on x, so the estimator is biased. The bias vanishes if f is linear. With the uniform centre, it
-    also vanishes if f is quadratic in each bit. On the same samples, the average of StraightThrough and
-    DARN(centre="mean") is ReinMax. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its
-    gradient.
+    g_i is the gradient in the logits of variable i, and grad_i f the slope of f in x_i. So g_i is the score function
+    with the baseline ``f(x) - grad_i f(x)^T (x_i - centre_i)``: a Taylor expansion at x, which approximates f at the
+    point with x_i moved to the centre. The baseline depends on x_i, so the estimator is biased. The bias vanishes if f
+    is linear. With the uniform centre, it also vanishes if f is quadratic in each bit. On the same samples, the average
+    of StraightThrough and DARN(centre="mean") is ReinMax. Needs df/dx, but only on the support of q. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

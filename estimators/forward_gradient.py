@@ -27,13 +27,14 @@ class ForwardGradient(Estimator):
 
     ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``
     ``x_k = mean + scale e_k``,  a draw from q with e_k standard normal
-    ``dx_k = v_k,mean + v_k,scale e_k``
+    ``dx_k = v_k^mean + v_k^scale e_k``
 
-    The tangent v_k has one random entry for each mean and each scale of q. Since E v v^T = I, g is unbiased whenever
-    Reparameterization is. The derivative comes from one forward-mode pass; no backward pass and none of its memory are
-    needed. Let h be the gradient. The tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of
-    coordinate i. Both terms grow with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n
-    evaluations of f, n of its gradient.
+    The tangent v_k = (v_k^mean, v_k^scale) has one random entry for each mean and each scale of q. Since E v v^T = I, g
+    is unbiased whenever Reparameterization is. The derivative comes from one forward-mode pass; no backward pass and
+    none of its memory are needed. Let h be the Reparameterization gradient of one sample, in all means and scales. At n
+    = 1, the tangent adds the mean of |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of g_i. Both grow
+    with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
         n: number of samples, each with its own tangent.

@@ -37,8 +37,8 @@ class GappedStraightThrough(Estimator):
     Args:
         n: number of samples.
         temperature: temperature of the softmax, positive.
-        gap: a positive number (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, the mean lead of category i
-            given that Gumbel noise made it the largest.
+        gap: a positive number (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, the mean lead of category i,
+            of probability p_i, given that Gumbel noise made its logit the largest.
 
     Reference: Fan, Chi, Rudnicky & Ramadge 2022 ("Training discrete deep generative models via gapped straight-through
     estimator"), section 3.

@@ -73,7 +73,7 @@ class GRPO(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether c times f leads to c times the gradient: only if ``normalise`` is False."""
+        """Whether a multiple of f has that multiple of the gradient: only if ``normalise`` is False."""
         return not self.normalise
 
     @property

@@ -50,7 +50,7 @@ class HessianControlVariate(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points that one call holds at once: the larger of n and D, the number of coordinates.
+        """Return the number of points that one call holds at once, the larger one of n and the number D of coordinates.
 
         The Hessian has D rows, and each row counts as a point.
         """

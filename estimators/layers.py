@@ -52,9 +52,9 @@ class Layers(Chain):
     estimator that needs only ``log_prob`` can be called on the whole q, and ``Nested`` calls one estimator inside
     another. Each layer is one choice of a ``Chain``.
 
-    In ``rows(q, R)`` every weight has one more axis on its left, of length R: a matrix ``w["weight"]`` is
-    ``[R, D, H]``, and a sample z1 is ``[..., R, D]``. ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)`` is their product
-    with and without the axis of rows.
+    In ``rows(q, R)`` every weight has one more axis on its left, of length R: a matrix ``w["weight"]``, ``[D, H]``,
+    becomes ``[R, D, H]``, and a sample z1, ``[..., D]``, becomes ``[..., R, D]``. For both, ``(z1.unsqueeze(-2) @
+    w["weight"]).squeeze(-2)`` is the product of z1 and the matrix.
 
     Args:
         weights: the parameters of all layers by name: tensors, or mappings of tensors.

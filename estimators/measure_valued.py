@@ -55,10 +55,10 @@ class MeasureValued(Estimator):
     is the concentration (1 for Exponential). Gradients in logits follow by the chain rule.
 
     Unbiased, and f may be a black box. Needs a q of independent coordinates. The derivative in the concentration of
-    Gamma or Weibull is refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be
-    x itself. All coordinates share f(x), whose mean is the returned value. Cost: n (1 + D) evaluations of f for D
-    coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not
-    differentiated cost nothing.
+    Gamma or Weibull is refused: no sampler of its q+ and q- is known. In every row of the table but the first, x itself
+    can serve as x+ or x-. All coordinates share f(x), whose mean is the returned value. Cost: n (1 + D) evaluations of
+    f for D coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are
+    not differentiated cost nothing.
 
     Some Poisson counts are so large that their dtype does not hold x + 1, as in float32 beyond 2^24. Then x+ is the
     next number of the dtype, c is divided by the distance, and ``coupled=False`` is refused.
@@ -69,8 +69,8 @@ class MeasureValued(Estimator):
             finite support have no noise to share.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
-    Departure: all x+ and x- that equal x share one evaluation of f. In the text, each coordinate and parameter takes
-    two.
+    Departure: all x+ and x- that equal x share one evaluation of f. These references take two evaluations for each
+    coordinate and parameter.
     """
 
     n: int = 1

@@ -33,8 +33,9 @@ class MultiSample(Estimator):
     ``g = sum_i c_i grad log q(x_i)``
     ``c_i = mean over all sets S of 1[i in S] (F(S) - b_i(S))``
 
-    F(S) is the f of a set. n sets of k samples are drawn, N = n k samples in all. The mean is over all sets S of k of
-    these N samples. ``baseline`` says what b_i(S) is:
+    F(S) is f at the set S. f is a ``SetFunction``: it combines k values, one of each sample in S. n sets of k samples
+    are drawn, N = n k samples in all. The mean is over all sets S of k of these N samples. ``baseline`` says what
+    b_i(S) is:
 
     - "none": 0;
     - "others": F(S) with the value of x_i replaced by the mean of the other k - 1 values;
@@ -43,9 +44,9 @@ class MultiSample(Estimator):
 
     Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. Two examples of "others"
     follow. If f is the log of the mean of k importance weights, and n is 1, g is VIMCO. If f is the largest of k
-    values, F(S) - b_i(S) is the best sample's lead over the second best, and 0 for every other sample. Needs a
-    ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of
-    k values. A call that would make more than 20,000 sets raises ``Refusal``.
+    values, F(S) - b_i(S) is the best sample's lead over the second best, and 0 for every other sample. Needs a q that
+    is a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of k values. A call
+    that would make more than 20,000 sets raises ``Refusal``.
 
     Args:
         n: number of sets of k samples that are drawn.
@@ -157,15 +158,15 @@ class PKPO(MultiSample):
     ``g = sum_i c_i grad log q(x_i)``
     ``c_i = mean over all sets S of 1[i in S] max_S f``
 
-    PKPO is ``MultiSample`` without a baseline, for any ``SetFunction``; in the paper it is the largest of k rewards. n
-    sets of k samples are drawn, N = n k samples in all. S runs over all sets of k of these N samples.
-    ``baseline="mean"`` subtracts the mean of all c_i, which makes the expected gradient 1 - 1/n times as long: 0 for n
-    = 1. Needs a ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations
-    of f, each of k values.
+    n sets of k samples are drawn, N = n k samples in all. S runs over all sets of k of these N samples. max_S f, the
+    best of k, is the set function of the paper; any other ``SetFunction`` can take its place. PKPO is ``MultiSample``,
+    here by default without a baseline. ``baseline="mean"`` subtracts the mean of all c_i, which makes the expected
+    gradient 1 - 1/n times as long. Needs a ``SetFunction`` and a ``Repeated``, a distribution of sets; f may be a black
+    box. Cost: n evaluations of f, each of k values.
 
     Args:
         n: number of sets of k samples that are drawn.
-        baseline: "none", "others", "left-out" or "mean".
+        baseline: "none", "others", "left-out" or "mean", as ``MultiSample`` defines them.
 
     Reference: Walder & Karkhanis 2025 ("Pass@K policy optimization", 2505.15201), section 3.
     """

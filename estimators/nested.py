@@ -22,12 +22,12 @@ from estimators.layers import Layers
 
 
 class NestedState(State):
-    """State of Nested: the states of the estimators of all layers that learn.
+    """State of Nested: it holds a state for each layer whose estimator learns.
 
     Args:
         nodes: the state of each layer's estimator, None for an estimator that learns nothing.
         like: a tensor of q, which gives device and dtype.
-        fixed: the layers, counted from 0, whose parameters never require gradients.
+        fixed: numbers of layers, from 0; the parameters of their states never require gradients.
     """
 
     def __init__(self, nodes: Sequence[State | None], like: Tensor, fixed: Collection[int] = ()) -> None:
@@ -44,7 +44,7 @@ class NestedState(State):
         return self
 
     def of(self, layer: int) -> State | None:
-        """Return the state of a layer's estimator, counted from 0; None if the estimator learns nothing."""
+        """Return the state of the estimator of a layer, numbered from 0; None if this estimator learns nothing."""
         return cast(State, self.nodes[str(layer)]) if str(layer) in self.nodes else None
 
     @property
@@ -81,7 +81,7 @@ class Nested(Estimator):
 
     Args:
         outer: the estimator of the first layer: an estimator, or its text with fields behind colons, such as
-            ``rloo:n=4``. The field holds the text.
+            ``rloo:n=4``. In both cases the field holds a text.
         inner: the estimator of all other layers, given as ``outer`` is.
 
     Reference: Schulman, Heess, Weber & Abbeel 2015 (stochastic computation graphs); van Krieken, Tomczak & Ten Teije
@@ -157,7 +157,7 @@ class Nested(Estimator):
         return any(node.needs_state for node in self.nodes)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> NestedState | None:
-        """Return an untrained state, with a state for each layer whose estimator learns; None if there is none."""
+        """Return a state with an untrained state for each layer whose estimator learns; None if none learns."""
         if not self.needs_state:
             return None
         tried = list(self._tried(_layers(self, q)))

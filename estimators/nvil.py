@@ -34,10 +34,10 @@ class LearnedBaseline(State):
         self.outer = nn.Parameter(self.mean.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the baseline of each batch element, ``[*batch]``, 0 at first: the moving average plus the network.
+        """Return the baseline of each batch element, ``[*batch]``: the moving average plus the network's output.
 
         Args:
-            context: q's parameters side by side, ``[*batch, inputs]``.
+            context: q's parameters, joined along the last axis, ``[*batch, inputs]``.
         """
         return self.mean + (context.to(self.inner.dtype) @ self.inner + self.bias).tanh() @ self.outer
 
@@ -81,12 +81,12 @@ class NVIL(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether the expected gradient is exact: yes, unless it is divided by d."""
+        """Whether the expected gradient is exact: yes, unless ``normalise`` is True."""
         return not self.normalise
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether c times f leads to c times the gradient after learning: only if ``normalise`` is False."""
+        """Whether a multiple of f has that multiple of the gradient, also with a state: if ``normalise`` is False."""
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:

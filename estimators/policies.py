@@ -54,7 +54,7 @@ class Policy(PlainFields, abc.ABC):
 
     @property
     def widest(self) -> int:
-        """The number of elements in the largest intermediate tensor, for one token of one sequence: V."""
+        """The largest number of elements of any intermediate tensor, for one token of one sequence: ``vocabulary``."""
         return self.vocabulary
 
     def sequences(self, length: int) -> int:
@@ -73,8 +73,9 @@ class Policy(PlainFields, abc.ABC):
     def initial(self, prompts: int, length: int, generator: Generator, like: Tensor) -> dict[str, Tensor]:
         """Return random weights, in the dtype and on the device of ``like``.
 
-        The weights of a norm are ones. Entries of tables have variance 1. Entries of any other matrix have the variance
-        1 / (number of its rows). So the logits have a variance of about 1 at most.
+        The weights of a norm are ones. A table is a weight from which a prompt, a token or a position picks a row; its
+        entries have variance 1. Entries of any other matrix have the variance 1 / (number of its rows). So the logits
+        have a variance of about 1 at most.
 
         Args:
             prompts: P, the number of prompts, at least 1.
@@ -134,16 +135,23 @@ class Policy(PlainFields, abc.ABC):
 class TablePolicy(Policy):
     """A policy with its own logits for every prompt and every beginning of a sequence.
 
-    Any distribution of sequences is possible. The weight is ``logits``, ``[P, prefixes, V]``. A prefix is a beginning
-    that has not ended; there are ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them. Prefix 0 is empty. Prefix i, followed
-    by token v > 0, is prefix ``i (V - 1) + v``.
+    Any distribution of sequences is possible. The weight is ``logits``, ``[P, prefixes, V]``, for P prompts. A prefix
+    is a beginning that has not ended; there are ``1 + (V - 1) + ... + (V - 1)^(T - 1)`` of them, for sequences of at
+    most T tokens. Prefix 0 is empty. Prefix i, followed by token v > 0, is prefix ``i (V - 1) + v``.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
     """
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
-        """Return ``{"logits": (P, prefixes, V)}``. The prefixes are the beginnings of sequences that have not ended."""
+        """Return ``{"logits": (P, prefixes, V)}``, for V tokens.
+
+        A prefix is the beginning of a sequence that has not ended; ``prefixes`` is the number of all prefixes.
+
+        Args:
+            prompts: P, the number of prompts.
+            length: the largest number of tokens of a sequence.
+        """
         others = self.vocabulary - 1
         prefixes = (others**length - 1) // (others - 1) if others > 1 else length
         return {"logits": (prompts, prefixes, self.vocabulary)}
@@ -216,8 +224,9 @@ class RecurrentPolicy(Policy):
     ``h_(t+1) = tanh(tokens_(x_t) + h_t recurrent)``
     ``logits_t = h_t output``
 
-    ``tokens_v`` is row v of the weight ``tokens``. The weights are ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``,
-    ``recurrent``, ``[W, W]``, and ``output``, ``[W, V]``.
+    x_t is token t, and p one of P prompts. The weights are ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``,
+    ``recurrent``, ``[W, W]``, and ``output``, ``[W, V]``. ``prompts_p`` is row p of ``prompts``, ``tokens_v`` row v of
+    ``tokens``.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
@@ -233,11 +242,19 @@ class RecurrentPolicy(Policy):
 
     @property
     def widest(self) -> int:
-        """The number of elements in the largest intermediate tensor, for one token of one sequence: W or V."""
+        """The largest number of elements of any intermediate tensor, for one token of one sequence.
+
+        The number is ``width`` or ``vocabulary``, whichever is larger.
+        """
         return max(self.width, self.vocabulary)
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of ``prompts``, ``tokens``, ``recurrent`` and ``output``."""
+        """Return the shapes of the weights ``prompts``, ``tokens``, ``recurrent`` and ``output``.
+
+        Args:
+            prompts: P, the number of prompts, which is the number of rows of the weight of this name.
+            length: ignored.
+        """
         w = self.width
         return {
             "prompts": (prompts, w),

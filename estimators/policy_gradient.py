@@ -48,9 +48,9 @@ class PolicyGradient(Estimator):
             divide by their deviation.
         epsilon: a small number that is added to the deviation; if tokens are whitened, its square is added to the
             variance.
-        reduction: "sum" over the tokens of a sample; "sequence-mean" over the tokens of a sample; "constant", the sum
-            divided by the largest length. These three are then averaged over the group. Or "token-mean" over all tokens
-            of the batch.
+        reduction: "sum", the sum over the tokens of a sample; "sequence-mean", the mean over them; "constant", their
+            sum divided by the largest length. These three are then averaged over the group. "token-mean", the mean over
+            all tokens of the batch.
         kl: the penalty: "none"; "k1", d; "k2", d^2 / 2; "k3", exp(-d) - 1 + d.
         kl_in: where the penalty is: "reward", a part of the return; or "loss", a term of its own, whose slope k' is in
             g.
@@ -151,9 +151,9 @@ class PolicyGradient(Estimator):
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The expected gradient divided by the exact one: (n - 1)/n if the baseline is the mean of the group.
+        """The expected gradient divided by the exact one: (n - 1)/n if the baseline is the mean of the whole group.
 
-        None if the estimator is unbiased, or the ratio is unknown.
+        None if the estimator is unbiased, or if this quotient is unknown.
         """
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
         return (self.n - 1) / self.n if known and self.kl_in == "reward" else None
@@ -168,7 +168,7 @@ class PolicyGradient(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether c times f leads to c times the gradient: not with a ``scaling``, nor with PPO's clip."""
+        """Whether a multiple of f has that multiple of the gradient: not with a ``scaling``, nor with PPO's clip."""
         return self.scaling == "none" and self.clipping != "ppo"
 
     @property
@@ -178,12 +178,12 @@ class PolicyGradient(Estimator):
 
     @property
     def needs_greedy(self) -> bool:
-        """Whether ``weights`` needs the reward of greedy decoding."""
+        """Whether the method ``weights`` needs its argument ``greedy``, the reward of greedy decoding."""
         return self.baseline == "greedy"
 
     @property
     def needs_squares(self) -> bool:
-        """Whether ``weights`` needs the sums of the squared probabilities."""
+        """Whether the method ``weights`` needs its argument ``squares``."""
         return self.baseline == "optimal-token"
 
     def refuses(self, family: type[Distribution]) -> str | None:

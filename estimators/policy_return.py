@@ -93,12 +93,15 @@ class PolicyReturn(Checked):
         return self.reward(x) if self.q is None else CheckedFunction(self.reward, self.q, name="the reward")(x)
 
     def penalised(self, rewards: Tensor, logp: Tensor, log_ref: Tensor | None) -> Tensor:
-        """Return the values of f, ``[..., *batch]``, from rewards and log-probabilities.
+        """Return the rewards of sequences minus ``beta (log q - log ref)``, ``[..., *batch]``.
+
+        log q and log ref are the sums of ``logp`` and ``log_ref`` over the tokens of a sequence. Without a reference,
+        the rewards are returned as they are.
 
         Args:
             rewards: the rewards, ``[..., *batch]``.
             logp: the log-probabilities of the tokens under q, without a graph, ``[..., *batch, T]``.
-            log_ref: the log-probabilities under the reference, ``[..., *batch, T]``; None if there is no reference.
+            log_ref: the same under the reference policy, ``[..., *batch, T]``; None if there is no reference.
         """
         return rewards - self.beta * (logp - log_ref).sum(-1) if self.beta and log_ref is not None else rewards
 
@@ -131,7 +134,10 @@ class PolicyReturn(Checked):
         return replace(self, reward=around(self.reward), q=q)
 
     def draw(self, n: int, generator: Generator | None) -> Tensor:
-        """Return n sequences from the sampler for every batch element, ``[n, *batch, T]``, without a graph."""
+        """Return n sequences for every batch element, ``[n, *batch, T]``, without a graph.
+
+        The sampler draws them, or q if there is no sampler.
+        """
         assert self.q is not None
         if self.sampler is None:
             return draw(self.q, n, generator)

@@ -24,8 +24,8 @@ from estimators._transforms import value_and_slope
 class LearnedRelaxation(State):
     """State of RELAX, learned by ``adapt``: a network of one hidden layer on relaxed samples, and the log temperature.
 
-    The network would need many steps of Adam to learn the mean value of f. So a moving average of the value is kept
-    beside it.
+    The state also holds a moving average of the value of f, because the network alone would need many steps of Adam to
+    learn this value.
     """
 
     hidden: ClassVar[int] = 10
@@ -105,7 +105,7 @@ class RELAX(Estimator):
 
     @property
     def needs_relaxed_f(self) -> bool:  # type: ignore[override]
-        """Whether the estimator evaluates f off the support of q: only if c contains f."""
+        """Whether the estimator evaluates f off the support of q: only if the control variate c contains f."""
         return self.relaxed
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:

@@ -98,7 +98,7 @@ class Reparameterization(Estimator):
 
     @property
     def families(self) -> tuple[type[Distribution], ...] | None:  # type: ignore[override]
-        """Supported families: None for "iid" noise (all with ``rsample``), else Normal and MultivariateNormal."""
+        """Normal and MultivariateNormal; if ``noise`` is "iid", None, which means every family with ``rsample``."""
         return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:

@@ -60,7 +60,7 @@ class Repeated(Chain):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The constraint on sets: every sample lies in the support of the given distribution."""
+        """The support of the sets: each of the k samples lies in the support of ``base_dist``."""
         return _EachOf(self)
 
     def apart(self, value: Tensor) -> Tensor:
@@ -77,18 +77,18 @@ class Repeated(Chain):
         return apart.movedim(0, apart.dim() - len(self.event_shape)).contiguous()
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sets without a graph, ``[*sample_shape, *batch, k, *event]``."""
+        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, without a graph."""
         return self._together(draw(self.base_dist, self.k * sample_shape.numel(), generator), sample_shape)
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sets that are differentiable in the parameters, ``[*sample_shape, *batch, k, *event]``."""
+        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, differentiable in the parameters."""
         return self._together(rdraw(self.base_dist, self.k * sample_shape.numel(), generator), sample_shape)
 
     def log_probs(self, value: Tensor) -> Tensor:
         """Return the log-probability of each sample of a set, ``[..., *batch, k]``.
 
         Args:
-            value: sets, ``[..., *batch, k, *event]``.
+            value: sets of k samples, ``[..., *batch, k, *event]``.
         """
         return log_prob(self.base_dist, self.apart(value)).movedim(0, -1)
 

@@ -93,9 +93,13 @@ class Return(Checked):
         return values
 
     def downstream(self, choices: int, like: Tensor) -> Tensor:
-        """Return which costs a choice can change, ``[C, choices]``: 1 or 0, in the dtype of ``like``.
+        """Return 1 where a cost is downstream of a choice, and 0 elsewhere: ``[C, T]``, in the dtype of ``like``.
 
-        A cost that reads choice u is downstream of every choice t <= u.
+        A cost is downstream of choice t if it reads choice t or a later one.
+
+        Args:
+            choices: T, the number of choices.
+            like: a tensor.
         """
         return self._reads(choices).to(like).flip(-1).cummax(-1).values.flip(-1)
 
@@ -103,10 +107,10 @@ class Return(Checked):
         return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
 
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
-        """Find a cost that depends on a choice outside its ``reads``; return (cost, choice), or None if there is none.
+        """Find a cost that depends on a choice outside its row of ``reads``; return (cost, choice), or None.
 
-        Both numbers start at 0. One choice at a time is replaced in x by the choice of ``other``. A cost depends on the
-        choice if the value of the cost changes.
+        The cost and the choice are numbers counted from 0. Each choice of x in turn is replaced by the same choice of
+        ``other``. A cost depends on the choice if its value then changes. None means that no such cost was found.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.

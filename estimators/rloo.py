@@ -57,7 +57,7 @@ class RLOO(Estimator):
 
     @property
     def needs_costs(self) -> bool:  # type: ignore[override]
-        """Whether the integrand must be a ``Return``: only for downstream credit."""
+        """Whether the integrand must be a ``Return``: only if ``credit`` is "downstream"."""
         return self.credit == "downstream"
 
     def coefficients(self, fx: Tensor) -> Tensor:

@@ -35,7 +35,12 @@ class SteinNetwork(State):
         self.outer = nn.Parameter(normal(Size((self.hidden, 2)), like, generator) / math.sqrt(self.hidden))
 
     def forward(self, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the network's two outputs h and h' for values and tangents of f; all four tensors have one shape."""
+        """Return the network's two outputs, each of the shape of ``value``.
+
+        Args:
+            value: values of f.
+            tangent: derivatives of f along a step, ``grad f(x)^T (y - x)``, of the shape of ``value``.
+        """
         inside = value.unsqueeze(-1) * self.inner[0] + tangent.unsqueeze(-1) * self.inner[1]
         h, other = (leaky_relu(inside, 0.3) @ self.outer).unbind(-1)
         return h, other
@@ -45,20 +50,19 @@ class SteinNetwork(State):
 class RODEO(Estimator):
     """RODEO: leave-one-out with two Stein control variates, one in the baseline and one added to the gradient.
 
-    ``g = (1/n) sum_k [f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A h'_k s)(x_k)``
+    ``g = (1/n) sum_k [f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A (v_k s))(x_k)``
     ``(A h)(x) = (1/D) sum_i q(not x_i) (h(x with bit i flipped) - h(x))``
-    ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``
+    ``h_k(y), v_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), grad f(x_j)^T (y - x_j))``
     ``s(x) = x - p``
 
-    The x_k are samples of q, p is the mean of q, and f' the gradient of f. H is a network of two outputs: h uses the
-    first one, and the function h' the second one. A is a Stein operator: ``E_q[A h] = 0``. In A h'_k s, A is applied to
-    the product of h'_k and s. q(not x_i) is the probability that bit i has its other value. Unbiased for every a, b and
-    H: h_k and h'_k do not depend on x_k. So the mean of (A h_k)(x_k) and of (A h'_k s)(x_k) over x_k is 0 while the
-    other samples are fixed. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n evaluations of f, n
-    of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b and H, and ``adapt``
-    learns them. In a call with a fresh state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden
-    units, and 100 in the authors' code. H has no bias terms, so that a positive factor of f is a factor of the
-    gradient.
+    The x_k are samples of q, and p is the mean of q. H is a network of two outputs: the first gives the function h_k,
+    the second the function v_k. A is a Stein operator: ``E_q[A h] = 0`` for every function h. q(not x_i) is the
+    probability that bit i has its other value. Unbiased for every a, b and H: h_j and v_j are made without x_j. So (A
+    h_j)(x_j) and (A (v_j s))(x_j) have mean 0 over x_j, with the other samples fixed. Needs df/dx, but only on the
+    support of q. Supports Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1)
+    points. A state, made by ``init``, holds a, b and H, and ``adapt`` learns them. In a call with a fresh state, or
+    without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden units, and 100 in the authors' code. H has no bias
+    terms: if f is multiplied by a positive number, so is the output of H.
 
     Args:
         n: number of samples, at least 2.
@@ -106,7 +110,7 @@ class RODEO(Estimator):
 
 
 def _stein(H: SteinNetwork, fx: Tensor, slope: Tensor, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``a (A h_k)(x_k)``, ``[n, *batch]``, and ``b (A h'_k s)(x_k)``, ``[n, *batch, D]``."""
+    """Return ``a (A h_k)(x_k)``, ``[n, *batch]``, and ``b (A (v_k s))(x_k)``, ``[n, *batch, D]``."""
     n = len(x)
     others = torch.tensor([[j for j in range(n) if j != k] for k in range(n)], device=x.device)
     value, flip = fx[others].unsqueeze(-1), 1 - 2 * x  # [n, n-1, *batch, 1], [n, *batch, D]

@@ -45,8 +45,8 @@ class ScoreFunction(Estimator):
     LocalExpectation there.
 
     ``baseline="moving-average"`` takes the baseline from a state, made by ``init``, which holds a moving average of the
-    value. It starts at 0. Call ``state.update(value)`` after each step, with the value that the estimator returned. So
-    no baseline contains its own sample. In a call without a state, the baseline is 0.
+    value. This average starts at 0. Call ``state.update(value)`` after each step, with the value that the estimator
+    returned. So no baseline contains its own sample. In a call without a state, the baseline is 0.
 
     ``baseline="optimal"`` estimates, for each coordinate i of q's parameters, the constant baseline of least variance.
     This constant is ``E[f s_i^2] / E[s_i^2]``, where s_i is coordinate i of the score grad log q(x). The estimate for
@@ -103,7 +103,7 @@ class ScoreFunction(Estimator):
 
     @property
     def needs_costs(self) -> bool:  # type: ignore[override]
-        """Whether the integrand must be a ``Return``: only for downstream credit."""
+        """Whether the integrand must be a ``Return``: only if ``credit`` is "downstream"."""
         return self.credit == "downstream"
 
     @property

@@ -18,13 +18,13 @@ class SetFunction(Checked):
     ``f(x) = F(values(x_1), ..., values(x_k))``
 
     One sample of q is a whole set ``x_1 ... x_k``: k independent samples of one distribution along q's first event
-    axis, as in ``Repeated(q, k)``. F must not depend on their order. ``MultiSample`` forms many sets from the samples
-    that it has drawn. For every other estimator, a ``SetFunction`` is an ordinary f. Examples of F, for values along
-    the last axis:
+    axis, as in ``Repeated(q, k)``. F must not depend on the order of the samples. ``MultiSample`` forms many sets from
+    the samples that it has drawn. For every other estimator, a ``SetFunction`` is an ordinary f. Examples of F, for
+    values along the last axis:
 
     - the best of k, and pass@k if the values are 0 or 1: ``lambda v: v.amax(-1)``;
     - the mean of the m worst of k, their conditional value at risk: ``lambda v: v.sort(-1).values[..., :m].mean(-1)``;
-    - entropic risk: ``lambda v: ((-a * v).logsumexp(-1) - math.log(v.shape[-1])) / -a``;
+    - entropic risk with aversion a: ``lambda v: ((-a * v).logsumexp(-1) - math.log(v.shape[-1])) / -a``;
     - an importance-weighted bound, if the values are log-weights:
       ``lambda v: v.logsumexp(-1) - math.log(v.shape[-1])``.
 
@@ -64,10 +64,13 @@ class SetFunction(Checked):
         return CheckedFunction(self.values, q, len(q.event_shape) - 1, "values of the SetFunction")(x)
 
     def together(self, values: Tensor) -> Tensor:
-        """Return F of the values of sets, ``[...]``, for values ``[..., k]``.
+        """Return f of each set, ``[...]``, from the values of its k samples.
+
+        Args:
+            values: the values, ``[..., k]``.
 
         Raises:
-            InvalidIntegrand: F does not return one number for each set.
+            InvalidIntegrand: ``combine`` does not return one number for each set.
         """
         combined = self.combine(values)
         if not isinstance(combined, Tensor) or combined.shape != values.shape[:-1]:

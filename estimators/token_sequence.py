@@ -125,7 +125,7 @@ class TokenSequence(Chain):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The constraint on samples: tokens from 0 to V - 1, and only 0 after the end."""
+        """The constraint on samples: tokens from 0 to V - 1, and after the first 0, the end, no other token."""
         return _Sequences(self.vocabulary)
 
     def mask(self, x: Tensor) -> Tensor:
@@ -172,10 +172,10 @@ class TokenSequence(Chain):
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
 
     def first_row(self) -> "TokenSequence":
-        """Return q with a single row if all rows share their weights; else q itself.
+        """Return this distribution with one row if all its rows share their weights; else the distribution itself.
 
-        The rows lie along the first batch axis. This axis has length 1 in the result. If q has no rows, so that its
-        batch shape is ``[P]``, q itself is returned.
+        A row is a set of weights, for one independent estimate. The rows lie along the first batch axis, which has
+        length 1 in the result. A distribution without rows, of batch shape ``[P]``, is returned as it is.
         """
         if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
             return self
@@ -243,7 +243,7 @@ class TokenSequence(Chain):
         return self.policy.sequences(self.length)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return every sequence, ``[S, *batch, T]``; if ``expand`` is False, the batch axes have length 1."""
+        """Return all S possible sequences, ``[S, *batch, T]``; if ``expand`` is False, the batch axes have length 1."""
         ended, going = [], torch.zeros((1, 0), dtype=torch.long)  # on the CPU: the counts depend on values
         for t in range(1, self.length + 1):
             tokens = torch.arange(self.vocabulary).repeat(len(going)).unsqueeze(-1)

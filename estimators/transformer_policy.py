@@ -22,8 +22,9 @@ class TransformerPolicy(Policy):
     ``h = h + attention(norm(h))``, then ``h = h + gelu(norm(h) up) down``, in each block
     ``logits_t = norm(h_t) output``
 
-    ``tokens_v`` is row v of the weight ``tokens``. The norm is the root mean square norm with a weight for each
-    coordinate. No product has a bias. The weights are:
+    Here x_t is token t, and p one of P prompts. ``prompts_p``, ``tokens_v`` and ``positions_t`` are rows of the weights
+    of these names. The norm is the root mean square norm with a weight for each coordinate. No product has a bias. A
+    sequence has at most T tokens. The weights are:
 
     - for the inputs: ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, and ``positions``, ``[T, W]``;
     - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``
@@ -32,8 +33,8 @@ class TransformerPolicy(Policy):
       ``[blocks, 4 W, W]``;
     - for the logits: ``norm``, ``[W]``, and ``output``, ``[W, V]``.
 
-    The default has about 20,000 weights. Keys and values are kept while a sequence is written, so a new token does not
-    repeat the work for earlier positions.
+    The default has about 20,000 numbers in its weights. Keys and values are kept while a sequence is written, so a new
+    token does not repeat the work for earlier positions.
 
     Args:
         vocabulary: V, the number of tokens, at least 2; token 0 is the end of a sequence.
@@ -57,7 +58,10 @@ class TransformerPolicy(Policy):
 
     @property
     def widest(self) -> int:
-        """The number of elements in the largest intermediate tensor, for one token of one sequence: 4 W or V."""
+        """The largest number of elements of any intermediate tensor, for one token of one sequence.
+
+        The number is ``4 * width`` or ``vocabulary``, whichever is larger.
+        """
         return max(4 * self.width, self.vocabulary)
 
     def shapes(self, prompts: int, length: int) -> dict[str, tuple[int, ...]]:

@@ -40,7 +40,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return angles in radians, ``[*sample_shape, *batch]``, without a graph."""
+        """Return random angles in radians, ``[*sample_shape, *batch]``, without a graph."""
         return _wrapped(self._turn(sample_shape, generator) + self.loc.detach())
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
