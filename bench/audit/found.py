@@ -62,7 +62,10 @@ class Found:
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the reward's part with the gradient of the expected reward, for samples of an older policy, mu."""
+        """Compare the gradient for rewards of samples of an older policy, mu, with the gradient of the expected reward.
+
+        The penalty for leaving the reference is switched off: the policy itself takes the place of the reference.
+        """
         older = self._batches(self.traits, off_policy=True)
         found, target = older.estimate(self.loss.weights, self.factor, plain=True), self.policy.targets["reward"]
         if found.rows is not None and self.group > 1:

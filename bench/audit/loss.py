@@ -47,11 +47,11 @@ class Loss:
 
     Args:
         function: the function. Its arguments are some of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards``
-            and ``tokens``. Any other argument must have a default, and keeps it.
+            and ``tokens``. Any other argument needs a default value, which is used.
         name: the name of the function in messages.
 
     Raises:
-        UsageError: the function has an argument that is unknown, or has no ``logp``.
+        UsageError: the function has another argument without a default, or has no ``logp``.
     """
 
     def __init__(self, function: Callable[..., Any], name: str = "") -> None:

@@ -73,10 +73,11 @@ class AuditPolicy:
         """Return the arguments of a loss for many batches, each ``[batches, ...]``, by name.
 
         Args:
-            index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
+            index: the numbers of the sequences in each batch, from 0 to the number of all sequences minus 1,
+                ``[batches, prompts, group]``.
             prompts: the indices of the prompts; all batches have the same ones.
-            off_policy: whether mu has written the sequences. If not, pi has written them.
-            plain: whether pi itself takes the place of the reference.
+            off_policy: whether the sequences were written by an older policy, mu. If not, this policy has written them.
+            plain: whether this policy itself serves as the reference policy.
         """
         rows = torch.tensor(list(prompts))[:, None]
         ref, old = self.logp if plain else self.ref_logp, self.old_logp if off_policy else self.logp
@@ -90,13 +91,15 @@ class AuditPolicy:
         }
 
     def gradients(self, weights: Tensor, index: Tensor, prompts: Sequence[int]) -> Tensor:
-        """Return the gradients of ``sum weights * logp``, ``[batches, prompts * D / P]``.
+        """Return the gradient of ``sum weights * logp`` for each of many batches, ``[batches, size]``.
 
-        The gradients are with respect to the parameters of the given prompts.
+        ``logp`` are the log-probabilities of the tokens of a batch. The gradient is with respect to the parameters of
+        the given prompts: every prompt has parameters of its own, and ``size`` is their number for all given prompts.
 
         Args:
-            weights: the weight of each token, ``[batches, prompts, group, T]``.
-            index: the numbers of the sequences in each batch, from 0 to S - 1, ``[batches, prompts, group]``.
+            weights: the weight of each token, ``[batches, prompts, group, length]``.
+            index: the numbers of the sequences in each batch, from 0 to the number of all sequences minus 1,
+                ``[batches, prompts, group]``.
             prompts: the indices of the prompts; all batches have the same ones.
         """
         T = self.tokens.shape[1]

@@ -11,10 +11,9 @@ from bench.audit.words import sentence, text
 class Audit(Findings):
     """What an audit has found about a loss. ``str(audit)`` is the text that ``bench audit`` prints.
 
-    The fields are ``loss``, ``takes``, ``group``, ``prompts``, ``vocabulary``, ``length``, ``is_exact``, ``batches``,
-    ``is_vectorised``, ``points``, ``targets``, ``beta``, ``is_fitted``, ``variance``, ``factor``, ``pieces`` and
-    ``signs``. ``targets["reward"]``, for example, is a tuple of one comparison for each policy, with ``scale``,
-    ``angle`` and ``direction``.
+    The fields are those of ``Findings``. For example, ``targets["reward"]`` compares the loss's expected gradient with
+    the gradient of the expected reward: one ``Comparison`` for each policy, with ``scale``, ``angle`` and
+    ``direction``.
     """
 
     @property

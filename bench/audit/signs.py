@@ -26,12 +26,13 @@ PADDING = {"logp": -0.7, "old_logp": -1.1, "ref_logp": -1.6}
 
 
 def signs_of(loss: Loss, batches: Batch, weights: Tensor, *, ordered: bool, mixes: bool) -> tuple[str, ...]:
-    """Return the names of the signs of a fault that a loss shows: names in ``SIGNS``, except "rest".
+    """Return the signs of common mistakes that a loss shows, by their names in ``SIGNS``. "rest" is not looked for.
 
     Args:
         loss: the loss.
         batches: the arguments of several batches, each ``[batches, ...]``.
-        weights: the loss's weights for these batches, ``[batches, prompts, group, length]``.
+        weights: minus the derivatives of the loss with respect to ``logp`` for these batches,
+            ``[batches, prompts, group, length]``.
         ordered: whether the gradient depends on the order of a group's samples.
         mixes: whether the gradient of a prompt depends on the samples of other prompts.
     """

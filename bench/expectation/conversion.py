@@ -90,10 +90,10 @@ class _Caller(nn.Module):
 
 
 class Converting(TorchFunctionMode):
-    """A context in which one operation of torch may get tensors of several dtypes and devices.
+    """A context, with a dtype and a device, in which operations of torch may mix tensors of other dtypes and devices.
 
-    If at least one tensor of an operation has the dtype and the device of the context, the others are converted to
-    them. Tensors of integers keep their dtype.
+    If at least one tensor of an operation has this dtype and this device, the others are converted to them. Tensors of
+    integers keep their dtype.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:

@@ -153,7 +153,7 @@ class Expectation(Objective):
 
     @property
     def forms(self) -> Forms:
-        """The forms of the arguments theta, extra and data, as a training loop uses them."""
+        """Whether theta and extra were given as modules or as dicts, and how many rows of data a batch has."""
         theta, extra = (
             None if given is None else "module" if isinstance(given, nn.Module) else "dict"
             for given in (self._parts.theta, self._parts.extra)

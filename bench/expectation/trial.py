@@ -76,13 +76,13 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the function that the user gave: f, or the log-joint if ``problem`` integrates a bound over q."""
+    """Return the user's function: ``log_joint`` if the integrand of ``problem`` is a ``Bound``, else ``f``."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def name_of_f(problem: Problem, q: Distribution) -> str:
-    """Return the name of the argument that ``problem`` integrates over q: "f", or "log_joint" for a bound."""
+    """Return the name of the user's function: "log_joint" if the integrand of ``problem`` is a ``Bound``, else "f"."""
     return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
 
 

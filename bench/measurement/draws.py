@@ -55,11 +55,11 @@ def cap(objective: Objective, device: str) -> int:
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the number of replicates in each draw (batch) of a short run, without end.
+    """Yield the number of replicates in each draw (batch) of a run of fewer than 2^16 replicates, without end.
 
     The first 8 draws have 256 replicates each, the next 4 have 512, the next 4 have 1024, and so on. No draw has more
-    than ``cap`` replicates. All short runs start with the same draws, and a longer run has more of them. Rounding a run
-    of 2048 or more replicates up to whole draws adds less than a quarter.
+    than ``cap(objective, device)`` replicates. All such runs start with the same draws, and a longer run has more of
+    them. Rounding 2048 or more replicates up to whole draws adds less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -187,8 +187,9 @@ def slices(rows: int, elements: int, device: str) -> int:
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
     """Return the identity that seeds the noise of a cell (an estimator on an objective), as plain data.
 
-    If ``common`` is True, this is the identity of the objective: all its estimators then share their noise, and can be
-    compared in pairs. If ``common`` is False, it is a list: the identity of the estimator and that of the objective.
+    If ``common`` is True, this is the identity of the objective: all its estimators then share their noise, and any two
+    can be compared replicate by replicate. If ``common`` is False, it is a list: the identity of the estimator and that
+    of the objective.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

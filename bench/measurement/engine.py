@@ -128,11 +128,11 @@ class Engine(Source):
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients with respect to q's parameters, from ``count`` independent calls, in slices.
+        """Return the gradients, with respect to q's parameters, of ``count`` calls of the estimator, in slices.
 
-        All slices have the same number of calls, and a slice fits into the cache. A slice is a tuple with a tensor
-        ``[calls of the slice, ...]`` for each parameter of q that requires gradients. q's parameters are functions of
-        theta.
+        The calls are independent. All slices have the same number of calls, and a slice fits into the cache. A slice is
+        a tuple with a tensor ``[calls of the slice, ...]`` for each parameter of q that requires gradients. q's
+        parameters are functions of theta.
         """
         elements = self.elements if self.look_up is None else self.look_up.elements
         cut = slices(count, elements, self.settings.device)

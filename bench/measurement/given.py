@@ -79,7 +79,7 @@ def read(path: Path) -> Rows:
     """Return the array in a file of ``numpy.save``, mapped into memory: its rows are read when they are needed.
 
     Raises:
-        UsageError: the file does not exist, cannot be read or holds no array, or its array would run code.
+        UsageError: the file does not exist or cannot be read, or does not hold one array of numbers.
     """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)

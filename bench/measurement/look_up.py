@@ -96,12 +96,13 @@ class LookUp:
 
 
 def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
-    """Return the look-up of an estimator's gradients in a score table; None if they have to come from autograd.
+    """Return the look-up of an estimator's gradients in a table of scores; None if they have to come from autograd.
 
     There is a look-up under three conditions:
 
     - the estimator says by which numbers it multiplies scores;
-    - q is a ``TokenSequence``, or a ``Repeated`` of one, with a score table that is not too large;
+    - q is a ``TokenSequence``, or a ``Repeated`` of one, and a table with the scores of all tokens that q can write is
+      not too large;
     - f has no gradient, and no noise of its own.
     """
     if estimator.needs_state or estimator.needs_costs or estimator.needs_bound or not weighs(estimator):

@@ -53,7 +53,7 @@ def measure_moments(
     Args:
         engine: the engine of the cell.
         progress: called with the number of replicates done and the total.
-        spread: computes the sums of the gradients of each block, in this process or in worker processes.
+        spread: function that computes partial sums of the gradients, in this process or in worker processes.
         reference: the mean gradient of a long run, for an objective without an exact gradient.
         keep: a file for the sums of a measurement that takes longer than half a minute. After an interruption, the
             measurement continues from them, with the same result, bit for bit.

@@ -126,7 +126,7 @@ class Sequences:
 
     @functools.cached_property
     def greedy(self) -> Tensor:
-        """The reward of greedy decoding, ``[P]``."""
+        """The reward of the greedily decoded sequence for each of the P prompts, ``[P]``."""
         assert isinstance(self.f, PolicyReturn)
         with torch.no_grad():
             return self.f.rewards(self.policy.mode)

@@ -78,7 +78,11 @@ class Source(ABC):
         return [span for span in self._spans if span.start >= self._first]
 
     def skip(self, replicates: int) -> None:
-        """Leave the first ``replicates``, which must be whole spans, out of ``spans``: they have been summed."""
+        """Leave the spans of the first ``replicates`` out of ``spans``, because they have been summed.
+
+        A span is a range of draws (batches) whose sums are computed in one pass. ``replicates`` must be the size of
+        some whole spans together.
+        """
         self._first = starts(self.sizes).index(replicates)
 
     @functools.cached_property

@@ -72,7 +72,7 @@ class BestOfK(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of random choices: one for each draw."""
+        """Number of random variables in one sample of q: k, one for each answer of a set."""
         return self.k
 
     @property

@@ -34,8 +34,7 @@ class GammaQuadratic(Objective):
         rate: rate of every coordinate at the point of measurement, above 0.
 
     Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017, who differentiate
-    in the concentration (5.6 with the default arguments). Here theta holds the logarithm of the concentration, which
-    multiplies the gradient by the concentration.
+    in the concentration. Here theta holds its logarithm, so the gradient is theirs times the concentration.
     """
 
     dim: int = 1

@@ -72,7 +72,10 @@ class HierarchicalPoisson(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate with one sample: the rates or the variables."""
+        """Number of elements in the largest tensor of one estimate with one sample.
+
+        This tensor has one Poisson rate for each group and place or, if there are more of these, all random variables.
+        """
         return max(self.groups * self.places, self.dim)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

@@ -27,15 +27,15 @@ class LinearQuadraticRegulator(Objective):
     ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``
     ``f = sum_t [discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2]``
 
-    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is its position and velocity, and a is the
-    force. e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed. The gradient is taken in
-    theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
-    and q is Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with
-    the return of the whole trajectory. The mean and the Cholesky factor of q come from a run of the simulator, so
-    Reparameterization differentiates through the dynamics. f is a ``Return`` with a cost for each coordinate of x. An
-    estimator with downstream credit multiplies the score of an action only by the costs from this action on. The
-    objective is minimised. Exact value: the second moments of s_t, computed step by step. Bad arguments raise
-    ``ValueError``.
+    The sum is over t = 0 ... horizon - 1. The system, with its matrices A and B, is a mass on a line: s is its position
+    and velocity, and a is the force. e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed.
+    The gradient is taken in theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory
+    (a_0, s_1, a_1, s_2, ...), and q is Gaussian. The score of q is the sum of the policy's scores over time, so
+    ScoreFunction is REINFORCE with the return of the whole trajectory. The mean and the Cholesky factor of q come from
+    a run of the simulator, so Reparameterization differentiates through the dynamics. f is a ``Return`` with a cost for
+    each coordinate of x. An estimator with downstream credit multiplies the score of an action only by the costs from
+    this action on. The objective is minimised. Exact value: the second moments of s_t, computed step by step. Bad
+    arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.

@@ -213,10 +213,11 @@ class Verifier(Objective):
 def right_checksums(objective: Verifier) -> Tensor:
     """Return whether each checksum is right for each prompt, boolean, ``[prompts, 97]``.
 
-    Each prompt has a target, from .01 to .9: the probability of a right answer if all tokens are equally probable. The
-    checksums are tried one after the other, in an order that differs from prompt to prompt. A checksum becomes right if
-    the probability of a right answer then does not exceed the target. If every checksum alone would exceed the target,
-    the least probable one is right.
+    The checksum of an answer is a number from 0 to 96. The answer is right if its checksum is right for the prompt.
+    Each prompt has a target, from .01 to .9, for the probability of a right answer if all tokens are equally probable.
+    The checksums are tried one after the other, in an order that differs from prompt to prompt. A checksum becomes
+    right if the probability of a right answer then does not exceed the target. If every checksum alone would exceed the
+    target, the least probable one is right.
     """
     mass = _of_checksums(objective.vocabulary, objective.length)
     ends = torch.tensor([HARDEST, EASIEST], dtype=torch.float64).logit()

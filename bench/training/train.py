@@ -75,7 +75,7 @@ class TrainingRun(Task):
     def effort(self) -> float:
         """Amount of work: the number of steps, divided by 5,000.
 
-        If all runs together are above 1, starting worker processes pays.
+        If the efforts of all runs add up to more than 1, it pays to start worker processes.
         """
         return self.how.steps / WORTH_WORKERS
 

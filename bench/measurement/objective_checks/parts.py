@@ -103,7 +103,7 @@ def trained_probabilities(trial: ObjectiveTrial) -> None:
 
 
 def rows_of_q(trial: ObjectiveTrial) -> None:
-    """Check that q can be split into rows: every parameter is ``[*batch, ...]``."""
+    """Check that q can be copied, with one copy for each replicate: every parameter must be ``[*batch, ...]``."""
     q = trial.q
     advice = (
         "Every parameter must be a tensor [*batch, ...], stored under its argument's name, and products must allow for "

@@ -92,7 +92,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def many(self) -> Tensor:
-        """Samples of three rows (copies) of q, ``[count, 3, *batch, *event]``."""
+        """``count`` samples of each of three rows (copies) of q, ``[count, 3, *batch, *event]``."""
         return self.draw(self.rows, self.count)
 
     @functools.cached_property
@@ -129,7 +129,7 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return the values of the problem's integrand for q at the samples ``x``, a tensor ``[..., *batch]``."""
+        """Return f(x), a tensor ``[..., *batch]``: the values of the problem's integrand for q at the samples ``x``."""
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
         if not callable(f):

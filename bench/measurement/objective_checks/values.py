@@ -53,7 +53,10 @@ def values_of_f(trial: ObjectiveTrial) -> None:
 
 
 def costs_of_f(trial: ObjectiveTrial) -> None:
-    """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on a later choice."""
+    """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on choices after it.
+
+    The choices are the random variables of a sample, in the order in which q draws them. Each cost belongs to a choice.
+    """
     q, r, x = trial.q, trial.rows, trial.many
     shown = trial.problem.integrand(q)
     if isinstance(shown, Return) != trial.objective.costs:

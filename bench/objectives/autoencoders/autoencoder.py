@@ -133,7 +133,7 @@ class Autoencoder(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of values in the widest decoder layer for one sample: one latent for each image and particle."""
+        """Number of values in the decoder's widest layer for one sample, over all images and particles together."""
         return self.batch * (self.particles or 1) * max(self._decoder_widths)
 
     @property

@@ -76,11 +76,11 @@ class BernoulliVAE(Autoencoder):
         return -self.dim * math.log(2)
 
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states.
+        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states of the latent bits.
 
         Args:
             x: images, ``[batch, pixels]``.
-            output: the encoder's output for the images, ``[batch, outputs]``.
+            output: the encoder's output for the images, the logits of the latent bits, ``[batch, dim]``.
             decoder: the decoder's weights.
         """
         states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.dim)), dtype=x.dtype, device=x.device)

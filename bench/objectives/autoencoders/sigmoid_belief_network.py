@@ -78,7 +78,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def layer_families(self) -> tuple[type[Distribution], ...]:  # type: ignore[override]
-        """Family of each layer: bits."""
+        """Family of every layer of q: ``Bernoulli``."""
         return (Bernoulli,) * self.layers
 
     @property
