@@ -42,7 +42,10 @@ class Comparison:
 
     @property
     def is_aligned(self) -> bool:
-        """Whether g points in the direction of g*, within the tolerance; its scale may differ."""
+        """Whether the loss's expected gradient points in the direction of its target, within the tolerance.
+
+        The lengths of the two gradients may differ.
+        """
         return self.direction in (Direction.UNBIASED, Direction.SCALED)
 
 

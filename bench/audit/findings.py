@@ -45,8 +45,8 @@ class Findings:
         targets: the comparisons with each target that applies, such as "reward": by name, one for each policy.
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
-        variance: for each policy, the variance of the gradient divided by its scale, as a multiple of the variance of
-            RLOO. None if the scale is not positive, or a group has one sample.
+        variance: for each policy, the variance of the gradient of a batch, after this gradient is divided by its scale,
+            as a multiple of the variance of RLOO. None if the scale is not positive, or a prompt has one sample.
         factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
             None if it differs from batch to batch.
         pieces: for each policy, a comparison of the expected gradient of a batch with the mean of the gradients of its

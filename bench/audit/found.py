@@ -46,7 +46,10 @@ class Found:
         return Batches(self.policy, self.group, traits, self.samples, off_policy=off_policy, most=self.most)
 
     def target(self, reward: float, beta: float) -> Tensor:
-        """Return the gradient of ``reward * E r - beta * KL(pi||ref)``, ``[D]``, where r is the reward."""
+        """Return the gradient of ``reward * E r - beta * KL(pi||ref)`` with respect to all parameters of the policy.
+
+        pi is the policy, ref the reference and r the reward. The result is one vector.
+        """
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
@@ -75,9 +78,9 @@ class Found:
     def in_pieces(self) -> Comparison | None:
         """Compare the expected gradient of a batch with the mean of the gradients of its single prompts.
 
-        If there are too many groups of a prompt to sum over, the gradients of the prompts are those on the sampled
-        batches. Their noise is part of the interval, to first order in the angle between the two gradients. The result
-        is None if the mean is 0.
+        The expectation for a prompt is summed over all groups of samples that the prompt can have. If there are too
+        many groups, both gradients come from the same sampled batches, and the comparison has intervals for the noise
+        of both, to first order in the angle between them. The result is None if the mean is 0.
         """
         one = self._batches(Traits(self.traits.ordered, 1.0), off_policy=False)
         pieces = (one if one.is_exact else self.batches.in_pieces()).estimate(self.loss.weights)

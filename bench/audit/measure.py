@@ -34,11 +34,11 @@ class Traits:
     """What has to be known of a loss before its expected gradient is computed.
 
     Args:
-        ordered: whether the gradient depends on the order of a group's samples.
+        ordered: whether the gradient depends on the order of the samples of a prompt.
         pieces: the factor by which the gradient of a batch of several prompts exceeds the mean of the gradients of its
-            single prompts. 1 for a loss that averages over prompts. None if the loss mixes prompts: there is no such
-            number then.
-        signs: names of ``SIGNS`` that the loss shows.
+            single prompts. 1 for a loss that averages over prompts. None if the loss mixes prompts, because no single
+            factor exists then.
+        signs: the signs of common mistakes that the loss shows, by their names in ``SIGNS``.
     """
 
     ordered: bool
@@ -92,7 +92,7 @@ class Batches:
         group: number of samples for each prompt.
         traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
         samples: number of batches that are sampled, if more than ``most`` different batches are possible.
-        off_policy: whether the older policy mu writes the samples. If not, the policy itself writes them.
+        off_policy: whether an older policy, mu, writes the samples. If not, the policy itself writes them.
         most: largest number of batches over which an expectation is summed; None for 100,000.
     """
 
@@ -132,7 +132,7 @@ class Batches:
 
         Args:
             weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``. The
-                gradient of a batch is the sum of the gradients of the log-probabilities, times the weights.
+                gradient of a batch is the sum of the weighted gradients of the log-probabilities.
             factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts.
             plain: whether the policy itself takes the place of the reference.
         """

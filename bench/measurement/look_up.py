@@ -55,7 +55,7 @@ class LookUp:
         return self.table.gradients(numbers, sequences.weights(numbers) / numbers.shape[1])
 
     def check(self, autograd: Autograd, generator: Generator) -> None:
-        """Compare the gradients of a few calls with autograd's gradients, on the samples that the estimator draws.
+        """Compare gradients from the table of scores with gradients by autograd, on the same samples, in a few calls.
 
         For the comparison, f is replaced by a function with values from 0 to 1 that differ from sequence to sequence.
         If all values were equal, gradients would be too small to show an error. The values are multiples of 1/64, so
@@ -63,7 +63,7 @@ class LookUp:
         agrees only with another that is not finite.
 
         Args:
-            autograd: the function that calls the estimator.
+            autograd: the function that calls the estimator, and returns its gradients by autograd.
             generator: the source of the noise.
 
         Raises:

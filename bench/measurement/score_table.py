@@ -27,12 +27,13 @@ class ScoreTable:
 
     ``score(p, x_<t, x_t) = grad log pi(x_t | p, x_<t)``
 
-    The gradient is with respect to q's parameters. If a parameter has a slice for each prompt, ``[P, ...]``, a token's
+    pi is the probability that q gives token t of the sequence x, after the prompt p and the earlier tokens x_<t. The
+    gradient is with respect to q's parameters. If a parameter has a slice for each prompt, ``[P, ...]``, a token's
     score is 0 in the slices of all other prompts; the table holds the slice of its own prompt only. q has S possible
     sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``.
 
     Args:
-        q: the distribution, batch shape ``[P]``.
+        q: the distribution, of batch shape ``[P]`` for P prompts.
 
     Raises:
         Lost: the table would take more than ``MOST_BYTES``, and the message says which number to lower; or the weights
@@ -61,16 +62,17 @@ class ScoreTable:
         self.of_sequences = [embedding_bag(self.token, t, mode="sum", per_sample_weights=share) for t in self.of_tokens]
 
     def gradients(self, numbers: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
-        """Return the sums of weighted scores for R rows, ``[R, *shape of the parameter]`` for each of q's parameters.
+        """Return sums of weighted scores, ``[R, *shape of the parameter]`` for each of q's parameters.
 
-        ``g_r = sum_p sum_g sum_t w_rpgt score(p, x_<t, x_t)``
+        ``g_r = sum_p sum_k sum_t w_rpkt score(p, x_<t, x_t)``
 
-        In this sum, x is the sequence with the number ``numbers[r, p, g]``.
+        g_r is the result for row r, and x is the sequence with the number ``numbers[r, p, k]``. x_t is its token t, and
+        x_<t are the tokens before. The score is the gradient of log q(x_t | p, x_<t), where p is the prompt.
 
         Args:
             numbers: numbers of sequences, for R rows, P prompts and G samples, ``[R, P, G]``.
-            weights: w, the weight of each token, ``[R, P, G, T]``, or of all tokens of a sequence, ``[R, P, G, 1]``.
-                Weights after the end of a sequence are not read.
+            weights: w, the weight of each of T tokens, ``[R, P, G, T]``, or of all tokens of a sequence,
+                ``[R, P, G, 1]``. Weights after the end of a sequence are not read.
         """
         of_sequence = weights[..., :1]
         if weights.shape[-1] > 1:

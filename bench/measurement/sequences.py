@@ -72,14 +72,15 @@ class Sequences:
         return self.f(self.x) if self.family is None else self.f.rewards(self.x)
 
     def draw(self, rows: int, generator: Generator) -> Tensor:
-        """Return the numbers of the sequences that the estimator draws, for each row and prompt, ``[rows, P, G]``.
+        """Return the numbers of the sequences that the estimator draws, ``[R, P, G]``.
 
-        G is the estimator's number n of samples. If samples are sets of k sequences, G is n k, one set after another.
-        The sequences come from the integrand's sampler if it has one and the estimator has ``weights``; else from q. A
-        sequence is drawn from one uniform number, by inverse transform in float64.
+        R is the number of independent calls, and P of prompts. G is the number of sequences for each prompt: n for an
+        estimator with n samples, or n k if each sample is a set of k sequences, one set after another. The sequences
+        come from the integrand's sampler if it has one and the estimator has ``weights``; else from q. A sequence is
+        drawn from one uniform number, by inverse transform in float64.
 
         Args:
-            rows: number of independent calls of the estimator.
+            rows: R, the number of independent calls of the estimator.
             generator: the source of the noise.
         """
         count, prompts = getattr(self.estimator, "n", 1) * self.k, len(self.bounds)
@@ -89,10 +90,13 @@ class Sequences:
         return numbers.view(prompts, rows, count).transpose(0, 1)
 
     def weights(self, numbers: Tensor) -> Tensor:
-        """Return the factors by which the estimator multiplies the score of each token.
+        """Return the factors by which the estimator multiplies the score of each token, ``[R, P, G, T]``.
 
-        The result is ``[rows, P, G, T]``, or ``[rows, P, G, 1]`` if all tokens of a sequence have one factor.
-        ``numbers`` holds the numbers of the sequences that the estimator has drawn, ``[rows, P, G]``.
+        R is the number of independent calls, P of prompts, G of sequences for each prompt, and T of tokens in a
+        sequence. If all tokens of a sequence have one factor, the result is ``[R, P, G, 1]``.
+
+        Args:
+            numbers: the sequences that the estimator has drawn, by their numbers, ``[R, P, G]``.
         """
         values = look_up(self.values, numbers)
         if self.family is None:
@@ -140,7 +144,12 @@ class Sequences:
     def numbers(self, x: Tensor) -> Tensor:
         """Return the number of each sequence in x, ``[R, P, G]``.
 
-        x holds n samples for each of R rows of q: sequences, ``[n, R, P, T]``, or sets, ``[n, R, P, k, T]``.
+        R is the number of rows (copies) of q, and P of prompts. G is the number of sequences for each prompt: n for n
+        samples of single sequences, and n k for n samples that are sets of k sequences.
+
+        Args:
+            x: the samples of every row, ``[n, R, P, T]`` or, if they are sets, ``[n, R, P, k, T]``; T is the number of
+                tokens.
         """
         x = x.movedim(-2, 1).flatten(0, 1) if isinstance(self.f, SetFunction) else x
         scales = self.policy.vocabulary ** torch.arange(x.shape[-1], device=x.device)
@@ -165,11 +174,11 @@ def policy_of(q: Distribution) -> tuple[TokenSequence, int]:
 
 
 def look_up(table: Tensor, numbers: Tensor) -> Tensor:
-    """Return the entries of a table for an array of numbers, ``[*numbers, ...]``.
+    """Return the entries of a table whose numbers are given, ``[*shape of numbers, ...]``.
 
     Args:
-        table: one entry for each sequence, ``[P S, ...]``.
-        numbers: numbers of sequences, of any shape.
+        table: one entry for each sequence, ``[number of sequences, ...]``.
+        numbers: numbers of sequences, from 0, in a tensor of any shape.
     """
     return table.index_select(0, numbers.reshape(-1)).view(*numbers.shape, *table.shape[1:])
 

@@ -27,10 +27,10 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
 
     Nothing else should run at the same time. Two kinds of calls are timed:
 
-    - A batch call computes as many replicates as one call in a study, which cuts every draw (batch of replicates) into
-      calls small enough for the cache. The size of the call follows from the largest draw that a study of this
-      objective can have. For a user's own objective, it follows from the largest draw of this study, so that timing
-      needs no more memory than the study.
+    - A batch call computes many replicates at once. A study cuts every draw (batch of replicates) into equal calls that
+      fit into the cache. The batch call is as large as such a call for the largest draw that any study of the objective
+      can have. For a user's own objective, the largest draw under ``settings`` counts instead, so that timing needs no
+      more memory than the study.
     - A latency call is one call as in training, from theta to the gradient at theta.
 
     The unit of cost is the time to draw one sample and evaluate f once, in every replicate. ``seconds`` is the time to

@@ -80,10 +80,11 @@ class Unfinished:
         return gradients
 
     def followed(self, partials: Iterator[tuple[Partial, str]], accumulator: Accumulator) -> Iterator[Partial]:
-        """Yield the partial sums of ``partials``, and write the file from time to time.
+        """Yield the partial sums of ``partials`` for the caller, who adds each of them to the accumulator.
 
-        The caller adds each partial sum to the accumulator. Each has a text that identifies its gradients; the text is
-        added to ``digests``. No file is written after the last partial sum, since the measurement is then finished.
+        Each partial sum comes with a text that identifies its gradients; the text is added to ``digests``. Every half
+        minute, the accumulator is written to the file of the unfinished measurement, but not after the last partial
+        sum.
         """
         for sums, digests in partials:
             self.digests += digests

@@ -19,26 +19,26 @@ MOST_SETS = 2**16
 
 @dataclass(frozen=True)
 class BestOfK(Objective):
-    """A function of k draws from one distribution, such as the best of k answers of a model at test time.
+    """A function of the rewards of k independent answers of a model, such as the largest of these rewards.
 
     ``f(x_1, ..., x_k) = F(r(x_1), ..., r(x_k))``
     ``x_i ~ Categorical(softmax(logits))``
     ``E f = sum over all (x_1, ..., x_k) of q(x_1) ... q(x_k) F``
 
-    Category c has the reward ``r(c) = c / (classes - 1)``. ``of`` names F:
+    An answer x_i is a category c, with the reward ``r(c) = c / (classes - 1)``. Let r_i = r(x_i). ``of`` names F:
 
     - "best": the largest of the k rewards;
-    - "pass": 1 if the best category is among the k draws, else 0, as in pass@k;
+    - "pass": 1 if the best category is among the k answers, else 0, as in pass@k;
     - "cvar": the mean of the lower half of the rewards, their conditional value at risk;
     - "risk": the entropic risk ``-(1/a) log (1/k) sum_i exp(-a r_i)`` with a = 3;
     - "bound": ``log (1/k) sum_i exp r_i``, an importance-weighted bound of log-weights r.
 
     The gradient is taken in theta: ``logits``, ``[classes]``, falling from ``slope`` to 0, so that good categories are
-    rare. The objective is maximised. f is a ``SetFunction``, and q is ``Repeated``. Exact value: the sum. Bad arguments
-    raise ``ValueError``.
+    rare. The objective is maximised. f is a ``SetFunction``, and q is ``Repeated``. Exact value: the sum over all
+    ``classes^k`` sets of answers. Bad arguments raise ``ValueError``.
 
     Args:
-        k: number of draws, at least 1; ``classes^k`` must not exceed 65,536.
+        k: number of answers, at least 1; ``classes^k`` must not exceed 65,536.
         classes: number of categories, at least 2.
         of: "best", "pass", "cvar", "risk" or "bound".
         slope: logit of the worst category; the logit of the best category is 0.

@@ -46,10 +46,12 @@ class Steps(Chain):
         return torch.where(cell == self.cells - 1, cell, there)
 
     def positions(self, value: Tensor) -> Tensor:
-        """Return the cell before every step, and the cell after the last step, ``[..., *batch, steps + 1]``.
+        """Return the walker's position before every step and after the last step, ``[..., *batch, steps + 1]``.
+
+        A position is the number of a cell of the corridor, from 0.
 
         Args:
-            value: walks, ``[..., *batch, steps, 2]``.
+            value: walks, two bits for every step, ``[..., *batch, steps, 2]``.
         """
         cells = [torch.zeros_like(value[..., 0, 0])]
         for right, moves in zip(*(part.unbind(-1) for part in value.unbind(-1)), strict=True):
@@ -75,12 +77,13 @@ class Steps(Chain):
         return torch.stack(walk, -2)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each step, ``[..., *batch, steps]``.
+        """Return the log-probability of each step of given walks, ``[..., *batch, steps]``.
 
-        In the last cell, the log-probability is 0 for a step whose bits are 0, and minus infinity for any other step.
+        When the walker has reached the end of the corridor, both bits of every further step are 0, with log-probability
+        0. Any other bits there have log-probability minus infinity.
 
         Args:
-            value: walks, ``[..., *batch, steps, 2]``.
+            value: walks, two bits for every step, ``[..., *batch, steps, 2]``.
         """
         cell, (right, moves) = self.positions(value)[..., :-1], value.unbind(-1)
         stay = torch.full_like(moves, self.slip).log() if self.slip else torch.full_like(moves, -torch.inf)

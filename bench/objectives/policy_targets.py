@@ -46,12 +46,12 @@ def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
 
 
 def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, Tensor]:
-    """Return the objectives whose gradients a policy-gradient estimator may follow, by name: differentiable scalars.
+    """Return the targets whose gradients a policy-gradient estimator may follow, by name: differentiable scalars.
 
-    Each objective is the mean over the prompts of one of the expressions below. E, KL and p are exact for each prompt:
-    sums over all sequences. Let pi be the policy, ref the reference, r the reward and p the probability of a reward of
-    1. E is the expectation under pi, even if the samples of an estimator come from another policy. In ``token-kl`` and
-    ``token-forward-kl``, the probabilities of the beginnings x_<t are constants for autograd.
+    Let pi be the policy, ref the reference, r the reward and p the probability of a reward of 1. E is the expectation
+    under pi, even if the samples of an estimator come from another policy. For each prompt, E, KL and p are exact: sums
+    over all sequences. A target is the mean over the prompts of one of the expressions below. In ``token-kl`` and
+    ``token-forward-kl``, x_<t are the tokens before token t, and their probabilities are constants for autograd.
 
     - ``reward``: ``E r``;
     - ``penalised-reward``: ``E r - beta KL(pi || ref)``;
@@ -63,8 +63,8 @@ def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, T
     - ``log``: ``log p``;
     - ``pass@k``: ``1 - (1 - p)^k``.
 
-    ``arcsine``, ``log`` and ``pass@k`` are returned only if every reward is 0 or 1. The objectives with ref are
-    returned only if f has a reference.
+    ``arcsine``, ``log`` and ``pass@k`` are returned only if every reward is 0 or 1. The targets with ref are returned
+    only if f has a reference.
 
     Args:
         q: the policy, of batch shape ``[P]``, whose weights require gradients.

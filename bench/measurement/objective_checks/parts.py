@@ -89,7 +89,7 @@ def trained_probabilities(trial: ObjectiveTrial) -> None:
     """Check that no probability of q that depends on theta is exactly 0 or 1.
 
     With such a probability, samples never show one of the two outcomes. An estimator that only evaluates f at samples
-    misses the part of the gradient of this outcome, and seems biased.
+    misses what this outcome contributes to the gradient, and seems biased.
     """
     for name, p in parameters(trial.q).items():
         at_edge = p.detach().eq(0) | p.detach().eq(1)

@@ -129,7 +129,7 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return f(x), a tensor ``[..., *batch]``: the values of the problem's integrand for q at the samples ``x``."""
+        """Return the integrand's values for q at the samples ``x``: a tensor ``[..., *batch]``."""
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
         if not callable(f):
