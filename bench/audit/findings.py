@@ -13,12 +13,14 @@ Comparisons = tuple[Comparison, ...]
 class Point:
     """One of the policies of an audit.
 
+    Let pi be this policy, ref the reference policy, and mu an older policy that writes the samples of off-policy
+    batches.
+
     Args:
-        seed: seed of the policy.
-        distance: distance of the reference and of the older policy mu from the policy: 0 is the policy itself, 1 an
-            unrelated one.
-        kl: KL(pi||ref) of the policy pi and the reference, averaged over the prompts.
-        success: probability of reward 1 for each prompt.
+        seed: seed of pi.
+        distance: distance of ref and of mu from pi: 0 is pi itself, 1 an unrelated policy.
+        kl: KL(pi||ref), averaged over the prompts.
+        success: probability of reward 1 under pi for each prompt.
     """
 
     seed: int

@@ -53,15 +53,25 @@ class Found:
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
-        """Compare the reward's part with the gradient of a target, such as "reward"."""
+        """Compare the expected gradient for the rewards alone with the gradient of a target, such as "reward".
+
+        The penalty for leaving the reference is switched off: the policy itself takes the place of the reference.
+        """
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 
     def of_penalty(self, name: str) -> Comparison:
-        """Compare the penalty's part with the gradient of minus a divergence, such as "reverse-kl"."""
+        """Compare the penalty's part of the expected gradient with the gradient of minus a divergence.
+
+        The penalty's part is what the expected gradient loses if the policy itself takes the place of the reference.
+        ``name`` is the divergence, such as "reverse-kl".
+        """
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
 
     def of_both(self, beta: float) -> Comparison:
-        """Compare the whole expected gradient with that of ``E r - beta * KL(pi||ref)``, where r is the reward."""
+        """Compare the loss's expected gradient with the gradient of ``E r - beta * KL(pi||ref)``.
+
+        r is the reward, pi the policy and ref the reference.
+        """
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
@@ -79,8 +89,8 @@ class Found:
         """Compare the expected gradient of a batch with the mean of the gradients of its single prompts.
 
         The expectation for a prompt is summed over all groups of samples that the prompt can have. If there are too
-        many groups, both gradients come from the same sampled batches, and the comparison has intervals for the noise
-        of both, to first order in the angle between them. The result is None if the mean is 0.
+        many groups, both gradients come from the same sampled batches. The comparison then has intervals: they cover
+        the noise of both gradients, to first order in the angle between them. The result is None if the mean is 0.
         """
         one = self._batches(Traits(self.traits.ordered, 1.0), off_policy=False)
         pieces = (one if one.is_exact else self.batches.in_pieces()).estimate(self.loss.weights)
@@ -108,12 +118,15 @@ class Found:
         return float(rest.mean.norm()) > SAME * float(self.whole.mean.norm())
 
     def variance(self, beta: float | None) -> float | None:
-        """Return the variance of the gradient of a batch, divided by its scale, as a multiple of the variance of RLOO.
+        """Return the variance of the gradient of a batch, relative to the variance of the gradient of RLOO.
 
-        The result is None if the scale is not positive, or a group has one sample.
+        Before its variance is computed, the gradient of the loss is divided by its scale. The scale is the component of
+        the expected gradient along the target's gradient, divided by the length of the target's gradient. The result is
+        None if the scale is not positive, or if each prompt has one sample.
 
         Args:
-            beta: the weight of KL(pi||ref) in the target and in the rewards of RLOO; None for 0.
+            beta: the weight of KL(pi||ref), with the policy pi and the reference ref, in the target and in the rewards
+                of RLOO; None for 0.
         """
         terms = self._terms(beta)
         target = self.target(*terms)
@@ -138,10 +151,11 @@ class Found:
 
 
 def fitted(found: Sequence[Found]) -> float | None:
-    """Return the beta for which the gradient of ``E r - beta * KL(pi||ref)``, times a factor, fits that of a loss best.
+    """Return the beta with which the gradient of ``E r - beta * KL(pi||ref)`` fits a loss's expected gradient best.
 
-    r is the reward. The fit is by least squares over all policies; ``found`` has one entry for each. The result is None
-    if no positive beta fits.
+    r is the reward, pi the policy and ref the reference. The lengths of the two gradients may differ by any factor. The
+    fit is by least squares over all policies; ``found`` has one entry for each. The result is None if no positive beta
+    fits.
     """
 
     def slope(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:

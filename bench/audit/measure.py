@@ -48,7 +48,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An expected gradient: exact, or estimated from the gradients of sampled batches.
+    """An expected gradient with respect to D parameters: exact, or estimated from the gradients of sampled batches.
 
     Args:
         mean: the gradient, ``[D]``.
@@ -68,12 +68,13 @@ class Estimate:
     def steadied(self, control: "Estimate", known: Tensor) -> "Estimate":
         """Return the estimate with less noise, by a control variate. An exact estimate is returned unchanged.
 
-        From each row of this estimate, the control variate is subtracted: a times the difference of the row of
-        ``control`` and ``known``. The factor a is the slope of a regression of the rows on the rows of ``control``.
+        A row is the gradient of one sampled batch. The control variate is the row of ``control`` minus ``known``. A
+        multiple of it is subtracted from the row of this estimate. The multiple is the slope of a regression of the
+        rows of this estimate on the rows of ``control``.
 
         Args:
             control: another estimate on the same batches.
-            known: the expectation of the control, ``[D]``.
+            known: the expectation of the control, one number for each parameter.
         """
         if self.rows is None or control.rows is None:
             return self
@@ -183,10 +184,10 @@ def _all_batches(
 
 
 def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
-    """Return a function from batches to the weights of RLOO.
+    """Return a function from batches to the weights by which RLOO multiplies the gradients of log-probabilities.
 
-    With these weights, the gradient is unbiased for ``reward * E r - beta * KL(pi||ref)``, where r is the reward. If an
-    older policy wrote the samples, the weights contain importance weights.
+    With these weights, the gradient is unbiased for ``reward * E r - beta * KL(pi||ref)``. r is the reward, pi the
+    policy and ref the reference. If an older policy wrote the samples, the weights contain importance weights.
 
     Args:
         group: number of samples for each prompt, at least 2.

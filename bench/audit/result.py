@@ -18,7 +18,7 @@ class Audit(Findings):
 
     @property
     def sentence(self) -> str:
-        """What the expected gradient is, in one sentence for each of its parts, such as the penalty."""
+        """What the loss's expected gradient is, in words: one sentence for each of its parts, such as the penalty."""
         return sentence(self)
 
     def __str__(self) -> str:

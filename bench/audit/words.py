@@ -132,7 +132,7 @@ def text(audit: Findings) -> str:
 def in_degrees(found: Comparisons) -> str:
     """Return the least and the largest angle in ``found`` as text, such as ``4 to 9°``.
 
-    The text also has the largest upper limit, if there is one.
+    If the angles have intervals, the text also has the largest upper limit, as in ``4 to 9°, at most 11°``.
     """
     limits = [each.angle_high for each in found if each.angle_high is not None]
     return f"{angles(found)}°" + (f", at most {format_bound(max(limits), ceil)}°" if limits else "")

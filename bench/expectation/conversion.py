@@ -66,7 +66,7 @@ class Point:
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
     def wrapped(self, function: Function) -> Function:
-        """Return a function that calls ``function`` in the context ``converting``."""
+        """Return a function that calls ``function`` inside the context that the method ``converting`` returns."""
         if self.is_native:
             return function
 

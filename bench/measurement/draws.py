@@ -132,8 +132,11 @@ def spans(sizes: Sequence[int], size: int) -> list[range]:
     """Return the spans of a run. A span is a range of draws whose sums are computed in one pass.
 
     A draw is a batch of replicates. It consists of blocks, groups of replicates that are summed together. All blocks of
-    a span have equal size. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of
-    theta.
+    a span have equally many replicates.
+
+    Args:
+        sizes: the number of replicates in each draw.
+        size: the number of coordinates of theta.
     """
     out: list[range] = []
     before, blocks, rows = starts(sizes), 0, 0

@@ -48,10 +48,11 @@ class Given:
         gradients: an array ``[replicates, size]``, or a function that makes independent gradients, ``[rows, size]``,
             from a number of rows and a seed.
         exact: the exact gradient ``[size]``; None if it is unknown.
-        problem: what the objective is called in tables. Gradients under one name are compared with each other.
+        problem: what the objective is called in tables. Gradients of one objective are compared with each other.
         replicates: how many gradients a function has to make.
         seed: root of the seeds that a function gets.
-        evaluations: evaluations of f that one gradient took, for the column eff.
+        evaluations: number of evaluations of f that one gradient took. The report multiplies it by the variance, to
+            compare efficiencies.
         unbiased: whether the gradients are declared unbiased.
     """
 

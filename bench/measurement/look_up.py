@@ -114,9 +114,10 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
 
 
 def too_large(objective: Objective) -> str:
-    """Return a sentence if the score table of an objective would be too large, else empty text.
+    """Return a sentence if a table of all scores of an objective's policy would be too large, else empty text.
 
-    The sentence says which parameter of the objective to lower, and that gradients come from autograd until then.
+    The sentence says which parameter of the objective to lower, and that gradients come from autograd until then. The
+    text is empty, too, if q is not a policy whose sequences can be listed.
     """
     if objective.family not in (TokenSequence, Repeated):
         return ""

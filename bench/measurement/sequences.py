@@ -137,7 +137,10 @@ class Sequences:
 
     @functools.cached_property
     def squares(self) -> Tensor:
-        """The sum over the vocabulary of the squared probabilities at each token, ``[P S, T]``."""
+        """The sum of the squared probabilities of all tokens at each position of each sequence, ``[P S, T]``.
+
+        P is the number of prompts, S of possible sequences, and T of positions in a sequence.
+        """
         with torch.no_grad():
             return _by_number(self.policy.logits(self.x).softmax(-1).square().sum(-1))
 

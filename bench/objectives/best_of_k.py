@@ -77,7 +77,7 @@ class BestOfK(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate: all logits for every draw."""
+        """Number of elements in the largest tensor of one estimate: all logits for each of the k answers."""
         return self.k * self.classes
 
     @property

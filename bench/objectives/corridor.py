@@ -111,7 +111,7 @@ class Corridor(Objective):
         cells: number of cells, at least 3.
         horizon: number of steps, at least 1.
         slip: probability that an action fails, from 0 to 0.99.
-        logit: the three logits of going right at the point of measurement.
+        logit: value of all three logits of going right at the point of measurement.
 
     Reference: synthetic; the policy that cannot tell states apart is that of Sutton & Barto 2018, example 13.1.
     """

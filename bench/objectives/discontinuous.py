@@ -23,9 +23,10 @@ class Discontinuous(Objective):
 
     [x_j > threshold] is 1 above the threshold, else 0. Phi is the standard normal distribution function. The gradient
     is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx,
-    such as Reparameterization, are biased here. The jump adds ``jump q_j(threshold)`` to the gradient in ``mean``, but
-    does not show in df/dx. More samples do not lower this bias, and only a measurement reveals it. Estimators that only
-    evaluate f, such as ScoreFunction, stay unbiased. Bad arguments raise ``ValueError``.
+    such as Reparameterization, are biased here. The jump adds ``jump q_j(threshold)`` to the gradient in ``mean_j``,
+    where q_j is the density of x_j, but does not show in df/dx. More samples do not lower this bias, and only a
+    measurement reveals it. Estimators that only evaluate f, such as ScoreFunction, stay unbiased. Bad arguments raise
+    ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.

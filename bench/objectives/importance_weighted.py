@@ -34,7 +34,8 @@ class ImportanceWeighted(Objective):
 
     ``log S = int (exp(-e^u) - exp(-S e^u)) du``
 
-    The particles are independent, so the expectation of exp(-S t) is the K-th power of that of exp(-v t):
+    For every t, the expectation of exp(-S t) is the K-th power of that of exp(-v t), because the particles are
+    independent. With t = e^u:
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
 

@@ -143,7 +143,7 @@ class Verifier(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest weight, or in the policy's output for all tokens if that is larger."""
+        """Number of elements in the policy's output for all tokens, or in its largest weight tensor if larger."""
         return max([*self._sizes(), self.k * self.prompts * self.length * self.network.widest])
 
     @property

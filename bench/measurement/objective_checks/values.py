@@ -103,7 +103,10 @@ def sets_of_f(trial: ObjectiveTrial) -> None:
 
 
 def columns_of_log_probs(trial: ObjectiveTrial) -> None:
-    """Check that the log-probability of a choice does not depend on a later choice, if f is a ``Return``."""
+    """Check that the log-probability of a choice does not depend on choices after it, if f is a ``Return``.
+
+    The choices are the random variables of a sample, in the order in which q draws them.
+    """
     q, r, x = trial.q, trial.rows, trial.many
     if not isinstance(trial.problem.integrand(q), Return):
         raise NotJudged("f is no Return")

@@ -55,8 +55,8 @@ def block_partial(
         centre: a point near the mean gradient, `[size]`, float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
-        truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out. For a block of n
-            rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
+        truncate_at: the limit c0 of `min(w, c0)`, a number for each row that is summed too; None to leave it out. For a
+            block of n rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
         workspace: memory to reuse; None for fresh memory.
 
     Raises:

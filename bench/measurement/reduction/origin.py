@@ -32,17 +32,17 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the pivots and units with which gradients like those in `parts` can be summed without losing digits.
+        """Return the origin for gradients like those in `parts`: with it, they can be summed without losing digits.
 
-        `parts` has a tensor `[rows, size of the group]` for each group. A group is a tensor of theta, a row one
-        replicate.
+        The origin has, for each tensor of theta, a pivot (a point to subtract) and a unit of squared norms. `parts` has
+        the gradients for each tensor of theta, `[rows, size of the tensor]`. A row is one replicate.
         """
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
 
     @property
     def spread(self) -> float:
-        """The unit of squared norms of whole gradients: the power of two near the sum of the units of the groups."""
+        """The unit of squared norms of whole gradients: a power of two near the sum of the units of theta's tensors."""
         return _power_of_two(sum(self.spreads))
 
 

@@ -89,11 +89,11 @@ class CategoricalVAE(Autoencoder):
         return -self.dim * math.log(self.classes)
 
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states.
+        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states of the latents.
 
         Args:
             x: images, ``[batch, pixels]``.
-            output: the encoder's output for the images, ``[batch, outputs]``.
+            output: the encoder's output for the images, the logits of the latents, ``[batch, dim * classes]``.
             decoder: the decoder's weights.
         """
         log_p = self._logits(output).log_softmax(-1)

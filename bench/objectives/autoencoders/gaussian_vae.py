@@ -112,7 +112,7 @@ class GaussianVAE(Autoencoder):
 
         Args:
             x: images, ``[batch, pixels]``.
-            output: the encoder's output for the images, ``[batch, outputs]``.
+            output: the encoder's output for the images, means and log-variances of the latents, ``[batch, 2 dim]``.
             decoder: the decoder's weights.
         """
         mean, log_variance = output.chunk(2, -1)

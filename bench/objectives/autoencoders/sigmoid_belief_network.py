@@ -39,7 +39,7 @@ class SigmoidBeliefNetwork(Objective):
     run. Bad arguments and unreadable data raise ``ValueError``.
 
     Args:
-        layers: number of layers of bits, at least 2.
+        layers: number L of layers of bits, at least 2.
         width: number of bits in each layer, at least 1.
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
@@ -88,7 +88,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the widest layer for all images, or in all later layers' weights if these are more."""
+        """Number of elements in a layer for all images, or in the weights of all layers but the first if more."""
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property
