@@ -36,7 +36,7 @@ class Budget:
     def parse(cls, text: str | None) -> Self:
         """Return the budget that a text spells: ``1e5-evals``, ``10s`` or ``1e5-evals,10s``.
 
-        If the text is None, return the default budget, which is lenient.
+        If the text is None, return the default budget, with ``lenient`` set to True.
 
         Raises:
             UsageError: the text is no budget.

@@ -63,9 +63,10 @@ class Advice:
         per_gradient: largest number of evaluations that one gradient may take.
         best: the recommended candidate. Its numbers were measured on noise that was not used to choose it.
         candidates: number of unbiased candidates that were measured.
-        possible: labels of all candidates that may be the best: with 95 % confidence, the best one is among them. From
-            best to worst.
-        least: a lower limit, with 95 % confidence, of the work of any candidate divided by the work of ``best``.
+        possible: labels of all candidates that may be the best, from best to worst. With 95 % confidence, the best one
+            is among them.
+        least: a number, with 95 % confidence: every other candidate needs at least this fraction of the work of
+            ``best``.
         by_n: for the candidates that differ from ``best`` only in n, by label: the work divided by the work of
             ``best``.
         runner_up: the best candidate of another class than ``best``; None if there is none.
@@ -83,8 +84,8 @@ class Advice:
         refuted: labels of candidates that are declared unbiased, but were found to be biased.
         untried: names of the estimators that were not tried, by reason.
         failed: reasons why candidates could not be measured, by label.
-        points: three facts for each point, if there are several points: its title, the label of the best candidate
-            there, and the work of ``best`` divided by that candidate's work.
+        points: if the candidates were measured at several points (values of theta), three facts for each: the title of
+            the point, the label of the best candidate there, and the work of ``best`` divided by that candidate's work.
         hurried: number of candidates that were not prepared because the budget ran out.
         named: whether the user named the candidates. If not, they are the whole catalogue.
         noisy: whether the seconds were too noisy to compare.

@@ -21,13 +21,14 @@ FORKS_FOR = "STOCHGRAD_FORKS_FOR"
 
 
 def begin(connection: Connection, printed: Connection, variables: dict[str, str], preload: Named) -> None:
-    """Make this process a worker, which answers questions until its pipe closes.
+    """Make this process a worker, which does the work that comes through its pipe until the pipe closes.
 
     Args:
-        connection: the pipe that brings questions, and takes answers.
+        connection: the pipe that brings the work, and takes the results.
         printed: the pipe that takes what this process prints.
         variables: the environment variables of the parent.
-        preload: the classes to load first, by selector and kind.
+        preload: the classes to load first: each by a selector such as ``mine.py::Mine``, and "estimator" or
+            "objective".
     """
     os.environ.clear()
     os.environ.update(variables)

@@ -57,7 +57,7 @@ class Drawable(Protocol):
 
 
 class Spreader(Protocol):
-    """Processes over which the draws of a cell can be spread."""
+    """Processes over which the draws (batches of replicates) of a cell can be spread."""
 
     def spread(self, engine: Drawable, centre: Vector, exact: Vector | None) -> Partials:
         """Compute the partial sums of one cell, and yield them in the order of the blocks that they cover.
@@ -217,7 +217,7 @@ def serve(connection: Connection, preload: Named) -> None:
     """Do the work that comes through the pipe ``connection``, and send the results back, until the pipe closes.
 
     This is all that a worker process does. ``preload`` names the classes to load first: each by a selector such as
-    ``mine.py::Mine``, and the word "estimator" or "objective".
+    ``mine.py::Mine``, and "estimator" or "objective".
     """
     torch.set_num_threads(1)
     np.random.seed()  # a forked process would repeat the noise of the others

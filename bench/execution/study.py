@@ -112,13 +112,13 @@ class StudyWriter:
 
     @contextmanager
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
-        """Report to ``progress``, before and after the ``with`` block, how many of the given runs are on record.
+        """Report to ``progress``, before and after the ``with`` block, how many of the ``tasks`` are on record.
 
-        There is no first report if no run is on record before the block. There is no second report either if, in
-        addition, all runs are on record after the block.
+        The first report is left out if none is on record before the block. If then all are on record after the block,
+        the second report is left out, too.
 
         Args:
-            tasks: one task for each run: a measurement, a pilot or a training run.
+            tasks: the tasks of a command, such as measurements, pilots or trainings.
             timed: the ids of the measurements that are timed too.
         """
         runs, noun = {task.run_id: task.run_id in timed for task in tasks}, tasks[0].noun

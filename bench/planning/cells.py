@@ -30,7 +30,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Text for people, such as ``rloo:n=4 on gaussian-quadratic``."""
+        """Name of the cell in messages, such as ``rloo:n=4 on gaussian-quadratic``."""
         return f"{full_label(self.estimator)} on {full_label(self.objective)}"
 
 

@@ -94,13 +94,13 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
     """Return the names that figures give to all estimators and objectives of a study, by label.
 
     The order is that of a table: first what ``labels`` names, then the others in the order of ``specs``. A selector
-    without fields, such as ``rloo``, covers all settings of an estimator or objective. Its name is also in the result
-    under the command-line name.
+    without fields, such as ``rloo``, covers all settings of an estimator or objective. The name that ``labels`` gives
+    to such a selector is also in the result, with the command-line name as its key.
 
     Args:
         records: the records of the study.
         specs: the specs of the study.
-        labels: names for people by selector, as ``read_labels`` returns them; None for no such names.
+        labels: display names by selector, as ``read_labels`` returns them; None for no such names.
     """
     records = labelled(list(records))
     found = {label: name for names in named(records, specs, labels) for label, name in names.items()}
@@ -113,7 +113,7 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
 
 
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
-    """Return two dictionaries, one of estimators and one of objectives: the names for people, by label.
+    """Return the display names, by label, in two dictionaries: one of estimators and one of objectives.
 
     The order is that of a table. Estimators and objectives that ``labels`` names come first, in the order of
     ``labels``. All others follow in the order of ``specs``; their names are their labels. If one selector of ``labels``
@@ -122,7 +122,7 @@ def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = 
     Args:
         records: the records of the study.
         specs: the specs of the study.
-        labels: names for people by selector, as ``read_labels`` returns them; None for no such names.
+        labels: display names by selector, as ``read_labels`` returns them; None for no such names.
     """
     found = labelled(list(records))
     return tuple(_named(found, key, specs, (labels or {}).get(key, {})) for key in KINDS)

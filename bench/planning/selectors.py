@@ -178,7 +178,7 @@ def label(instance: Any) -> str:
 
 
 def full_label(instance: Any) -> str:
-    """Return the text that names an estimator or an objective in output for people, such as ``rloo:n=2``.
+    """Return the text that names an estimator or an objective in reports, such as ``rloo:n=2``.
 
     The text consists of the name of the class, n if the class has this field, and all other fields that differ from
     their defaults.

@@ -88,7 +88,8 @@ class Spec(BaseModel):
         adapt_steps: largest number of steps in which the state of an estimator learns before the measurement.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
         objectives: selectors of the objectives on which the estimators are measured.
-        labels: what tables for a paper and figures call estimators and objectives, by selector; None for their labels.
+        labels: names of estimators and objectives in figures and in tables for a paper, by selector; None for no such
+            names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -274,12 +274,14 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdic
 def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> BiasVerdict:
     """Return the verdict on the bias of an estimator with noise.
 
-    - BIASED: a bias was found (`p_bias` < `alpha` and `lower` > 0).
-    - BIASED_WITHIN_TOL: a bias was found, but `upper` ≤ `allowed`.
-    - UNBIASED_WITHIN_TOL: no bias was found, and `upper` ≤ `allowed`.
-    - INCONCLUSIVE: no bias was found, but one above `allowed` is possible.
+    `lower` and `upper` bound the norm of the bias. A bias was found if `p_bias` < `alpha` and `lower` > 0. `allowed` is
+    the tolerance times the norm of the exact gradient.
 
-    `lower` and `upper` bound the norm of the bias. `allowed` is the tolerance times the norm of the exact gradient.
+    - BIASED: a bias was found, and `upper` > `allowed`.
+    - BIASED_WITHIN_TOL: a bias was found, and `upper` ≤ `allowed`.
+    - UNBIASED_WITHIN_TOL: no bias was found, and `upper` ≤ `allowed`.
+    - INCONCLUSIVE: no bias was found, and `upper` > `allowed`.
+
     Only an upper bound shows that a bias is small; a test that does not reject shows nothing (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:

@@ -238,10 +238,10 @@ def work_normalised(
 def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> list[list[tuple[int, int] | None]]:
     """Return the 95 % intervals of the ranks by variance (`rank_intervals`) for the runs of each group.
 
-    A run is one measurement of an estimator, a block a group of its gradients. A group holds the runs on one objective.
+    A run is one measurement of an estimator, and the runs on one objective are a group. Gradients are summed in blocks.
     `common` says for each group whether its runs used common noise.
 
-    Many groups are compared in one pass if they have one shape: the k-th runs of all have blocks of the same sizes.
+    Groups are compared in one pass if they are alike: the k-th runs of all these groups have blocks of the same sizes.
     Thousands of small groups, each in a pass of its own, would take ten times as long.
     """
     alike: dict[Any, list[int]] = {}
@@ -262,16 +262,18 @@ def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> li
 def log_ratio_rows(
     groups: Sequence[Sequence[ComparedRun]], *, common: bool
 ) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
-    """Compare the variances V of all pairs of runs in each group of n; return the results, and which can be ranked.
+    """Compare the variances of the n runs of each group, two by two; return the results, and which runs can be ranked.
 
-    A run is one measurement of an estimator. The k-th runs of all groups are cut into blocks of the same sizes, and can
-    be ranked either in all groups or in none. A run cannot be ranked if its tail is heavy, or if nothing in it varied:
-    its log ratios are 0 and its p-values 1. `common` says whether the runs of a group used common noise. If they did,
-    two runs whose blocks have the same sizes are compared block by block.
+    A run is one measurement of an estimator, and the runs on one objective are a group. Gradients are summed in blocks.
+    A run cannot be ranked if its tail is heavy, or if nothing in it varied: its log ratios are then 0 and its p-values
+    1. The groups must be alike: the k-th runs of all groups have blocks of the same sizes, and either all or none of
+    them can be ranked. `common` says whether the runs of a group used common noise. If they did, two runs whose blocks
+    have the same sizes are compared block by block.
 
     The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays of the shape
-    `[groups, rows, n]`: ln(V_i/V_j) for every j, and the two-sided p-values of `compare`. All rows at once would take
-    memory that grows with n². The second result is an array of booleans, `[n]`: which runs can be ranked.
+    `[groups, rows, n]`: ln(V_i/V_j) for every j, with V_i the variance of run i, and the two-sided p-values of
+    `compare`. All rows at once would take memory that grows with n². The second result is an array of booleans, `[n]`:
+    which runs can be ranked.
 
     Raises:
         ValueError: a run that can be ranked has no variance above 0.

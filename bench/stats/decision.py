@@ -39,7 +39,7 @@ class Candidate:
         exact: whether the estimates are exact up to rounding: they do not vary, and no bias was found.
         refutes: whether the estimator is declared exact, but differs from the objective's exact gradient. The objective
             is then at fault.
-        learned: whether the estimator learned something, such as a baseline, before the measurement.
+        learned: whether the estimator learned something, such as a control variate, before the measurement.
         bias_bound: upper limit of the norm of the bias; 0 if unknown.
         error: mean squared error of one estimate, an interval; None if unknown.
         seconds: time of one estimate, an interval; None if not measured.

@@ -122,16 +122,16 @@ def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
 def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float]:
     """Return the statistic z and the p-value of the one-sided test of `V_new ≤ (1 + m) V_base`, with m = `margin`.
 
-    Index 0 is the baseline (the accepted statistics) and index 1 the new run, with R replicates and estimated variance
-    V̂. c² is the larger `cv2` and ρ the larger `rho` of the two::
+    Index 0 is the baseline (the accepted statistics) and index 1 the new run, with R replicates and the estimated
+    variance V̂. c² is the larger `cv2` of the two, ρ the larger `rho`, and κ the larger `kurtosis`::
 
         se² = c²(1/R₁ + 1/R₀) + 24 ρ (1/(R₁(R₁−1)) + 1/(R₀(R₀−1)))
         z = (ln(V̂₁/V̂₀) − ln(1 + m))/se
-        ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
+        ν = clip(2R₁/(κ − 1), 1, R₁ − 1)
         p = P(t > z) for Student's t with ν degrees of freedom
 
-    The variance of ln V̂ has the factor 2 where se² has 24. The larger factor covers the far tail of −χ²/R, the
-    distribution of the error of V̂ if the squared norms are constant.
+    The factor 24 takes the place of 2 in the variance of ln V̂. With 2, p would be too small if all squared norms of
+    the centred gradients are equal.
     """
     c2, rho = max(base.cv2, new.cv2), max(base.rho, new.rho)
     z = _z(new.variance / base.variance, c2, rho, base.replicates, new.replicates, margin)
@@ -141,13 +141,12 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
-    Let w be the squared norms of the centred gradients, and c0 the cut in the baseline, the accepted statistics. The
-    truncated mean is the mean of min(w, c0). The result is None unless both runs were truncated at c0. The p-value is
-    from the normal distribution.
+    `base` has the accepted statistics, and `new` those of the new run. Let w be the squared norms of the centred
+    gradients, and c0 = ``base.truncated_at``. The truncated mean is the mean of min(w, c0). The result is None unless
+    ``new`` has the same ``truncated_at``. The p-value is from the normal distribution.
 
     If every w grows by a factor r, the truncated mean grows by at most r. So a variance within the margin implies a
-    truncated mean within the margin. A truncated w has a finite fourth moment, so even cells with an infinite variance
-    can be guarded.
+    truncated mean within the margin. min(w, c0) is bounded, so the test is valid even if the variance is infinite.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None

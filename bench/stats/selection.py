@@ -25,7 +25,9 @@ AGREES = 1e-3
 
 @dataclass(frozen=True)
 class Loss:
-    """The logarithm of a candidate's budget times its mean squared error, with a lower and an upper limit.
+    """The loss of a candidate, with a lower and an upper limit; the candidate with the lowest loss is the best.
+
+    The loss is ln(B e), where e is the mean squared error that the candidate reaches with a budget of B evaluations.
 
     The value and both limits are −∞ if there is neither noise nor bias. `high` is ∞ if the variance has no upper limit.
     """
@@ -49,8 +51,8 @@ def level_of_limits(rounds: int) -> float:
     - In some round, the lower limit of the best candidate's loss is above the candidate's true loss.
     - In the last round, the upper limit of the winner's loss is below the winner's true loss.
 
-    Each reason gets half of the 0.05. The first one divides its half among the rounds (Bonferroni). Only the best
-    candidate's limits matter there, so the number of candidates does not.
+    Each reason gets half of the 0.05. The first one divides its half among the rounds (Bonferroni). Only the limits of
+    the best candidate matter there, so no correction for the number of candidates is needed.
     """
     return 1 - ERROR_RATE / rounds
 

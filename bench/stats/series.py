@@ -155,8 +155,8 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 def shaped(whole: Moments, part: Moments) -> Moments:
     """Return the moments `whole` of a long series, with M3 and M4 filled in if they are missing.
 
-    Mk is the sum of (x − mean)^k. `part` holds the moments of the first values of the series. The result has the
-    skewness and the kurtosis of `part`.
+    Mk is the sum of (x − mean)^k. `part` holds the moments of the first values of the series. M3 and M4 are filled in
+    such that the series has the skewness and the kurtosis of `part`.
     """
     if whole.M3 is not None:
         return whole

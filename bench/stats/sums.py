@@ -42,7 +42,7 @@ class Sums:
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
-        truncate_at: the cut c0; larger w count as c0 in ``truncated``. None if w is not truncated.
+        truncate_at: a limit of w, see ``truncated``; None if w is not truncated.
         martingale_T: sum of the terms of the martingale for the sum test of the bias.
         martingale_Q: sum of the squares of these terms.
         martingale_terms: number of these terms.
@@ -51,9 +51,9 @@ class Sums:
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
-            ``truncated`` cover these gradients only. In a longer run, ``across_M2`` is an extrapolation. The sum of
-            squared deviations of g, over all gradients, is multiplied by the ratio of the sum for h to that for g, over
-            the followed gradients.
+            ``truncated`` cover these gradients only. In a longer run, ``across_M2`` is extrapolated: the sum of squared
+            deviations of h over these gradients is multiplied by a ratio. The ratio is the sum of squared deviations of
+            g over all gradients, divided by that over these gradients.
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.

@@ -156,8 +156,8 @@ class Profile:
     def grid(self, points: int) -> tuple[Array, Array, Array]:
         """Return θ, σ and the log likelihood at each point of a grid of θ, three arrays `[points]`; θ ascends.
 
-        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` is at most 400
-        or 30 + ⌊√n⌋, whichever is larger.
+        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` is at most the
+        larger of 400 and 30 + ⌊√n⌋.
         """
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
@@ -167,7 +167,8 @@ class Profile:
     def fit(self) -> tuple[float, float]:
         """Return the shape k and the scale σ of the fitted generalised Pareto law.
 
-        Both follow from the posterior mean of −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
+        Both follow from the posterior mean of −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points, with n the number
+        of exceedances.
         """
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())

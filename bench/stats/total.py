@@ -154,7 +154,7 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
     """Return the status of a variance, which says how far the variance can be trusted.
 
     Args:
-        V: the variance, the mean of squared norms.
+        V: the variance, which is the mean of the squared norms of the centred gradients.
         tail: the tail fitted to the squared norms.
         replicates: number of replicates of the run.
         top: the largest of ``n`` squared distances of gradients from the exact gradient. If that is unknown, the

@@ -117,9 +117,10 @@ def positive_mean_interval(
         V̂ exp(∓ t_ν se)
         V̂ (1 − se g⁻¹(±z))
 
-    V̂ is `value`, and se the standard error of ln V̂. t_ν and z are quantiles of Student's t and of the normal law. g
-    is Hall's transform with A = skewness/√n, clipped to [−2, 2]. The lower limit is at least 0. The upper limit is at
-    least `tail_upper`, an upper bound from the tail, if it is given.
+    V̂ is `value`, and se the standard error of ln V̂. t_ν is the quantile of Student's t with ν = ``values.nu`` degrees
+    of freedom, and z the quantile of the normal law. g is Hall's transform with A = skewness/√n, clipped to [−2, 2],
+    for n numbers. The lower limit is at least 0. The upper limit is at least `tail_upper`, an upper bound from the
+    tail, if it is given.
     """
     upper = (1 + confidence) / 2
     se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -180,9 +181,10 @@ def status(
 def settling_replicates(cv2: float, replicates: int) -> int:
     """Return about how many replicates bring the 95 % interval of a variance to ±5 %, such as 30000.
 
-    With `cv2` = variance/mean² of the squared norms, `cv² (1.96/0.05)²` replicates are enough if the tail of the
-    squared norms is bounded. The result is at least four times the present `replicates`, because the tail fit of a
-    longer run uses a smaller fraction of the values. The result is rounded up to one significant digit.
+    `cv2` is cv², the variance/mean² of the squared norms of the centred gradients. If the tail of the squared norms is
+    bounded, `cv² (1.96/0.05)²` replicates are enough. The result is at least four times the present `replicates`,
+    because the tail fit of a longer run uses a smaller fraction of the values. The result is rounded up to one
+    significant digit.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)

@@ -33,7 +33,7 @@ class Setup:
         preload: selectors of the classes to load first, each with "estimator" or "objective".
         patience: seconds without progress after which the worker ends its measuring process (a process of its own for
             measurements).
-        comparison: a pickled ``Comparison``: the task of comparing the measuring process with the coordinator.
+        comparison: a pickled ``Comparison``, which compares the measuring process with the coordinator.
     """
 
     facts: Facts
@@ -123,10 +123,11 @@ def file_differences(files: Facts) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question to the measuring process of a worker: how this process differs from the coordinator.
+    """Work for a worker of a cluster: to find out how its process differs from the coordinator.
 
     Args:
-        facts: what has to be equal (``arithmetic_here``).
+        facts: what the coordinator (the process of the command) gets from ``arithmetic_here``; the worker has to get
+            the same.
         own: pickled estimators and objectives, each with its label and the digest of its code (``code_of``).
     """
 
@@ -134,7 +135,7 @@ class Comparison:
     own: bytes
 
     def record(self, _progress: object = None, _pool: object = None) -> list[str]:
-        """Return the differences, each as a part of a sentence."""
+        """Return how this process differs from the coordinator, each difference as a part of a sentence."""
         if found := differing(arithmetic_here(), self.facts):
             return found
         each = pickle.loads(self.own)

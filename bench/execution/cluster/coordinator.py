@@ -58,15 +58,15 @@ EACH = 1.0
 
 
 def connect(address: Dask, spec: Spec, cell_timeout: float | None = None) -> "Cluster":
-    """Connect to a cluster, or start a local one, and check that its workers are like this process.
+    """Connect to a Dask cluster, or start a local one. All workers must have the software and files of this process.
 
     Args:
         address: the cluster.
-        spec: has the classes that the workers load.
+        spec: what the study measures; each worker loads the estimators and objectives that the spec names.
         cell_timeout: seconds without progress after which a cell is given up; None for half an hour.
 
     Raises:
-        UsageError: the cluster cannot be reached, has no workers, or has workers that differ.
+        UsageError: the cluster cannot be reached or has no workers, or a worker differs from this process.
     """
     silence()
     with ExitStack() as stack:
@@ -345,7 +345,7 @@ class Cluster:
             self._client.cancel(list(futures), force=True)
 
     def stop(self) -> None:
-        """End the measuring processes of all workers and close the connection. A local cluster is shut down, too."""
+        """End the processes in which the workers measure, and close the connection. A local cluster is shut down."""
         with contextlib.suppress(Exception):
             self._client.run(worker.end, on_error="ignore")
         with contextlib.suppress(Exception):

@@ -28,7 +28,7 @@ class Unlike(Exception):
 
 
 class Killed(Exception):
-    """The measuring process was killed from outside. The argument is the reason."""
+    """The process in which a worker measures was killed from outside. The argument is the reason."""
 
 
 class _Sealed:
@@ -112,15 +112,16 @@ def record(setup: bytes, work: bytes) -> bytes:
 
 
 def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
-    """Compute draws of a large cell in the measuring process of this worker, and return their pickled sums.
+    """Compute draws (batches of replicates) of a large cell, and return their pickled sums.
 
-    If the work raises an exception, the exception is pickled in place of the sums.
+    The worker has a process of its own for measurements, which does the work. If the work raises an exception, the
+    exception is pickled in place of the sums.
 
     Args:
         setup: the pickled ``Setup`` of the coordinator.
-        key: names the cell.
+        key: a text that is different for every cell.
         packed: the pickled ``Draws`` of the cell, with empty ``indices``.
-        indices: the draws (batches of replicates).
+        indices: the numbers of the draws.
 
     Raises:
         Unlike: this worker differs from the coordinator.
@@ -139,7 +140,7 @@ def dask_setup(_worker: DaskWorker) -> None:
 
 
 def end() -> None:
-    """End the measuring process of this worker, even in the middle of its work."""
+    """End the process in which this worker measures, even in the middle of its work."""
     global _host
     host, _host = _host, None
     if host is not None:
