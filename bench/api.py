@@ -46,7 +46,7 @@ class Measurement:
     ``print`` shows a measurement as one line; a notebook shows it as a table. ``frame`` returns the numbers.
 
     Args:
-        cell: the estimator and the objective; None if the gradients were made elsewhere.
+        cell: the estimator and the objective; None if the gradients were made elsewhere, such as in JAX.
         record: the record of the gradients' mean, variance and bias.
         timing: the record of the seconds; None if nothing was timed.
     """

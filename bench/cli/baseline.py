@@ -193,8 +193,8 @@ def promote(
     """Measure cells again, accept the results, and print the changes.
 
     Without -e and -o, every cell of the baseline is measured, and cells that no longer exist are dropped. With them,
-    only the selected cells are measured, new ones too; all other cells stay as they are. Gradients that were made
-    elsewhere are read from the study that --from names.
+    only the selected cells are measured, new ones too; all other cells stay as they are. If the baseline is of
+    gradients that were made elsewhere, --from names the study of `bench measure` that has the new ones.
     """
     from bench.cli.progress import choose
     from bench.gate.baseline_file import path_of, read, selectors

@@ -89,8 +89,8 @@ def command(
 
     An estimator is worse if its variance has grown, if it is declared unbiased and has become biased, or if it
     evaluates f more often. Cells whose samples equal the baseline's pass at once. All other cells are tested, with very
-    rare false alarms. With -e and -o, only the selected cells are checked. Gradients that were made elsewhere are read
-    from a study of `bench measure`, which --from names.
+    rare false alarms. With -e and -o, only the selected cells are checked. If the baseline is of gradients that were
+    made elsewhere, --from names the study of `bench measure` that has the new ones.
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")

@@ -13,9 +13,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def options(command: F) -> F:
-    """Add the options that name a Dask cluster to a command. The cluster is passed as the argument ``workers``.
+    """Add to a command the options that name a Dask cluster. The command gets the cluster as its argument ``workers``.
 
-    The command must have the option ``--workers``.
+    The command must also have the option ``--workers``.
     """
 
     @functools.wraps(command)

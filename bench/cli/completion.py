@@ -70,10 +70,7 @@ fi
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion in bash, also of selectors such as ``rloo:n=2``.
-
-    bash splits such a word at colons and equals signs.
-    """
+    """Completion in bash, also of selectors such as ``rloo:n=2``, which bash splits at colons and equals signs."""
 
     source_template = BASH
 

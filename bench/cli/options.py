@@ -26,7 +26,7 @@ VARIABLE = "BENCH_DATA_DIR"
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a function for tab completion in a shell, of names of estimators or of objectives, as ``kind`` says.
+    """Return a function that completes names in a shell: of estimators or of objectives, as ``kind`` says.
 
     The names are selectors, such as ``rloo:n=2``.
     """
@@ -231,7 +231,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Write neither progres
 
 
 def reads_given(name: str, *, given: bool, study: Path | None, measuring: Iterable[Any]) -> bool:
-    """Return whether a command reads gradients that were made elsewhere from a study, and measures nothing.
+    """Return whether a command measures nothing, and reads given gradients (made elsewhere) from a study.
 
     Args:
         name: the baseline's name.

@@ -167,9 +167,9 @@ class Conformance:
         return all(torch.allclose(four, 4 * once) for once, four in pairs)
 
     def test_loss_can_be_weighted(self) -> None:
-        """If every element of the loss is multiplied by a weight, its gradient is multiplied by the same weight.
+        """If each element of the loss has a weight of its own, the gradient of the element is multiplied by its weight.
 
-        Each element has a weight of its own. An element belongs to one row (estimate) and one batch element.
+        An element belongs to one row (estimate) and one batch element.
         """
         for trial in self.trials():
             plain = trial.call()
@@ -366,7 +366,8 @@ class Conformance:
         """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element.
 
         If the estimator declares ``couples_batch = True``, the opposite is checked: in at least one case, another batch
-        element must change. For this check, the samples of every case are drawn from q, so that they depend on theta.
+        element must change. For this second check, all samples are drawn from q, even if the case has a sampler that
+        does not depend on theta.
         """
         wanted = "a batch and noise that does not depend on q"
         trials = self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape)

@@ -227,7 +227,7 @@ class Baseline(_Plain):
 
     A cell is an estimator on an objective. Entries are sorted by objective and estimator. ``setting.replicates`` is the
     requested number of replicates; each entry has the number that was measured. ``given`` tells whether the gradients
-    were computed outside this project. If so, an entry names its estimator and its objective by any text. Otherwise it
+    were made elsewhere, such as in JAX. If so, an entry names its estimator and its objective by any text. Otherwise it
     names them by selectors, such as ``rloo:n=4``.
     """
 
@@ -263,7 +263,7 @@ def assemble(setting: Settings, entries: Iterable[Entry], *, given: bool = False
 
     The entries are sorted by objective and estimator. ``setting`` has the settings with which they were measured. The
     baseline also gets the present environment and the commit of the user's code. ``given`` tells whether the gradients
-    were made elsewhere.
+    were made elsewhere, such as in JAX.
     """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))

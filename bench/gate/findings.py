@@ -71,7 +71,9 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known about a cell (an estimator on an objective) before its verdict.
+    """What a check knows about a cell (an estimator on an objective) before its verdict.
+
+    The first stage of a check measures the cell. If it flags the cell, the second stage measures it again.
 
     Args:
         cell: id of the cell.

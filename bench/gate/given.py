@@ -24,8 +24,8 @@ from bench.records.lines import GIVEN, LineKind, Outcome, Record
 def read(study: Path) -> list[Record]:
     """Return the moments records of the given gradients in a study folder.
 
-    Given gradients were made elsewhere, and have a name and a problem. A moments record has their bias, variance and
-    other statistics. Of several records with the same name and problem, only the last one is returned.
+    Given gradients were made elsewhere, such as in JAX, and have a name and a problem. A moments record has their bias,
+    variance and other statistics. Of several records with the same name and problem, only the last one is returned.
 
     Raises:
         UsageError: the gradients have several dtypes, or a name that a baseline cannot hold.
@@ -51,7 +51,7 @@ def read(study: Path) -> list[Record]:
 def baseline_of(lines: Sequence[Record]) -> Baseline:
     """Return a baseline, the file of accepted statistics, made of one or more records of given gradients.
 
-    Given gradients were made elsewhere.
+    Given gradients were made elsewhere, such as in JAX.
     """
     first = lines[0]
     settings = Settings(
@@ -63,8 +63,8 @@ def baseline_of(lines: Sequence[Record]) -> Baseline:
 def fitting(baseline: Baseline, study: Path) -> list[Record]:
     """Check that the given gradients in a study folder fit a baseline, and return their records.
 
-    A baseline is the file of accepted statistics. Given gradients were made elsewhere. The result has at least one
-    record.
+    A baseline is the file of accepted statistics. Given gradients were made elsewhere, such as in JAX. The result has
+    at least one record.
 
     Raises:
         UsageError: the baseline has estimators in place of given gradients, or the study has no gradients in the
@@ -84,7 +84,7 @@ def fitting(baseline: Baseline, study: Path) -> list[Record]:
 def check(baseline: Baseline, study: Path, options: Options, wanted: str | None = None) -> Report:
     """Compare the given gradients in a study folder with a baseline of given gradients, and return the report.
 
-    Given gradients were made elsewhere.
+    Given gradients were made elsewhere, such as in JAX.
 
     Args:
         baseline: the file of accepted statistics.

@@ -95,7 +95,7 @@ def measure(
         picked: the cells.
         settings: how they are measured.
         path: the file of the baseline; the paths of users' files are stored relative to its folder.
-        progress: receives the events.
+        progress: is told which cell begins, how many of its replicates are done, and when it ends.
         pool: has the worker process that measures the cells with a user's code.
         adaptive: whether each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot.
         speed: whether the cells are timed too.
@@ -164,7 +164,7 @@ def promote(
         old: the baseline to renew.
         selection: the cells to measure.
         path: the file of the baseline.
-        progress: receives the events.
+        progress: is told which cell begins, how many of its replicates are done, and when it ends.
         pool: has the worker process that measures the cells with a user's code.
         speed: whether to time the cells; they are also timed if the old baseline has times of any of them.
         fresh: whether to ignore the cells that an interrupted command has kept.
@@ -186,8 +186,8 @@ def promote(
 def promote_given(old: Baseline, study: Path) -> Draft:
     """Return the draft of a baseline of given gradients: the old entries, or newer ones where a study has them.
 
-    ``old`` is the old baseline. A baseline is the gate's file of accepted statistics; given gradients were computed
-    outside this project.
+    ``old`` is the old baseline. A baseline is the gate's file of accepted statistics; given gradients were made
+    elsewhere, such as in JAX.
 
     Raises:
         UsageError: the study has no gradients in the baseline's dtype.
@@ -206,8 +206,8 @@ def read_study(study: Path, folder: Path) -> Draft:
     relative to ``folder``, the baseline's folder. The settings are those of the study's last command. A cell of an
     earlier command counts if its settings are the same, except for the number of replicates.
 
-    A study of gradients that were made elsewhere has no spec. Such gradients have a name and a problem. If several have
-    the same ones, the baseline's entry is made from the last of them.
+    A study of gradients that were made elsewhere, such as in JAX, has no spec. Such gradients have a name and a
+    problem. If several have the same ones, the baseline's entry is made from the last of them.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

@@ -49,8 +49,8 @@ class Options:
         strict: whether cells that could not be judged fail the build.
         remeasure: whether to measure also the cells whose gradients are equal, and compare their statistics with those
             in the baseline.
-        study: a study folder of gradients that were made elsewhere, to check in place of measuring cells; None to
-            measure.
+        study: a study folder of gradients that were made elsewhere, such as in JAX, to check in place of measuring
+            cells; None to measure.
         speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for slower
             cells.
 
@@ -113,7 +113,7 @@ class Report:
     def exit_code(self) -> int:
         """Exit code of ``bench check``: the first of 3, 1, 4 and 0 whose condition holds.
 
-        A cell is an estimator on an objective.
+        A cell is an estimator on an objective; ``speed`` and ``strict`` are options of the check.
 
         - 3: a fault was confirmed, or a cell of the baseline is missing.
         - 1: a cell could not be measured.
@@ -139,7 +139,7 @@ def check(
         baseline: the accepted statistics.
         selection: the cells, estimators on objectives.
         options: how many replicates are taken, and what fails the check.
-        progress: receives the events.
+        progress: is told which cell begins, how many of its replicates are done, and when it ends.
         pool: has the workers in which cells with a user's code are measured; None to measure all cells in this process.
 
     Raises:

@@ -89,7 +89,7 @@ def _table(head: bytes) -> dict[str, Any]:
 
 
 def remove(folder: Path, run: str) -> None:
-    """Remove the file that keeps the sums of an unfinished run from a study folder, if there is one.
+    """Remove the file in a study folder that keeps the sums of an unfinished run, if there is one.
 
     ``run`` is the id of the run (a measurement).
     """

@@ -20,7 +20,7 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     tail, if nothing varied in the run, or if the run was not measured.
 
     If all runs of an objective used common noise, runs with blocks (groups of gradients) of equal size are compared
-    block by block. This comparison can tell variances apart that are much closer together.
+    block by block. This comparison finds much smaller differences of variances.
 
     Args:
         table: the frame that ``bench.report.frame.frame`` makes from ``records``.

@@ -46,7 +46,7 @@ class Report:
 
     @cached_property
     def table(self) -> pd.DataFrame | None:
-        """The frame that tables and figures read; None if all records are of training."""
+        """The data frame from which tables and figures are made; None if all records are of training."""
         only_training = self.trained and len(self.trained) == len(self.records)
         return None if only_training else prepared(self.records, self.cost)
 
@@ -146,7 +146,7 @@ class Report:
 
 
 def measures(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is of an estimator that was not skipped."""
+    """Return whether a record is about an estimator, and this estimator was not skipped."""
     return "estimator_name" in record and record["outcome"] != Outcome.SKIPPED
 
 

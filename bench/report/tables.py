@@ -30,10 +30,11 @@ FOREIGN = ("estimator",)
 
 
 def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:
-    """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean.
+    """Return the study as Markdown.
 
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns, ``title`` the heading of the page, and
-    ``found`` what ``sections`` makes of the frame.
+    For each objective there are a table and advice. After them, the text says what failed, what was skipped and what
+    the columns mean. ``table`` is the frame that ``bench.report.prepared.prepared`` returns, ``title`` the heading of
+    the page, and ``found`` what ``bench.report.by_objective.sections`` makes of the frame.
     """
     parts = [heading(title), in_markdown(provenance(table))]
     for section in found:
@@ -73,7 +74,7 @@ def _barred(cell: str) -> str:
 def latex(found: Sequence[Section]) -> str:
     """Return one LaTeX table for each of the objectives in ``found``, for a document that loads the package booktabs.
 
-    ``sections`` makes ``found``.
+    ``found`` is what ``bench.report.by_objective.sections`` returns.
     """
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in found:

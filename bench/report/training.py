@@ -186,7 +186,7 @@ def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: l
 
 
 def markdown(records: Sequence[Record], title: str) -> str:
-    """Return the study as Markdown: a table for each problem, what is missing, what the columns mean.
+    """Return the study as Markdown: a table for each problem, what failed or was skipped, what the columns mean.
 
     A problem is an objective with its training settings. ``title`` is the heading of the page.
     """

@@ -30,12 +30,13 @@ heavy tails, and what was measured on fewer than 3 objectives."""
 
 
 def efficiency(table: pd.DataFrame) -> Figure | None:
-    """Draw in three panels how efficient estimators are over all objectives on which two or more have an efficiency.
+    """Draw in three panels how efficient estimators are over all objectives.
 
-    The efficiency of an estimator is the lowest variance × cost on the objective, divided by the estimator's own.
+    The efficiency of an estimator is the lowest variance × cost on the objective, divided by the estimator's own. An
+    objective counts only if two or more estimators have an efficiency there.
 
-    - The performance profile: the share of the objectives on which an estimator needs at most a factor times the
-      variance × cost of the best one. An objective on which the estimator was not measured is not in its share.
+    - The performance profile: for each factor, the share of the objectives on which the variance × cost of an estimator
+      is at most this factor times the lowest. Objectives on which the estimator was not measured are not in its share.
     - The mean efficiency over the objectives on which the estimator was measured.
     - The probability of a lower variance × cost than a rival's. The rival is drawn at random, and the objective from
       those on which both were measured.
