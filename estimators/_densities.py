@@ -40,7 +40,8 @@ from estimators.distributions import Drawable
 def logits(q: Distribution) -> Tensor:
     """Return the logits of a Bernoulli or categorical q, differentiable in q's parameters.
 
-    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integers of C
+    categories.
     """
     (name, value), *_ = parameters(q).items()
     if name == "logits":
@@ -52,9 +53,9 @@ def logits(q: Distribution) -> Tensor:
 def row_probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories. If q
-    is the result of ``rows``, its first batch axis holds copies of one distribution. The result then has length 1 along
-    this axis. The logits of a categorical q must be normalised, as torch's constructors leave them.
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integers of C
+    categories. If q is the result of ``rows``, its first batch axis holds copies of one distribution. The result then
+    has length 1 along this axis. The logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach(), q)
@@ -66,11 +67,12 @@ def row_probs(q: Distribution) -> Tensor:
 def probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, differentiable in q's parameters.
 
-    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integers of C
+    categories.
 
-    The result p is a softmax of the logits, with the Jacobian ``diag(p) - p p^T``. For a categorical q made from
-    logits, torch has normalised the logits, which contributes ``-p p^T``. Here p is the exponential of the normalised
-    logits, which contributes ``diag(p)``.
+    A categorical q made from logits holds them normalised by torch. Then the result is p, their exponential, with the
+    Jacobian ``diag(p)``; normalised logits have a Jacobian of their own. Together they give ``diag(p) - p p^T``, the
+    Jacobian of the softmax.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":

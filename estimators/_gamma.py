@@ -25,7 +25,7 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     """Return the estimator's value for a Gamma q, ``[*batch]``: f at the samples, with the corrected gradient.
 
     The path of a sample z is z as a function of q's parameters at fixed noise. The gradient in the rate is df/dz times
-    dz/drate = -z / rate. The gradient in the concentration is ``df/dz slope + f correction``, because the path leaves
+    dz/drate = -z / rate. The gradient in the concentration is ``slope df/dz + correction f``, because the path leaves
     out a part of the score. (The score is the derivative of log q.)
 
     Args:

@@ -55,7 +55,7 @@ class Checked:
 
 
 class CheckedFunction(Checked):
-    """A function that checks, in every call, what f did to its argument and what it returned.
+    """A function that calls f, and checks whether f changed its argument and what f returned.
 
     Args:
         f: the function.
@@ -63,7 +63,8 @@ class CheckedFunction(Checked):
             of q, or to float32 if q has half precision.
         axes: number of event axes of the samples; if None, the number of event axes of q.
         name: the name of f in messages.
-        columns: whether f returns a row of numbers for each sample. If not, it returns one number.
+        columns: whether f returns several numbers for each sample, along one more axis on the right. If not, f returns
+            one number.
     """
 
     __slots__ = ("axes", "columns", "f", "kept", "name", "q")

@@ -30,10 +30,10 @@ _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "log
 def law(family: type[Distribution]) -> type[Distribution]:
     """Return the class whose law (sampler and density) a class of distributions has: ``family`` or one of its parents.
 
-    The result is ``family`` if it overrides a sampler or a density, else the nearest parent that does. If none of
-    torch's families is a parent of ``family``, any method may be part of the law, such as one that returns the logits
-    of a choice. A class then also has its own law if it overrides a method that a parent added to those of
-    ``Distribution``.
+    The result is ``family`` if it overrides a sampler or a density, else the nearest parent that does. Some classes are
+    built on none of torch's families, and their law may lie in other methods, such as one that returns the logits of a
+    choice. Such a class also has a law of its own if it overrides a method that a parent defines and ``Distribution``
+    does not.
     """
     parents = family.__mro__[: family.__mro__.index(Distribution)]
     anyhow = not any(map(is_torchs, parents))

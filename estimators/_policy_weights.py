@@ -25,7 +25,7 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def to_go(costs: Tensor) -> Tensor:
-    """Return the cost to go of each token, ``[..., T]``: the sum of its cost and the costs of all later tokens."""
+    """Return the cost to go of each of T tokens, ``[..., T]``: the sum of its own cost and of all later costs."""
     return costs.flip(-1).cumsum(-1).flip(-1)
 
 
@@ -44,7 +44,7 @@ def ratios(kind: str, log_ratio: Tensor, mask: Tensor) -> Tensor:
     Args:
         kind: "none", "token", "sequence", "geometric", "cumulative" or "per-decision".
         log_ratio: log w_t, 0 after the end of a sequence, ``[..., P, G, T]``, for P prompts and G samples of each.
-        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``; T is the largest number of tokens.
     """
     match kind:
         case "none":
@@ -85,12 +85,13 @@ def whitened(advantages: Tensor, mask: Tensor, epsilon: float) -> Tensor:
 
     ``(A - mean A) / sqrt(var A + epsilon^2)``
 
-    The variance is the sum of squares, divided by the number of tokens minus 1. After the end of a sequence, the result
-    is 0.
+    var A is the sum of the squares of A - mean A, divided by the number of tokens minus 1. After the end of a sequence,
+    the result is 0.
 
     Args:
         advantages: the advantages A, ``[..., P, G, T]`` or ``[..., P, G, 1]``.
-        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``.
+        mask: 1 for the tokens of a sequence and 0 after its end, ``[..., P, G, T]``, for P prompts, G samples of each
+            and at most T tokens.
         epsilon: a small number, so that nothing is divided by 0.
     """
     axes = (-3, -2, -1)

@@ -41,7 +41,7 @@ def refuse_unseen(q: Distribution) -> None:
     If q has density 0 at the end, as a shifted LogNormal has, no term is missed.
 
     In the second case, q is a Poisson of rate 0. All samples are 0, but the derivative in the rate is ``f(1) - f(0)``.
-    The rate is allowed if its own derivative is 0, as behind a dead relu.
+    A rate of 0 is allowed if its derivative in every parameter is 0, as that of a relu at a negative number is.
     """
     while isinstance(base := inner(q), Drawable) and base.base_dist is not None:
         q = base.base_dist

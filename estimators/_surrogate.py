@@ -188,8 +188,8 @@ class _Inject(Function):
 def scaled(cotangent: Tensor, gradient: Tensor) -> Tensor:
     """Return ``cotangent * gradient``, with 0 where the cotangent is 0, even if the gradient is infinite there.
 
-    If all entries of the cotangent are one number in memory (stride 0), the plain product is returned: its entries are
-    not compared with 0.
+    If all entries of the cotangent are one number in memory (stride 0), none of them is compared with 0, and the plain
+    product is returned.
     """
     product = cotangent * gradient
     one_for_all = cotangent.dim() and not any(cotangent.stride())
@@ -217,8 +217,8 @@ def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) ->
         q: the distribution, of batch shape ``[*batch]``.
         estimator: the caller; the message that refuses a second derivative names it.
         **gradients: one gradient for each parameter that gets one, under its name in ``parameters(q)`` and of its
-            shape, ``[*batch, ...]``. A gradient may carry a graph to a learned state. It is saved with
-            ``save_for_backward``, so it must not be changed in place.
+            shape, ``[*batch, ...]``. A gradient may carry a graph to a learned state. The gradients are saved with
+            ``save_for_backward``, so they must not be changed in place.
 
     Raises:
         ValueError: q has no parameter of this name, or the shape of a gradient is not the shape of its parameter.

@@ -28,7 +28,7 @@ class CARMS(Estimator):
 
     ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  for the logit of category c
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
-    ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function, in the order s, s+1, ..., C, 1, ..., s-1
+    ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function of q in the order s, s+1, ..., C, 1, ..., s-1
     ``u_k = (1 - e_k)^{m-1}``,  e uniform on the simplex with m = max(n, 3) corners
     ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)

@@ -30,9 +30,9 @@ class Chain(Drawable):
 
     @abc.abstractmethod
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each choice given the earlier choices, ``[..., *batch, T]``.
+        """Return the log-probability of each of the T choices given the earlier choices, ``[..., *batch, T]``.
 
-        For a choice after the end of a sequence, it is 0.
+        A choice after the end of a sequence has the log-probability 0.
 
         Args:
             value: samples, ``[..., *batch, *event]``.
@@ -56,8 +56,8 @@ def widths(q: Distribution) -> tuple[int, ...]:
     """Return how many entries each choice of q has along the first axis of q's event.
 
     A ``Chain`` has its own ``widths``. Each coordinate of a ``MultivariateNormal`` is a choice, and so is each entry
-    along the first event axis of an ``Independent``. Any other q is one choice, and so is a q without an event, for
-    which the result is ``(1,)``.
+    along the first event axis of an ``Independent``. Any other q is one choice; if it has no event, the result is
+    ``(1,)``.
     """
     base = inner(q)
     if isinstance(base, Chain):
@@ -73,9 +73,9 @@ def _independent(q: Distribution) -> int:
 
 
 def log_probs(q: Distribution, x: Tensor) -> Tensor:
-    """Return the log-probability of each choice of q given the earlier choices, ``[..., *batch, T]``.
+    """Return the log-probability of each of q's T choices given the earlier choices, ``[..., *batch, T]``.
 
-    The result is differentiable in q's parameters. ``widths`` says what the T choices of a distribution are. For
+    The result is differentiable in q's parameters. ``widths`` says what the choices of a distribution are. For
     coordinate d of a ``MultivariateNormal`` with Cholesky factor L, the conditional law is
 
     ``x_d | x_<d ~ N(loc_d + sum_{j < d} L_dj z_j, L_dd^2)``,  z the solution of ``L z = x - loc``

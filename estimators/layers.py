@@ -53,8 +53,10 @@ class Layers(Chain):
     another. Each layer is one choice of a ``Chain``.
 
     In ``rows(q, R)`` every weight has one more axis on its left, of length R: a matrix ``w["weight"]``, ``[D, H]``,
-    becomes ``[R, D, H]``, and a sample z1, ``[..., D]``, becomes ``[..., R, D]``. For both, ``(z1.unsqueeze(-2) @
-    w["weight"]).squeeze(-2)`` is the product of z1 and the matrix.
+    becomes ``[R, D, H]``, and a sample z1, ``[..., D]``, becomes ``[..., R, D]``. With rows and without, the product of
+    the two is
+
+    ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)``
 
     Args:
         weights: the parameters of all layers by name: tensors, or mappings of tensors.
@@ -110,7 +112,8 @@ class Layers(Chain):
         """Yield the distribution of every layer in turn, given that all samples of the layers before it are 1.
 
         Raises:
-            Refusal: a layer is an integer ``Categorical``, or its batch shape does not fit.
+            Refusal: a layer is an integer ``Categorical``, or its batch shape does not fit the samples of the layers
+                before it.
         """
         z = list[Tensor]()
         for k in range(len(self.layers)):
@@ -178,14 +181,18 @@ class Layers(Chain):
         return self.layer(z1)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the samples of each layer, ``[..., *batch, *event]``, from joined samples x, ``[..., *batch, D]``."""
+        """Return the samples of each layer, ``[..., *batch, *event]``, from joined samples x, ``[..., *batch, D]``.
+
+        D is the number of coordinates of all layers. ``*event`` is the event shape of the layer.
+        """
         parts = torch.split(x, list(self.widths), -1)
         return tuple(part.reshape(*x.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def join(self, *z: Tensor) -> Tensor:
         """Return joined samples, ``[..., *batch, D]``, from a sample z of every layer, ``[..., *batch, *event]``.
 
-        A sample of a later layer may have more axes on the left than those of earlier layers, which are then repeated.
+        D is the number of coordinates of all layers. The sample of a later layer may have more axes on the left than
+        the samples of earlier layers, which are then repeated.
         """
         pairs = zip(z, self.shapes, strict=True)
         flat = [part.reshape(*part.shape[: part.dim() - len(shape)], shape.numel()) for part, shape in pairs]
@@ -193,7 +200,10 @@ class Layers(Chain):
         return torch.cat([part.expand(*lead, part.shape[-1]) for part in flat], -1)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return joined samples without a graph, ``[*sample_shape, *batch, D]``, drawn one layer after another."""
+        """Return joined samples without a graph, ``[*sample_shape, *batch, D]``, for D coordinates of all layers.
+
+        One layer is drawn after another.
+        """
         with no_derivatives():
             z = [draw(self.first, sample_shape.numel(), generator)]
             while len(z) < len(self.layers):
@@ -204,7 +214,7 @@ class Layers(Chain):
         """Return the log-probability of each layer given those before it, ``[..., *batch, layers]``.
 
         Args:
-            value: joined samples, ``[..., *batch, D]``.
+            value: joined samples, ``[..., *batch, D]``, for D coordinates of all layers.
         """
         z = self.split(value)
         return torch.stack([log_prob(self.layer(*z[:k]), z[k]) for k in range(len(z))], -1)

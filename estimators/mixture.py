@@ -25,8 +25,8 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     ``dx_d = -(dF_d at fixed x_d) / q(x_d | x_1 ... x_{d-1})``,  for d = 1 ... D in turn
 
     Given the coordinates before d, F_d is the distribution function of coordinate d and w_k the weight of component k.
-    dF_d is the change of F_d if the parameters change. It includes the change of the coordinates before d, because they
-    depend on the parameters. The derivative of a sample depends on the order of the coordinates; the mean of a gradient
+    dF_d is the change of F_d if the parameters change. The coordinates before d depend on the parameters, too, and dF_d
+    includes their change. The derivative of a sample depends on the order of the coordinates; the mean of a gradient
     does not. Cost: D sequential steps of K operations, for D coordinates and K components.
 
     Args:

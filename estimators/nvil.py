@@ -86,7 +86,7 @@ class NVIL(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient, also with a state: if ``normalise`` is False."""
+        """Whether a multiple of f has that multiple of the gradient, with a state too: unless ``normalise`` is True."""
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:

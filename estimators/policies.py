@@ -58,7 +58,7 @@ class Policy(PlainFields, abc.ABC):
         return self.vocabulary
 
     def sequences(self, length: int) -> int:
-        """Return S, the number of different sequences of at most T tokens.
+        """Return S, the number of different sequences of at most T tokens from a vocabulary of V.
 
         ``S = sum_{l = 1 ... T} (V - 1)^(l - 1) + (V - 1)^T``
 
@@ -117,7 +117,7 @@ class Policy(PlainFields, abc.ABC):
         """
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``, for a vocabulary of V.
 
         Args:
             weights: B sets of weights, each ``[B, *own shape]``.
@@ -176,10 +176,11 @@ class TablePolicy(Policy):
         return _of_prefixes(table, prefix), prefix
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``, for a vocabulary of V.
 
         Args:
-            weights: the weight ``logits``, ``[B, P, prefixes, V]``.
+            weights: B copies of the weight ``logits``, ``[B, P, prefixes, V]``. A prefix is a beginning that has not
+                ended.
             x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
         """
         prefix = [torch.zeros_like(x[..., 0])]
@@ -264,7 +265,7 @@ class RecurrentPolicy(Policy):
         }
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
-        """Return the logits of the next token, ``[B, N, P, V]``, and the vector h, ``[B, N, P, W]``.
+        """Return the logits of the next token, ``[B, N, P, V]``, and the vector h of length W, ``[B, N, P, W]``.
 
         The shapes are for B sets of weights, N sequences, P prompts and V tokens.
 

@@ -29,11 +29,11 @@ class PolicyGradient(Estimator):
     i runs over the n samples of a prompt, its group, and t over the tokens. The advantage A is a return minus a
     baseline, perhaps divided by a scale. The sampler mu is the policy that drew the samples. The importance weight rho
     is q divided by mu, perhaps clipped. The penalty k is a function of d = log q - log ref, and k' its derivative. The
-    share is 1/n, or another factor that ``reduction`` chooses.
+    term with k' is there only if ``kl_in`` is "loss". The share is 1/n, or another factor that ``reduction`` chooses.
 
     Every choice has a field. With the defaults the estimator is RLOO. The baseline of a sample then comes from the
-    other samples. The penalty is part of the reward, and rho is the weight of the whole sequence. The defaults are
-    unbiased for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
+    other samples. The penalty is then a part of the return, and rho is the weight of the whole sequence. The defaults
+    are unbiased for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
     ``TokenSequence``, whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the
     greedy baseline.
 
@@ -207,7 +207,7 @@ class PolicyGradient(Estimator):
         """Return the factors by which the scores of the tokens are multiplied, ``[..., P, G, T]``, without a graph.
 
         The gradient for prompt p is ``sum_i sum_t weight_pit grad log q(x_pit | x_pi<t)``. The gradient of the batch is
-        the mean over the P prompts.
+        the mean over the P prompts. T is the largest number of tokens of a sequence.
 
         Args:
             rewards: the rewards of the G samples of each prompt, ``[..., P, G]``.

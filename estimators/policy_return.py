@@ -30,7 +30,7 @@ class PolicyReturn(Checked):
     of f: they may penalise the distance in another way, and they draw from ``sampler``.
 
     Args:
-        reward: the reward, ``[..., *batch, T] -> [..., *batch]``.
+        reward: the reward of sequences of T tokens, ``[..., *batch, T] -> [..., *batch]``.
         reference: the reference policy, of batch shape ``[P]`` for the P prompts of q; None for no penalty.
         sampler: the policy that draws the samples of a ``PolicyGradient``, such as the policy of an earlier step of
             training, of batch shape ``[P]``; None for q itself.
@@ -89,13 +89,13 @@ class PolicyReturn(Checked):
         return self.penalised(reward, logp, self.log_ref(x))
 
     def rewards(self, x: Tensor) -> Tensor:
-        """Return the rewards alone, ``[..., *batch]``, for sequences x, ``[..., *batch, T]``."""
+        """Return the rewards alone, ``[..., *batch]``, for sequences x of T tokens, ``[..., *batch, T]``."""
         return self.reward(x) if self.q is None else CheckedFunction(self.reward, self.q, name="the reward")(x)
 
     def penalised(self, rewards: Tensor, logp: Tensor, log_ref: Tensor | None) -> Tensor:
         """Return the rewards of sequences minus ``beta (log q - log ref)``, ``[..., *batch]``.
 
-        log q and log ref are the sums of ``logp`` and ``log_ref`` over the tokens of a sequence. Without a reference,
+        log q and log ref are the sums of ``logp`` and ``log_ref`` over the T tokens of a sequence. Without a reference,
         the rewards are returned as they are.
 
         Args:
@@ -108,14 +108,14 @@ class PolicyReturn(Checked):
     def log_ref(self, x: Tensor) -> Tensor | None:
         """Return the log-probability of each token of x under the reference; None if there is no reference.
 
-        x and the result are ``[..., *batch, T]``.
+        x and the result are ``[..., *batch, T]``, for sequences of T tokens.
         """
         return self._log_probs(self.reference, x)
 
     def log_mu(self, x: Tensor) -> Tensor | None:
         """Return the log-probability of each token of x under the sampler; None if q itself draws the samples.
 
-        x and the result are ``[..., *batch, T]``.
+        x and the result are ``[..., *batch, T]``, for sequences of T tokens.
         """
         return self._log_probs(self.sampler, x)
 
@@ -134,7 +134,7 @@ class PolicyReturn(Checked):
         return replace(self, reward=around(self.reward), q=q)
 
     def draw(self, n: int, generator: Generator | None) -> Tensor:
-        """Return n sequences for every batch element, ``[n, *batch, T]``, without a graph.
+        """Return n sequences of T tokens for every batch element, ``[n, *batch, T]``, without a graph.
 
         The sampler draws them, or q if there is no sampler.
         """

@@ -40,11 +40,11 @@ class Quadratic(State):
         self.weights = nn.Parameter(like.new_zeros(rank))
 
     def times(self, d: Tensor) -> Tensor:
-        """Return B d, ``[..., D]``, the curvature matrix B times the vectors d, ``[..., D]``."""
+        """Return B d, ``[..., D]``: the curvature matrix B times vectors d of D coordinates, ``[..., D]``."""
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
-        """Return the diagonal of the curvature matrix B, ``[D]``. The sum of the result is the trace of B."""
+        """Return the D diagonal entries of the curvature matrix B, ``[D]``. Their sum is the trace of B."""
         return self.diagonal + self.factors.square() @ self.weights
 
 

@@ -47,13 +47,13 @@ class REBAR(Estimator):
     grad c(z') is a derivative through z', too: z' is a function of the logits, of x and of noise v that is independent
     of x. Given x, z itself is a draw from p(z | x). So v may be chosen such that z' = z. Then c(z') = c(z), one
     evaluation of c serves both, and only the derivatives of z and z' in the logits differ. With z = logit p + logit u,
-    u uniform, for a bit, and z_j = log p_j + Gumbel noise for categories:
+    u uniform, for a bit of probability p, and z_j = log p_j + Gumbel noise for categories:
 
     ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1
     ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 
-    A state, made by ``init``, holds the logarithm of the temperature and the coefficient. ``adapt`` changes both to
+    A state, made by ``init``, holds the coefficient and the logarithm of the temperature. ``adapt`` changes both to
     lower the second moment of g, and returns this moment. A call without a state uses the fields ``temperature`` and
     ``coefficient``. If f(0) = f(1) but f differs in between, as (b - 1/2)^2 does, c is useless as a control variate,
     and the coefficient goes to 0.

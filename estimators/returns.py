@@ -30,7 +30,7 @@ class Return(Checked):
     estimators, a ``Return`` is an ordinary f.
 
     Args:
-        costs: the costs, ``[..., *batch, *event] -> [..., *batch, C]``. Unless ``reads`` is given, there is one cost
+        costs: the C costs, ``[..., *batch, *event] -> [..., *batch, C]``. Unless ``reads`` is given, there is one cost
             for each of the T choices of q, and cost t depends on the choices 1 ... t only.
         reads: which choices each cost depends on, boolean, ``[C, T]``.
         total: f itself, ``[..., *batch, *event] -> [..., *batch]``, if there is a cheaper formula than the sum of the
@@ -73,7 +73,7 @@ class Return(Checked):
         return replace(self, costs=around(self.costs), total=self.total and around(self.total), q=q)
 
     def each(self, x: Tensor, q: Distribution) -> Tensor:
-        """Return the costs of samples of q, ``[..., *batch, C]``.
+        """Return the C costs of samples of q, ``[..., *batch, C]``.
 
         Args:
             x: samples, ``[..., *batch, *event]``.
@@ -95,7 +95,7 @@ class Return(Checked):
     def downstream(self, choices: int, like: Tensor) -> Tensor:
         """Return 1 where a cost is downstream of a choice, and 0 elsewhere: ``[C, T]``, in the dtype of ``like``.
 
-        A cost is downstream of choice t if it reads choice t or a later one.
+        C is the number of costs. A cost is downstream of choice t if it reads choice t or a later one.
 
         Args:
             choices: T, the number of choices.
@@ -110,7 +110,8 @@ class Return(Checked):
         """Find a cost that depends on a choice outside its row of ``reads``; return (cost, choice), or None.
 
         The cost and the choice are numbers counted from 0. Each choice of x in turn is replaced by the same choice of
-        ``other``. A cost depends on the choice if its value then changes. None means that no such cost was found.
+        ``other``. A cost depends on the choice if the value of the cost then changes. None means that no such cost was
+        found.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.

@@ -54,8 +54,9 @@ class ScoreFunction(Estimator):
 
     ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``
 
-    The estimate is 0 if all of these scores are 0. With two samples the estimator is RLOO; the optimal baseline pays
-    off from about ten samples. For categories the parameters are taken to be logits, whose score has mean 0.
+    The estimate is 0 if all of these scores are 0. With the optimal baseline and two samples, the estimator is RLOO.
+    The optimal baseline pays off from about ten samples. For categories the parameters are taken to be logits, whose
+    score has mean 0.
 
     ``credit="downstream"`` is for an f that is a ``Return``, a sum of costs, and a q of several choices, a ``Chain``:
 

@@ -81,7 +81,7 @@ class Subset(Drawable):
 
     @property
     def mean(self) -> Tensor:
-        """The probability that each element is in the subset, ``[*batch, D]``, differentiable in the logits."""
+        """The probability that each of D elements is in the subset, ``[*batch, D]``, differentiable in the logits."""
         theta = self.logits.unbind(-1)
         before, after = _sums(theta, self.k), _sums(theta[::-1], self.k)[::-1]
         sides = zip(before[:-1], after[1:], strict=True)
@@ -89,16 +89,16 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q at the points ``value``: the result is ``[..., *batch]`` for points ``[..., *batch, D]``.
+        """Return log q, ``[..., *batch]``, at points of D coordinates, ``[..., *batch, D]``.
 
-        Points may lie off the support, because log q is extended linearly.
+        The points may lie off the support, because log q is extended linearly.
         """
         if self._validate_args:
             self._validate_sample(value)
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples, bits ``[*sample_shape, *batch, D]`` of which k are 1, without a graph."""
+        """Return samples of D bits, ``[*sample_shape, *batch, D]``, without a graph. In each sample k bits are 1."""
         theta = one(self.logits.detach(), self)
         u = uniform(Size((*sample_shape, *self.logits.shape)), theta, generator)
         left = torch.full(u.shape[:-1], self.k, device=u.device)
@@ -116,7 +116,7 @@ class Subset(Drawable):
         """Return ``{"logits": sum_k weight_k (x_k - mean)}``, ``[*batch, D]``: the weighted sum of the scores.
 
         Args:
-            x: samples, ``[n, *batch, D]``.
+            x: samples of D bits, ``[n, *batch, D]``.
             weight: one weight per sample and batch element, ``[n, *batch]``.
         """
         mean = Subset(one(self.logits.detach(), self), self.k, validate_args=False).mean
@@ -124,7 +124,10 @@ class Subset(Drawable):
         return {"logits": (spread * x).sum(0) - spread.sum(0) * mean}
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return every subset, ``[subsets, *batch, D]``; if ``expand`` is False, the batch axes have length 1."""
+        """Return every subset as D bits, ``[subsets, *batch, D]``.
+
+        If ``expand`` is False, the batch axes have length 1.
+        """
         elements = self.logits.shape[-1]
         members = torch.tensor(list(itertools.combinations(range(elements), self.k)), device=self.logits.device)
         x = self.logits.new_zeros(len(members), elements).scatter_(-1, members, 1.0)

@@ -132,7 +132,7 @@ class TokenSequence(Chain):
         """Return whether each token belongs to its sequence, up to and including the end: bool, ``[..., T]``.
 
         Args:
-            x: sequences, ``[..., T]``.
+            x: sequences of T tokens, ``[..., T]``.
         """
         return _going(x)
 
@@ -140,12 +140,14 @@ class TokenSequence(Chain):
         """Return the number of tokens of each sequence, the end included: whole numbers, ``[...]``.
 
         Args:
-            x: sequences, ``[..., T]``.
+            x: sequences of T tokens, ``[..., T]``.
         """
         return _going(x).sum(-1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits of each token given the earlier tokens, ``[..., *batch, T, V]``; meaningless after the end.
+        """Return the logits of each of T tokens given the earlier tokens, ``[..., *batch, T, V]``.
+
+        V is the size of the vocabulary. After the end of a sequence, the logits mean nothing.
 
         Args:
             x: sequences, ``[..., *batch, T]``.
@@ -175,7 +177,8 @@ class TokenSequence(Chain):
         """Return this distribution with one row if all its rows share their weights; else the distribution itself.
 
         A row is a set of weights, for one independent estimate. The rows lie along the first batch axis, which has
-        length 1 in the result. A distribution without rows, of batch shape ``[P]``, is returned as it is.
+        length 1 in the result. A distribution without rows, whose batch shape is ``[P]`` for P prompts, is returned as
+        it is.
         """
         if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
             return self
@@ -183,7 +186,7 @@ class TokenSequence(Chain):
         return TokenSequence(weights, self.policy, self.prompts, self.length, validate_args=False)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each token given the earlier tokens, ``[..., *batch, T]``.
+        """Return the log-probability of each of T tokens given the earlier tokens, ``[..., *batch, T]``.
 
         After the end of a sequence, it is 0 for token 0, and minus infinity for any other token.
 
@@ -199,7 +202,10 @@ class TokenSequence(Chain):
         return torch.where(_going(value), each, after)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sequences, whole numbers ``[*sample_shape, *batch, T]``. A token takes one uniform number."""
+        """Return sequences of T tokens, whole numbers ``[*sample_shape, *batch, T]``.
+
+        One uniform number is drawn for each token.
+        """
         like = next(iter(self.weights.values()))
         noise = uniform(self._extended_shape(sample_shape), like.detach(), generator)
 
@@ -211,7 +217,7 @@ class TokenSequence(Chain):
 
     @property
     def mode(self) -> Tensor:
-        """The sequence of greedy decoding, ``[*batch, T]``: every token is the most probable next one.
+        """The sequence of greedy decoding, T tokens, ``[*batch, T]``: every token is the most probable next one.
 
         Some other sequence may be more probable as a whole.
         """
@@ -243,7 +249,10 @@ class TokenSequence(Chain):
         return self.policy.sequences(self.length)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return all S possible sequences, ``[S, *batch, T]``; if ``expand`` is False, the batch axes have length 1."""
+        """Return all S possible sequences of T tokens, ``[S, *batch, T]``.
+
+        If ``expand`` is False, the batch axes have length 1.
+        """
         ended, going = [], torch.zeros((1, 0), dtype=torch.long)  # on the CPU: the counts depend on values
         for t in range(1, self.length + 1):
             tokens = torch.arange(self.vocabulary).repeat(len(going)).unsqueeze(-1)

@@ -99,7 +99,7 @@ class TransformerPolicy(Policy):
         return logits.squeeze(-2), cache
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``.
+        """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``, for a vocabulary of V.
 
         Args:
             weights: B sets of weights, each ``[B, *own shape]``.

@@ -23,7 +23,7 @@ from estimators.bound import log_mean_exp, needed
 class VIMCO(Estimator):
     """VIMCO: score function of an importance-weighted bound; the baseline of a particle comes from the others.
 
-    ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k)``,  averaged over n samples
+    ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log(p(x_k) / q(x_k))``,  averaged over n samples
     ``L = log (1/K) sum_k p(x_k)/q(x_k)``
 
     A sample is a set of K particles. The weight of particle x_k is p(x_k)/q(x_k), where p is the joint density of a
@@ -33,7 +33,7 @@ class VIMCO(Estimator):
     evaluations of f, each of K log-joints.
 
     Args:
-        n: number of samples, each a whole set of particles.
+        n: number of samples, each a set of K particles.
         mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic". For two particles the two are
             equal.
 
