@@ -45,8 +45,8 @@ def advise(
     """Recommend an estimator, with its n, for an objective.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. The candidates are measured in rounds, each on
-    fresh noise. Each round keeps the better half: the candidates with the lower variance times evaluations. The winner
-    is measured once more, on noise that was not used to choose it.
+    fresh noise. Each round but the first keeps the better half: the candidates with the lower variance times
+    evaluations. The winner is measured once more, on noise that was not used to choose it.
 
     Args:
         objective: an objective of the catalogue, an ``Expectation`` or another objective of your own. For several

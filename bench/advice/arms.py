@@ -98,14 +98,14 @@ class Arm:
 
     @property
     def price(self) -> float:
-        """Evaluations of f and of df/dx for one estimate at each of the points, added up over the points.
+        """Evaluations of f and of df/dx for one estimate at each point (value of theta), added up over the points.
 
         Evaluations for learning a state do not count.
         """
         return (self.f_evals + self.grad_evals) * len(self.points)
 
     def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> int:
-        """Measure the candidate at all points; return the number of replicates that were made at all points together.
+        """Measure the candidate at all points (values of theta); return the total number of replicates at all of them.
 
         The results are kept in ``looks``, with one entry for each point.
 

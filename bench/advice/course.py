@@ -264,8 +264,8 @@ def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: st
     """Measure again the rivals that left the race early and may still be better than the winner.
 
     A rival is an unbiased candidate that is not the winner. Rivals that left early have few replicates and wide
-    intervals, and would leave the advice vague. A part of what is left of the budget is spent on them. ``stage`` is the
-    name of the noise.
+    intervals, and would leave the advice vague. A part of what is left of the budget is spent on them. ``stage`` is a
+    name for the noise: another name gives independent noise.
     """
     bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
     measured = [arm for arm in rivals if arm.label not in race.failed]

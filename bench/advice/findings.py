@@ -185,7 +185,7 @@ def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
         B = (V c − V' c')/bias²
 
     V is taken at its lower limit, V' and the bias at their upper limits; all three favour the winner. ``outcome`` is
-    the end of the race, and ``at`` the number of the point.
+    the end of the race, and ``at`` the number of the point (value of theta) at which V, V' and the bias were measured.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

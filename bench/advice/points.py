@@ -51,6 +51,8 @@ def along_training(
 ) -> Iterator[Point]:
     """Train the objective with an estimator, and yield the points in the middle and at the end of the training.
 
+    A point is the objective at one theta.
+
     Args:
         objective: the objective, trained from the theta with which it is built.
         estimator: the estimator that trains.

@@ -125,7 +125,7 @@ class Race:
     def typical(self, arms: Sequence[Arm], at: int) -> float:
         """Return the median of the finite losses of the candidates ``arms`` at one point; 0 if no loss is finite.
 
-        ``at`` is the number of the point.
+        ``at`` is the number of the point, a value of theta.
         """
         works = [(arm.looks[at].summary.variance or 0.0) * arm.evaluations for arm in arms]
         losses = [log(work) for work in works if work > 0]
@@ -152,7 +152,7 @@ class Race:
             )
 
     def affordable(self, arms: Sequence[Arm], share: float, keep: float = 0.0) -> float:
-        """Return how many replicates of each candidate in ``arms``, at every point, a share of the budget pays for.
+        """Return how many replicates of each candidate in ``arms``, at every theta, a share of the budget pays for.
 
         ``share`` is a fraction of the whole budget, from 0 to 1, and ``keep`` the fraction that must not be spent.
         """
@@ -225,7 +225,7 @@ def _refuted(arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
 
 
 def is_refuted(arm: Arm) -> bool:
-    """Return whether the last measurement of a candidate shows a bias at any point."""
+    """Return whether the last measurement of a candidate shows a bias at any value of theta."""
     return any(_is_biased(look.summary) for look in arm.looks)
 
 

@@ -25,8 +25,8 @@ class Entry:
 
     Args:
         label: the selector, such as ``rloo:n=8``.
-        variance: total variance of one estimate with its 95 % limits; the first point's if the candidates were measured
-            at several values of theta.
+        variance: total variance of one estimate with its 95 % limits. If the candidates were measured at several values
+            of theta, the variance is that at the first.
         f_evals: evaluations of f for one estimate.
         grad_evals: evaluations of df/dx for one estimate.
         work: evaluations that the candidate needs for a given precision, divided by those of the recommended candidate;

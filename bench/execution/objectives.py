@@ -75,6 +75,8 @@ class _Examination:
 def check_apart(objective: Objective, pool: Pool | None, checks: tuple[Check, ...] = QUICK) -> None:
     """Run ``checks`` on a user's own objective in a worker process of the pool, and set its ``row_elements``.
 
+    ``row_elements`` is the number of elements in the largest tensor of one estimate.
+
     An objective of the catalogue passes without a check. If ``pool`` is None, the checks run in this process.
 
     Raises:

@@ -70,8 +70,8 @@ class _Turn(Progress):
 def rehearse(pool: Pool, named: Named) -> Broken:
     """Load the users' classes among ``named`` in a worker, and return what is wrong with the selectors.
 
-    If a file ends or hangs the worker, the result says so, and the file must not be loaded in this process. From then
-    on, every worker of the pool first loads the classes in ``named`` that can be loaded.
+    If a file ends or hangs the worker, the result says so, and the file must not be loaded in this process. Workers of
+    the pool that start later first load those classes in ``named`` that can be loaded.
     """
     allowed = plugins.ALLOWED.get()  # if not, to load them here is refused, with the reason
     waiting, broken, pool.preload = [each for each in named if each[0].is_own and allowed], Broken(), ()

@@ -31,7 +31,7 @@ LEAST_SECONDS = 0.03
 
 
 class Ran(NamedTuple):
-    """The records after a run, without most of their sums, which tables do not need.
+    """The records after a run. Most of the sums over gradients in them are left out, because tables do not need them.
 
     Args:
         records: the records of all cells (estimators on objectives) of the specs, and of the specs' objectives.

@@ -117,9 +117,9 @@ class Draws:
         return Engine(self.cell, self.settings, self.state)
 
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
-        """Return the sums of some draws (batches). If the work fails, return an exception that can be pickled.
+        """Return sums over the gradients of some draws (batches of replicates). If the work fails, return an exception.
 
-        The parent process raises this exception. ``indices`` are the numbers of the draws.
+        The exception can be pickled, and the parent process raises it. ``indices`` are the numbers of the draws.
         """
         try:
             with set_apart():
@@ -134,8 +134,8 @@ class Draws:
 class Request:
     """A worker's request to spread the draws (batches of replicates) of its cell over other processes.
 
-    The worker has an engine. The process that receives the request has none, because making one would run the user's
-    code. This process uses the request in place of the engine.
+    The worker has an engine, the object that computes the gradients of its cell. The process that receives the request
+    has none, because making one would run the user's code. This process uses the request in place of the engine.
 
     Args:
         cell: the estimator and the objective.

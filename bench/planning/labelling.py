@@ -21,7 +21,7 @@ def labels_of(table: Any, source: str) -> dict[str, dict[str, str]]:
         source: where the table comes from; an error begins with these words.
 
     Raises:
-        UsageError: the table is no ``Labels``, or a key in it is no selector.
+        UsageError: the table has another form, or a key in it is no selector.
     """
     if not isinstance(table, Mapping):
         raise UsageError(f"{source}: give the tables [labels.estimators] and [labels.objectives] (got {table!r}).")

@@ -72,7 +72,7 @@ def _labels(table: Any) -> dict[str, dict[str, str]] | None:
 
 
 class Spec(BaseModel):
-    """A study: every estimator on every objective, and how to measure each such pair, a cell.
+    """A study: every estimator on every objective, and how to measure them. A cell is one estimator on one objective.
 
     Args:
         name: name of the study and of its folder under ``results``.

@@ -12,13 +12,14 @@ from bench.records.standing import Standing
 
 
 def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standing]:
-    """Return how many cells of the specs in a study folder are on record; an empty list if no spec can be read.
+    """Return how many cells of a study folder without a plan are on record; an empty list if no spec can be read.
 
-    A cell is an estimator on an objective. A cell of the specs is on record if a record has every value that the spec
-    gives for the cell. Fields that the spec leaves out may have any value in the record.
+    A cell is an estimator on an objective. The cells are those of the specs in the folder, all counted in one
+    ``Standing``. A cell is on record if a record has every value that the spec gives for the cell. Fields that the spec
+    leaves out may have any value in the record.
 
     Args:
-        folder: the study folder, which has no plan.
+        folder: the study folder.
         records: the records of the study.
     """
     try:

@@ -16,7 +16,7 @@ from bench.stats.sums import Sums
 class Accumulator:
     """The running total of the sums of blocks of gradients; the blocks are added in order.
 
-    A block is a group of gradients that are summed together. For the tests of the bias, the accumulator also keeps the
+    A block is a set of gradients that are summed together. For the tests of the bias, the accumulator also keeps the
     sums of two martingales over the blocks. One is for the gradients, the other for their part perpendicular to the
     exact gradient. `nonfinite` is the number of gradients so far that were NaN, infinite or too large to square.
 

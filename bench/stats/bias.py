@@ -71,8 +71,9 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
 
-    `trace_square` is trΣ². If there is no reference, the terms with index 0 are 0. C uses √trΣ² because no eigenvalue
-    of Σ is larger. In A, the Cauchy–Schwarz inequality bounds the cross term of run and reference.
+    `trace_square` is trΣ², the trace of Σ², and √trΣ² is its root. If there is no reference, the terms with index 0 are
+    0. C uses √trΣ² because no eigenvalue of Σ is larger. In A, the Cauchy–Schwarz inequality bounds the cross term of
+    run and reference.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -170,7 +171,7 @@ def max_test(
         shape: third and fourth moments of the coordinates.
         total_variance: V̂.
         reference: the measured gradient in place of an unknown exact one, or None. With R₀ replicates of covariance Σ₀,
-            it adds √trΣ₀²/R₀ to s̃_j²/R.
+            it adds √tr(Σ₀²)/R₀ to s̃_j²/R.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D

@@ -138,10 +138,10 @@ def independent_log_ratio(
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return log(variance of a / variance of b) with its confidence interval.
 
-    A run is one measurement of an estimator, a block a group of its gradients. The comparison is made block by block if
-    two conditions hold: the runs have `common` noise, and at least 8 blocks, of the same sizes in both. If a variance
-    has no upper confidence limit, the interval of the ratio is one-sided: this variance can be found to be the higher
-    one, never the lower one.
+    A run is one measurement of an estimator; its gradients are summed in blocks. The comparison is made block by block
+    if two conditions hold: the runs have `common` noise, and both have the same sizes of blocks, at least 8 blocks. If
+    a variance has no upper confidence limit, the interval of the ratio is one-sided: this variance can be found to be
+    the higher one, never the lower one.
     """
     rows = a.block_rows
     if common and rows.size >= FEWEST_BLOCKS and np.array_equal(rows, b.block_rows):

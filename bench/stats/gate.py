@@ -65,8 +65,9 @@ class CellOutcome(StrEnum):
 class CellTest:
     """The outcome of the test of one cell (an estimator on an objective), before the correction for many cells.
 
-    `p` combines `p_variance`, of the variance, and `p_truncated`, of the truncated variance. A p-value is None if its
-    test was not made. `reason` explains why there was no test, or warns about a tested cell.
+    Let w be the squared norms of the centred gradients. `p_variance` is for the variance, the mean of w, and
+    `p_truncated` for the truncated variance, the mean of min(w, c) with a fixed c. `p` combines both. A p-value is None
+    if its test was not made. `reason` explains why there was no test, or warns about a tested cell.
     """
 
     outcome: CellOutcome

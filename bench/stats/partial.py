@@ -10,7 +10,7 @@ from bench.stats.series import Array, Moments
 class Partial:
     """The partial sums of successive blocks of gradients, as float64 numpy data that are cheap to pickle.
 
-    A block is a group of gradients that are summed together. Let g be a gradient, ḡ the mean of its block, g* the exact
+    A block is a set of gradients that are summed together. Let g be a gradient, ḡ the mean of its block, g* the exact
     gradient, and h the part of g that is perpendicular to g*. In a block of n gradients, w is n/(n − 1) ‖g − ḡ‖², so
     that its mean estimates the total variance without bias. The centre is a fixed vector near the mean of all
     gradients. Moments are a count, a mean, and the sums M2, M3 and M4 of the second, third and fourth powers of
@@ -35,11 +35,11 @@ class Partial:
         error_top: the largest ‖g − g*‖², in descending order.
         projection: moments of g*·(g − g*)/‖g*‖².
         across: mean and M2 of h minus the centre's perpendicular part, per coordinate.
-        across_traces: estimates of tr Σ², with Σ the covariance of h.
+        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h.
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
         truncated: moments of min(w, ``truncate_at``).
-        truncate_at: the cut; larger w count as ``truncate_at`` in ``truncated``. None if w is not truncated.
+        truncate_at: a limit of w, see ``truncated``; None if w is not truncated.
         sample: some w, if ``w_top`` does not reach down to the 99 % quantile; else None.
     """
 

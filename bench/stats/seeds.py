@@ -36,10 +36,11 @@ class SeedSummary(NamedTuple):
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
-    """Summarise the results ``values`` ``[runs]`` of training runs with different seeds.
+    """Summarise the results ``values`` ``[runs]`` of training runs with different seeds, with limits for their median.
 
     The result of a diverged run must be infinite; it counts as the worst. All infinite results must have one sign.
-    Fewer than 6 runs cannot reach the confidence 0.95: the interval is then the range of the results, at a lower level.
+    Fewer than 6 runs cannot reach the confidence 0.95: the limits are then the smallest and the largest result, and
+    hold with a lower probability.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").

@@ -116,8 +116,9 @@ class Summary:
         p_projection: p-value from the component along the exact gradient.
         verdict: what the data say about the bias.
         replicates_needed: about how many replicates would settle the verdict; None unless it is INCONCLUSIVE.
-        stuck_coordinates: indices of coordinates that never varied but are wrong, at most 32 of them.
-        stuck_count: number of all coordinates that never varied but are wrong.
+        stuck_coordinates: indices of coordinates that never varied but differ from the exact gradient, at most 32 of
+            them.
+        stuck_count: number of all coordinates that never varied but differ from the exact gradient.
         mse: mean squared error of a gradient.
         snr: norm of the mean gradient, corrected for noise, divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
@@ -227,7 +228,7 @@ class Summary:
 
 
 class VarianceSummary(NamedTuple):
-    """The fields of a `Summary` that comparisons of variances need. Reading them takes a tenth of the time.
+    """The fields of a `Summary` that comparisons of variances need. Reading these takes a tenth of the time of all.
 
     `Summary` explains the fields.
     """

@@ -15,7 +15,7 @@ from bench.stats.series import Array, Moments
 class Sums:
     """Sufficient statistics of a run of `replicates` gradients: all that a summary, a comparison or the gate needs.
 
-    A block is a group of gradients that are summed together. Let g be a gradient, Σ its covariance, g* the exact
+    A block is a set of gradients that are summed together. Let g be a gradient, Σ its covariance, g* the exact
     gradient, and h the part of g that is perpendicular to g*. In a block of n gradients, w is n/(n − 1) times the
     squared distance of g from the mean of the block. The mean of w is the total variance. A series has one number per
     gradient, such as w.

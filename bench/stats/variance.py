@@ -26,8 +26,8 @@ SETTLED = 0.05
 class Shape:
     """Count, mean, variance, skewness and kurtosis of a scalar series, and two numbers that follow from them.
 
-    `cv2` is variance/mean². `nu` is Satterthwaite's degrees of freedom of the variance: 2n/(kurtosis − 1), but at least
-    1 and at most n − 1.
+    With n the count, `cv2` is variance/mean², and `nu` is Satterthwaite's degrees of freedom of the variance:
+    2n/(kurtosis − 1), but at least 1 and at most n − 1.
     """
 
     n: int
@@ -59,7 +59,7 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 
 
 def shape(values: Moments) -> Shape:
-    """Return the shape of a scalar series: its mean, variance, skewness and kurtosis, cv² and degrees of freedom.
+    """Return the shape of a scalar series: mean, variance, skewness, kurtosis, variance/mean² and degrees of freedom.
 
     A constant series of n values has variance 0, skewness 0, kurtosis 3 and n − 1 degrees of freedom.
     """

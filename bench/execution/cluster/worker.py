@@ -106,7 +106,7 @@ def record(setup: bytes, work: bytes) -> bytes:
 
     Raises:
         Unlike: this worker differs from the coordinator.
-        Killed: the measuring process was killed from outside.
+        Killed: the process for measurements was killed from outside.
     """
     return pickle.dumps(_hosted(setup, get_worker()).answer(_Sealed(work)))
 
@@ -125,7 +125,7 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
 
     Raises:
         Unlike: this worker differs from the coordinator.
-        Killed: the measuring process was killed from outside.
+        Killed: the process for measurements was killed from outside.
     """
     host = _hosted(setup, get_worker())
     if host.cell != key:
