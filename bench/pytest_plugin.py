@@ -116,7 +116,8 @@ class GradientCheck:
             objective: the objective to test it on.
             baseline: a baseline, which is a file of accepted statistics: its path, or its name in ``results/baselines``
                 under the root folder of pytest.
-            replicates: number of replicates in the first stage; if None, a tenth of the baseline's number.
+            replicates: number of replicates of the first measurement; if None, a tenth of the baseline's number. A
+                suspicious estimator is measured again, with four times as many.
             margin: relative growth of the variance that passes; if None, 5 or 10 %, depending on estimator and
                 objective.
             strict: whether to fail also if the comparison could not have detected a doubled variance.
@@ -163,7 +164,8 @@ class GradientCheck:
     ) -> None:
         """Fail if a policy-gradient loss does not, on average, follow the gradient of its target.
 
-        The loss is audited on nine small policies, as by ``bench audit``, and has to pass on each of them.
+        The loss is audited on nine small policies, as by ``bench audit``. On each of them, the mean gradient of the
+        loss has to agree with the gradient of the target in scale and angle.
 
         Args:
             loss: a function that returns one number, which is minimised. Its arguments are any of ``logp``,

@@ -78,7 +78,7 @@ def spec_path(_context: click.Context, _param: click.Parameter, value: Path | No
 
 
 def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
-    """Return a decorator that adds an option for names to a command: ``-e`` for estimators, or ``-o`` for objectives.
+    """Return a decorator that gives a command an option for names: ``-e`` for estimators, or ``-o`` for objectives.
 
     The names are selectors, such as ``rloo:n=2``. ``text`` is the help text of the option, and ``required`` says
     whether the command needs the option.
@@ -240,7 +240,7 @@ def reads_given(name: str, *, given: bool, study: Path | None, measuring: Iterab
         measuring: the values of the options that say what is measured and how.
 
     Raises:
-        UsageError: the baseline needs a study, or there is a study and also an option of measuring.
+        UsageError: the baseline needs a study, or there is a study and also a value in ``measuring``.
     """
     if study is None and not given:
         return False

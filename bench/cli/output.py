@@ -150,7 +150,7 @@ def finish(
         named: whether the user has named the estimators. If so, the estimators that do not fit an objective are
             printed.
         brief: whether to print one table, with a row for each objective, if there are three or more objectives.
-        printed: whether the table has been printed already.
+        printed: whether the tables have been printed already.
         inputs: ``bench.records.store.digest`` of the folder, when it had the records in ``held``.
 
     Raises:

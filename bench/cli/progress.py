@@ -91,22 +91,25 @@ class Live(Silent):
         self._task, self._done = self.bar.add_task("", total=None), 0
 
     def start(self, total: int, done: int) -> None:
-        """Show the bar, with ``done`` of ``total`` measurements finished."""
+        """Show the progress bar, with ``done`` of ``total`` measurements finished."""
         self._done = done
         self.bar.start()
         self.bar.update(self._task, total=total, completed=done)
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Print above the bar how much of the study is done, and when its valid ``records`` were written."""
+        """Print above the progress bar how much of the study is done, and when its valid ``records`` were written."""
         self.bar.console.print(describe_standing(standing, records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
-        """Show the label of the cell (an estimator on an objective) that begins. Show the bar if it was removed."""
+        """Show the label of the cell (an estimator on an objective) that begins.
+
+        If the progress bar was removed, show it again.
+        """
         self.bar.start()
         self.bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:
-        """Advance the bar by the part of the present measurement that is done: ``done`` of its ``total`` replicates."""
+        """Advance the progress bar to the state of the present measurement: ``done`` of its ``total`` replicates."""
         self.bar.update(self._task, completed=self._done + done / total)
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
@@ -119,7 +122,7 @@ class Live(Silent):
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
     def finish(self, record: Record) -> None:
-        """Count a new record. If its measurement failed, diverged or is imprecise, print the reason above the bar."""
+        """Count a new record. If it failed, diverged or is imprecise, print the reason above the progress bar."""
         if said := complaint(record):
             self.bar.console.print(said, markup=False, highlight=False)
         self._done += 1

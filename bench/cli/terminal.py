@@ -60,7 +60,7 @@ def recorded() -> Iterator[list[tuple[str, bool]]]:
 
 
 def replay(records: Iterable[tuple[str, bool]]) -> None:
-    """Print texts that ``recorded`` has recorded, again in their order."""
+    """Print texts again, in the order in which ``recorded`` has recorded them."""
     for text, err in records:
         _put(text, err=err)
 

@@ -87,9 +87,10 @@ def leaves(theta: Theta, *left: int) -> Theta:
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return tensors flattened and joined along the last axis: ``[*shared, k]``.
+    """Return tensors flattened and joined: ``[*shared, k]``.
 
-    Each tensor keeps its first ``axes`` axes, in which all shapes agree. Its other axes become one.
+    Each tensor keeps its first ``axes`` axes, ``shared``, in which all shapes agree. Its other axes become one, and the
+    tensors are joined along this axis, which then has the length k.
     """
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 

@@ -103,7 +103,8 @@ class Case:
     def allowed(self) -> float:
         """Largest relative growth of the variance that passes: ``margin``, or a default if ``margin`` is None.
 
-        The default is 0.05, or 0.1 if the squared gradient norms vary a lot (cv² above 3). It is 0 for a new cell.
+        The default is 0.05, or 0.1 if the squared norms of centred gradients have a variance above 3 times their
+        squared mean. It is 0 for a new cell.
         """
         if self.margin is not None:
             return self.margin

@@ -207,7 +207,7 @@ def read_study(study: Path, folder: Path) -> Draft:
     earlier command counts if its settings are the same, except for the number of replicates.
 
     A study of gradients that were made elsewhere, such as in JAX, has no spec. Such gradients have a name and a
-    problem. If several have the same ones, the baseline's entry is made from the last of them.
+    problem. If several have the same name and problem, the baseline's entry is made from the last of them.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

@@ -34,7 +34,7 @@ REPAIR = "Restore the file, or move that line aside with `bench verify --repair`
 class SpecTable(TypedDict):
     """A spec as a table of JSON: what a command measures, and how.
 
-    Selectors are texts. Keys that this class lacks are not checked.
+    Each selector is a text, such as ``rloo:n=2``. Keys that this class lacks are not checked.
     """
 
     estimators: list[str]
@@ -64,8 +64,8 @@ class Line(TypedDict):
     """One line of a plan, the file that lists the commands given for a study folder. A line is one command.
 
     ``runs`` are the ids of the runs that the command asks for. A run is one measurement, one training run, or one
-    pilot, which finds the replicates that a precision needs. ``runs`` is empty if the runs are not known, as in a
-    folder that an older version wrote. ``by_hand`` says whether a person has written the spec in the folder's
+    pilot, which finds how many replicates a wanted precision needs. ``runs`` is empty if the runs are not known, as in
+    a folder that an older version wrote. ``by_hand`` says whether a person has written the spec in the folder's
     ``spec.toml``. The key ``training`` is there only if the command trains.
     """
 

@@ -76,8 +76,8 @@ def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "c
     """Return how much of a study is done.
 
     Args:
-        runs: the ids of the runs that were asked for; the value of each is True if it is to be timed. In place of a
-            measurement whose number of replicates is not known yet, its pilot is asked for, which finds this number.
+        runs: the ids of the runs that were asked for; the value of each is True if it is to be timed. A pilot finds how
+            many replicates a measurement needs. The id of a pilot asks for this measurement, too.
         records: the valid records of the study.
         noun: plural of what is counted: "cells" or "runs".
     """

@@ -183,7 +183,7 @@ def slim(record: Record) -> Record:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause Python's garbage collection, which would visit every number of the records, in a ``with`` block.
+    """In a ``with`` block, pause Python's garbage collection, which would visit every number of the records.
 
     Objects that exist at the end of this block are left out of later collections, until ``gc.unfreeze`` is called.
     Every command ends with this call.

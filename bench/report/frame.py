@@ -124,7 +124,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return digests of the files that a record's objective reads, as text: ``data 1a2b3c4d``; empty if no files."""
+    """Return a text with a digest of each file that a record's objective reads: ``data 1a2b3c4d``; empty if none."""
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 

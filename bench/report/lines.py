@@ -97,8 +97,8 @@ def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
     A line has the measurements of one estimator on one objective at three or more values of the field. The result has
     the columns of ``table`` and these: ``x``, the value of the field; ``panel``, the objective; ``series``, the
     estimator; ``value``, ``low`` and ``high``, the quantity and the limits of its interval. A bias is divided by the
-    norm of the exact gradient. If ``field`` is a field of the objective, a variance is divided by the square of this
-    norm. A value of which only the lower limit is known is NaN.
+    norm of the exact gradient. If ``field`` is "dim" or another field of the objective, a variance is divided by the
+    square of this norm. A value of which only the lower limit is known is NaN.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -141,9 +141,9 @@ def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
 def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     """Return the exponent of a power law through the points of one line, and its standard error.
 
-    A point is a row of ``line``: a ``value`` above 0 at an ``x``, two of the columns that ``lines`` adds. If the
-    quantity is "bias", only points at which a bias was found count. None if the points have fewer than three different
-    x, or an x that is not positive.
+    The points are the rows of ``line`` with a ``value`` above 0; ``lines`` adds the columns ``value`` and ``x``. If the
+    quantity is "bias", only points at which a bias was found count. Return None if there are fewer than three different
+    ``x``, or if one is not positive.
     """
     points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
     if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():

@@ -54,7 +54,7 @@ class Style(NamedTuple):
 
     Args:
         colour: hexadecimal RGB.
-        marker: a filled matplotlib marker, so that a hollow one can mean "biased".
+        marker: a matplotlib marker that can be filled or hollow. A hollow one means that the estimator may be biased.
         dashes: lengths of ink and gap in points; empty for a solid line.
     """
 

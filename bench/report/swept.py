@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def swept(table: pd.DataFrame) -> list[str]:
     """Return the numeric parameters that a study sweeps: ``estimator.temperature``, ``objective.dim``.
 
-    A parameter is swept if one estimator or one objective was measured with several numbers of it. ``table`` is the
+    A parameter is swept if one estimator or one objective was measured with several values of it. ``table`` is the
     frame that ``bench.report.prepared.prepared`` returns.
     """
     found = []

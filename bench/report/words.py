@@ -71,8 +71,8 @@ def terse(value: float, low: float, high: float) -> str:
 def efficiency(row: Any) -> str:
     """Return the efficiency of a measured run as text, such as ``0.45``; ``exact`` if the run has only rounding errors.
 
-    The efficiency is 1 for the best unbiased estimator of the objective. The text has two digits, or one digit below
-    0.01. ``row`` is the run's row of the frame that ``bench.report.cost.priced`` returns.
+    The efficiency is 1 for the best unbiased estimator of the objective. The text has two significant digits, or one if
+    the efficiency is below 0.01. ``row`` is the run's row of the frame that ``bench.report.cost.priced`` returns.
     """
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
@@ -89,7 +89,7 @@ def span(low: float, high: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage with two digits."""
+    """Return a fraction as a percentage with two significant digits."""
     return f"{format_number(100 * fraction, 2)} %"
 
 

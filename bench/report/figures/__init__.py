@@ -54,10 +54,11 @@ def images(
     width: float | None = None,
     called: Names | None = None,
 ) -> Files:
-    """Yield the name and the content of each figure's files; for a figure that cannot be drawn, the reason.
+    """Yield the name and the content of each figure's files.
 
-    The content is None if there are no data for the figure. If a file in ``folder`` was drawn from the same data by the
-    same code, it is not drawn again, and its content is yielded as it is.
+    If a figure cannot be drawn, the reason takes the place of the content; if there are no data for the figure, None
+    does. If a file in ``folder`` was drawn from the same data by the same code, it is not drawn again, and its content
+    is yielded as it is.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -82,10 +83,11 @@ def training_images(
     width: float | None = None,
     called: Names | None = None,
 ) -> Files:
-    """Yield the name and the content of each training figure's files; for a figure that cannot be drawn, the reason.
+    """Yield the name and the content of each training figure's files.
 
-    The content is None if there are no data for the figure. If a file in ``folder`` was drawn from the same records by
-    the same code, it is not drawn again, and its content is yielded as it is.
+    If a figure cannot be drawn, the reason takes the place of the content; if there are no data for the figure, None
+    does. If a file in ``folder`` was drawn from the same records by the same code, it is not drawn again, and its
+    content is yielded as it is.
 
     Args:
         problems: the objectives with their training settings.

@@ -39,10 +39,10 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     Return None if there is no variance, or only one objective. ``table`` is the frame that
     ``bench.report.prepared.prepared`` returns.
 
-    If there are more than 14 objectives, some are left out, and the title says so. Of objectives that differ only in
-    parameters, those with the smallest and the largest dimension are drawn. If this still gives more than 14, only
-    those with the largest dimension are drawn, at most 50. At most 150 estimators are drawn, those that were measured
-    on most of these objectives.
+    If there are more than 14 objectives, the title says which are drawn. Of objectives that differ only in parameters,
+    these are the ones with the smallest and the largest dimension. If more than 14 are left, only the ones with the
+    largest dimension are drawn, and never more than 50. At most 150 estimators are drawn: those that were measured on
+    the largest number of these objectives.
     """
     if not (table["variance_low"] >= 0).any():
         return None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def logarithmic(ax: Axes, *, straight: bool = False) -> None:
     """Make both axes logarithmic, or only the vertical one if ``straight`` is True.
 
-    An axis has free space at each end of the data: 12 % of their range in decades (20 % in print), but at least 0.12
-    decades. An axis has at least 1.3 decades, so that one tick or more has a label.
+    At each end of the data an axis has free space: 12 % of the data's range in decades (20 % in print), but at least
+    0.12 decades. An axis has at least 1.3 decades, so that one tick or more has a label.
     """
     room = 0.12 if page() == PAGE else 0.2
     both = (

@@ -61,7 +61,7 @@ def panels(
 
 
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
-    """Put the title into the figure's upper left corner, in type of ``size`` points.
+    """Put the title into the figure's upper left corner, in letters of ``size`` points.
 
     A figure for print shows no title, because a paper has captions. In every figure, the title becomes the description
     in the figure's file. The lines of the title are wrapped at ``letters`` characters per inch of the figure's width.

@@ -30,8 +30,8 @@ EXPONENT = len("  −1.00 ± 0.01")
 def sweep(table: pd.DataFrame, quantity: str, field: str) -> Drawing | None:
     """Plot a quantity against a swept field, with a line for each estimator and a panel for each objective.
 
-    A line has three or more values of the field. A bias is divided by the norm of the exact gradient. If ``field`` is a
-    field of the objective, such as "dim", a variance is divided by the square of this norm. A line of biases is drawn
+    A line has three or more values of the field. A bias is divided by the norm of the exact gradient. If ``field`` is
+    "dim" or another field of the objective, a variance is divided by the square of this norm. A line of biases is drawn
     only if a bias was found at one or more of its values. Return None if there is no line.
 
     Args:

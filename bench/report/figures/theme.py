@@ -85,5 +85,5 @@ def styled(width: float | None, names: Names | None = None) -> Iterator[None]:
 
 
 def points(size: float) -> float:
-    """Return the font size in points, for print or screen, of text that has ``size`` points on the screen."""
+    """Return the font size in points for the present figure: ``size`` on the screen, and less in print."""
     return size if page() == PAGE else 0.78 * size

@@ -67,7 +67,10 @@ class Check(NamedTuple):
 
 
 def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Return what the first screen of the page says: a dictionary for each section, the results on one objective."""
+    """Return what the first screen of the page says about each objective: one dictionary for each objective.
+
+    ``sections`` has the results on each objective.
+    """
     look = styles([row.estimator_name for section in sections for row in section.runs])
     return [
         {
