@@ -44,7 +44,7 @@ class Findings:
         batches: number of batches that were summed or sampled for each policy.
         is_vectorised: whether the loss could be computed for many batches at once.
         points: the policies.
-        targets: the comparisons with each target that applies, such as "reward": by name, one for each policy.
+        targets: for each target that applies, by name, such as "reward": one comparison of gradients for each policy.
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
         variance: for each policy, the variance of the gradient of a batch, after this gradient is divided by its scale,

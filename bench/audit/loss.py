@@ -155,7 +155,9 @@ class Loss:
             )
 
     def weights(self, batches: Batch) -> Tensor:
-        """Return minus the derivatives of the loss with respect to ``logp``, ``[batches, prompts, group, length]``.
+        """Return minus the derivative of the loss with respect to each log-probability of a token in ``logp``.
+
+        The shape is that of ``logp``: ``[batches, prompts, samples of a prompt, length]``.
 
         Args:
             batches: the arguments of many batches, each ``[batches, ...]``.

@@ -132,8 +132,9 @@ class Batches:
         """Return the expected gradient of a batch of all prompts.
 
         Args:
-            weigh: maps batches to the weights of their log-probabilities, ``[batches, prompts, group, length]``. The
-                gradient of a batch is the sum of the weighted gradients of the log-probabilities.
+            weigh: maps batches to the weights of their log-probabilities,
+                ``[batches, prompts, samples of a prompt, length]``. The gradient of a batch is the sum of the weighted
+                gradients of the log-probabilities.
             factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts.
             plain: whether the policy itself takes the place of the reference.
         """

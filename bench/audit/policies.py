@@ -70,11 +70,11 @@ class AuditPolicy:
         return (self.logp.sum(-1).exp() * self.rewards).sum(-1)
 
     def batch(self, index: Tensor, prompts: Sequence[int], *, off_policy: bool, plain: bool) -> Batch:
-        """Return the arguments of a loss for many batches, each ``[batches, ...]``, by name.
+        """Return the arguments of a loss for many batches, each ``[batches, prompts, group, ...]``, by name.
 
         Args:
-            index: the numbers of the sequences in each batch, from 0 to the number of all sequences minus 1,
-                ``[batches, prompts, group]``.
+            index: the sequences of each batch, by their numbers from 0, ``[batches, prompts, group]``. ``group`` is the
+                number of samples for each prompt.
             prompts: the indices of the prompts; all batches have the same ones.
             off_policy: whether the sequences were written by an older policy, mu. If not, this policy has written them.
             plain: whether this policy itself serves as the reference policy.
@@ -97,9 +97,9 @@ class AuditPolicy:
         the given prompts: every prompt has parameters of its own, and ``size`` is their number for all given prompts.
 
         Args:
-            weights: the weight of each token, ``[batches, prompts, group, length]``.
-            index: the numbers of the sequences in each batch, from 0 to the number of all sequences minus 1,
-                ``[batches, prompts, group]``.
+            weights: the weight of each token, ``[batches, prompts, group, length]``. ``group`` is the number of samples
+                for each prompt.
+            index: the sequences of each batch, by their numbers from 0, ``[batches, prompts, group]``.
             prompts: the indices of the prompts; all batches have the same ones.
         """
         T = self.tokens.shape[1]

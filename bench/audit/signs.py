@@ -31,9 +31,9 @@ def signs_of(loss: Loss, batches: Batch, weights: Tensor, *, ordered: bool, mixe
     Args:
         loss: the loss.
         batches: the arguments of several batches, each ``[batches, ...]``.
-        weights: minus the derivatives of the loss with respect to ``logp`` for these batches,
-            ``[batches, prompts, group, length]``.
-        ordered: whether the gradient depends on the order of a group's samples.
+        weights: minus the derivatives of the loss with respect to the log-probability of each token,
+            ``[batches, prompts, samples of a prompt, length]``.
+        ordered: whether the gradient depends on the order of the samples of a prompt.
         mixes: whether the gradient of a prompt depends on the samples of other prompts.
     """
     mask, tokens, small = batches["mask"], batches["tokens"], SAME * float(weights.abs().amax())

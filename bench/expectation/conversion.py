@@ -58,10 +58,10 @@ class Point:
         return functional_call(_Caller(self.module), given, (function, *rest))
 
     def converting(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which a user's function may mix the tensors of this point with tensors of its own.
+        """Return a context in which a user's function may mix theta with tensors of its own.
 
         A tensor that the user made in float32, on the CPU, is converted when it meets theta in float64 or on a GPU. If
-        the user gave theta in this point's dtype and on its device, the context does nothing.
+        the user gave theta in the dtype and on the device that it has here, the context does nothing.
         """
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
@@ -111,7 +111,7 @@ class Converting(TorchFunctionMode):
         return func(*self.convert(args), **self.convert(kwargs))
 
     def convert(self, value: Any) -> Any:
-        """Return a value with its tensors in the context's dtype and on its device.
+        """Return a value with its tensors on the context's device and, if they hold floats, in the context's dtype.
 
         Tensors inside lists, tuples and dicts are converted too.
         """

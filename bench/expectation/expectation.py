@@ -84,9 +84,10 @@ class Expectation(Objective):
     Args:
         q: maps theta to a distribution of batch shape ``[*batch]``. If ``data`` is given, q is called as
             ``q(theta, *rows_of_data)``.
-        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``. If ``extra`` or ``data`` is given, f is
-            called as ``f(x, extra, *rows_of_data)``. If f cannot take several samples at once, it is mapped over the
-            samples. f does not get theta: only the gradient through q is measured.
+        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``. If both ``extra`` and ``data`` are given,
+            f is called as ``f(x, extra, *rows_of_data)``; if only one is given, the other is left out of the call. If f
+            cannot take several samples at once, it is mapped over the samples. f does not get theta: only the gradient
+            through q is measured.
         theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
             module. Parameters of the module that q does not use are left out.
         log_joint: log p(x) up to a constant, in place of f. The integrand is then the evidence lower bound

@@ -33,7 +33,7 @@ def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
 
 @dataclass
 class Counter:
-    """The number of evaluations so far: ``f`` of the integrand f, and ``df`` of its gradient df/dx.
+    """The number of evaluations so far: ``f`` counts those of the integrand, and ``df`` those of its gradient df/dx.
 
     One evaluation is of one sample x, for one batch element. ``event_dims`` is the number of event dimensions of x.
     """

@@ -55,11 +55,11 @@ def cap(objective: Objective, device: str) -> int:
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the number of replicates in each draw (batch) of a run of fewer than 2^16 replicates, without end.
+    """Yield the sizes of draws (batches of replicates), without end, for runs of fewer than 2^16 replicates.
 
-    The first 8 draws have 256 replicates each, the next 4 have 512, the next 4 have 1024, and so on. No draw has more
-    than ``cap(objective, device)`` replicates. All such runs start with the same draws, and a longer run has more of
-    them. Rounding 2048 or more replicates up to whole draws adds less than a quarter.
+    A run takes the first draws that together have enough replicates. The first 8 draws have 256 replicates each, the
+    next 4 have 512, the next 4 have 1024, and so on, up to ``cap(objective, device)``. Rounding 2048 or more replicates
+    up to whole draws adds less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -69,11 +69,11 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the replicates in each draw (batch) of a long run of R ``replicates``: 8 small draws, then large ones.
+    """Yield the sizes of draws (batches of replicates), without end, for a long run: 8 small draws, then large ones.
 
-    Let s be the largest power of two up to R/512. A small draw has max(1024, s) replicates and a large one 64 s, but no
-    draw exceeds ``cap``. Every draw takes the same number of calls to torch, so a long run has few draws. Rounding R up
-    to whole draws adds at most an eighth.
+    The run has R ``replicates``. Let s be the largest power of two up to R/512. A small draw has max(1024, s)
+    replicates and a large one 64 s, but no draw has more than ``cap(objective, device)``. Few draws suffice for a long
+    run, which saves calls to torch. Rounding R up to whole draws adds at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)

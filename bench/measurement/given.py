@@ -112,7 +112,7 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
 
     Raises:
         UsageError: the gradients or the exact gradient have the wrong shape or dtype; a number is NaN or infinite; or
-            the gradients vary so little (by less than 1e-36) that their powers are lost in float64.
+            the standard deviation of the gradients is below 1e-36, so that its powers are lost in float64.
     """
     begin, source = time.perf_counter(), _source(given)
     exact = None if given.exact is None else _exact(given.exact, source.size)
@@ -288,8 +288,8 @@ def _whole_draws(rows: int, size: int) -> list[int]:
 def draw_sizes(rows: int, size: int) -> list[int]:
     """Return the sizes of the draws (batches) that ``rows`` gradients of ``size`` coordinates are cut into.
 
-    A study of so many replicates has draws of the same sizes. Rows that do not fill the last draw are cut into small
-    draws.
+    The draws are as large as in a study of ``rows`` replicates. Gradients at the end that do not fill such a draw are
+    cut into smaller ones.
     """
     sizes = _whole_draws(rows, size)
     if sum(sizes) == rows:

@@ -33,7 +33,7 @@ def cell_of(objective: Objective) -> Cell | None:
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings for the reference of an objective: like ``settings``, those of its cells, but in float64.
+    """Return the settings for the reference of an objective: the ``settings`` of its cells, but in float64.
 
     A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. A
     reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. A

@@ -161,7 +161,7 @@ def _prompts(q: TokenSequence, x: Tensor) -> list[TokenSequence]:
 
 
 def size_in_bytes(q: TokenSequence, **other: int) -> int:
-    """Return the number of bytes of the score table of q.
+    """Return the number of bytes of the table with the scores of all tokens that q can write.
 
     Numbers in ``other`` replace those of q: ``vocabulary``, ``length`` or ``prompts``.
     """
@@ -175,7 +175,9 @@ def size_in_bytes(q: TokenSequence, **other: int) -> int:
 
 
 def check_size(q: TokenSequence) -> None:
-    """Check, before memory is taken, that the score table of q takes at most ``MOST_BYTES``.
+    """Check, before memory is taken, that the table with the scores of all tokens that q can write is not too large.
+
+    The limit is ``MOST_BYTES``.
 
     Raises:
         Lost: the table would take more; the message says which number to lower, and how far.

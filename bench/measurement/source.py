@@ -80,8 +80,8 @@ class Source(ABC):
     def skip(self, replicates: int) -> None:
         """Leave the spans of the first ``replicates`` out of ``spans``, because they have been summed.
 
-        A span is a range of draws (batches) whose sums are computed in one pass. ``replicates`` must be the size of
-        some whole spans together.
+        A span is a range of draws (batches) whose sums are computed in one pass. The first ``replicates`` must make up
+        whole spans.
         """
         self._first = starts(self.sizes).index(replicates)
 

@@ -66,8 +66,8 @@ class Problem:
 class Objective(PlainFields, abc.ABC):
     """An expectation E_{x~q}[f(x)]. Its gradient with respect to theta, the parameters behind q, is to be estimated.
 
-    A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes
-    declare facts, so that planning can read them without computing anything.
+    A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes,
+    such as ``family``, declare facts about it, so that planning can read them without computing anything.
     """
 
     family: ClassVar[type[Distribution]]

@@ -66,7 +66,7 @@ class Training:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Self:
-        """Return the settings in a dictionary that was read from JSON. Its other keys are ignored.
+        """Return the settings in a dictionary that was read from JSON. Keys that name no setting are ignored.
 
         Raises:
             ValueError: a value is out of its range.

@@ -147,7 +147,7 @@ def reference_against_scores(trial: ObjectiveTrial) -> None:
     Raises:
         Fault: the objective is at fault.
         NotJudged: the objective has an exact gradient or no reference estimator, the reference estimator does not use
-            df/dx, or no estimator fits q.
+            df/dx, or no score-function estimator fits q.
     """
     estimator = trial.objective.reference_estimator
     if trial.objective.has_exact or estimator is None or not estimator.needs_df:
@@ -168,7 +168,7 @@ def density_of_samples(trial: ObjectiveTrial) -> None:
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: score functions refuse q, for example because its support moves.
+        NotJudged: q has no score, for example because its support moves with theta.
     """
     score = replace(trial.problem, integrand=lambda q: lambda x: torch.ones_like(x[(..., *[0] * len(q.event_shape))]))
     means = _gradients(ScoreFunction(), trial, 2, score)

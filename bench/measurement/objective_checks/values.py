@@ -53,9 +53,10 @@ def values_of_f(trial: ObjectiveTrial) -> None:
 
 
 def costs_of_f(trial: ObjectiveTrial) -> None:
-    """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on choices after it.
+    """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on a later choice.
 
-    The choices are the random variables of a sample, in the order in which q draws them. Each cost belongs to a choice.
+    The choices are the random variables of a sample, in the order in which q draws them. Each cost belongs to one
+    choice, and the choices after this one are later.
     """
     q, r, x = trial.q, trial.rows, trial.many
     shown = trial.problem.integrand(q)

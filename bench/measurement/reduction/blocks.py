@@ -52,7 +52,8 @@ def block_partial(
         gradients: `[rows, size]`, one replicate per row, float32 or float64.
         index: the position of the block in the run, from 0.
         groups: the number of coordinates of every tensor of theta, by name.
-        centre: a point near the mean gradient, `[size]`, float64, on the same device.
+        centre: the vector that is subtracted from all means in the result, near the mean gradient of the run, `[size]`,
+            float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
         truncate_at: the limit c0 of `min(w, c0)`, a number for each row that is summed too; None to leave it out. For a
@@ -114,7 +115,8 @@ def draws_partial(
         index: the position of the first block of these draws in the run, from 0.
         blocks: the number of blocks in each draw.
         groups: the number of coordinates of every tensor of theta, by name.
-        centre: a point near the mean gradient, `[size]`, float64, on the same device.
+        centre: the vector that is subtracted from all means in the result, near the mean gradient of the run, `[size]`,
+            float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
         origin: pivots and units of the sums; computed from the first of the draws if None.

@@ -193,8 +193,9 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    The largest are chosen in each block by itself, because a huge gradient shifts the mean of its block. All other rows
-    of this block then seem far from the mean, and could crowd out the rows of other blocks.
+    `v` has one number for each gradient (row), such as its squared distance from the mean of its block. A huge gradient
+    shifts this mean, so that all other rows of its block seem far away, and could crowd out the rows of other blocks.
+    Therefore the largest values of each block are chosen by themselves.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()

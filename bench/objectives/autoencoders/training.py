@@ -24,7 +24,7 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
     """Return the problem on the first ``batch`` images, with its minibatches and its held-out images.
 
     A minibatch has ``batch`` images, or all images to train on if there are fewer. Every epoch has a random order of
-    its own. Its last images are left out if they do not fill a minibatch.
+    its own. Images at the end of an epoch are left out if they do not fill a minibatch.
 
     Args:
         on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta (the encoder's
