@@ -50,8 +50,9 @@ def studies(
 def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
     """Return the specs of a study folder: one for each command that measures, the oldest first.
 
-    In two cases, the result is the spec in ``spec.toml`` alone: a person has written or edited this file, or the folder
-    has no plan, because an older version made it.
+    The commands are listed in the folder's plan, a file with one line for each. But in two cases, the result is the
+    spec in ``spec.toml`` alone: a person has written or edited this file, or the folder has no plan, because an older
+    version made it.
 
     Args:
         folder: the study folder.
@@ -73,7 +74,8 @@ def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
 def trainings(folder: Path, **overrides: Any) -> list[tuple[Spec, dict[str, Any]]]:
     """Return what a study folder is to train: for each command, its spec and the table of its settings.
 
-    The oldest command comes first. A spec has the estimators, the objectives and the device of the training.
+    The commands are those in the folder's plan, a file with one line for each command; the oldest comes first. A spec
+    has the estimators, the objectives and the device of the training.
 
     Args:
         folder: the study folder.
@@ -94,6 +96,8 @@ def trainings(folder: Path, **overrides: Any) -> list[tuple[Spec, dict[str, Any]
 def keep_training(folder: Path, spec: Spec, runs: Sequence[str], training: Mapping[str, Any]) -> None:
     """Add a command that trains to the plan of a study folder.
 
+    The plan is a file with one line for each command.
+
     Args:
         folder: the study folder, which is open for writing.
         spec: has the estimators and objectives; nothing else in the spec is used.
@@ -110,9 +114,9 @@ def keep_training(folder: Path, spec: Spec, runs: Sequence[str], training: Mappi
 def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict[str, Any]]:
     """Add the specs of a command to the plan of a study folder, and return the new lines of the plan.
 
-    The last spec is also written to ``spec.toml``. The file stays as it is if a person has written it, or if one of the
-    specs is in it already. If the folder has no plan, the spec that an older version has left in ``spec.toml`` becomes
-    the first line of the plan.
+    The plan is a file with one line for each command that wrote to the folder. The last spec is also written to
+    ``spec.toml``, unless a person has written that file or one of the specs is in it already. If the folder has no
+    plan, the spec that an older version has left in ``spec.toml`` becomes the first line of the plan.
 
     Args:
         folder: the study folder, which is open for writing.
@@ -139,8 +143,9 @@ def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict
 def unite(folders: Iterable[Path], target: Path) -> None:
     """Add the plans of several study folders to the plan of the folder ``target``.
 
-    If a folder has no plan, its ``spec.toml``, if there is one, is taken for a plan of one line. If ``target`` has no
-    ``spec.toml``, one is written: the last added spec of a command that measured estimators, not of one that trained.
+    A plan is a file with one line for each command that wrote to a folder. If a folder has no plan, its ``spec.toml``,
+    if there is one, is taken for a plan of one line. If ``target`` has no ``spec.toml``, one is written: the last added
+    spec of a command that measured estimators, not of one that trained.
 
     Raises:
         UsageError: a spec cannot be read.

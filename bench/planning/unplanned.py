@@ -12,11 +12,11 @@ from bench.records.standing import Standing
 
 
 def standing(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Standing]:
-    """Return how many cells of a study folder without a plan are on record; an empty list if no spec can be read.
+    """Return how many cells of an old study folder are on record; an empty list if no spec can be read.
 
-    A cell is an estimator on an objective. The cells are those of the specs in the folder, all counted in one
-    ``Standing``. A cell is on record if a record has every value that the spec gives for the cell. Fields that the spec
-    leaves out may have any value in the record.
+    An old study folder has no plan, the list of its commands. A cell is an estimator on an objective. The cells are
+    those of the specs in the folder, all counted in one ``Standing``. A cell is on record if a record has every value
+    that the spec gives for the cell. Fields that the spec leaves out may have any value in the record.
 
     Args:
         folder: the study folder.
