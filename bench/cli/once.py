@@ -1,59 +1,103 @@
-"""The report of a study that has not changed: what was printed is printed again, and nothing is made."""
+"""The report of a study that has not changed: what was printed is printed again, and files stay as they are."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.cli.terminal import recorded, replay, screen
 from bench.records import cache, files, installed
 from bench.records.identity import digest
 from bench.records.store import uncollected
 
+if TYPE_CHECKING:
+    from bench.report import Report
+
+Digests = Sequence[tuple[str, str]]
+"""Digests of the files that a report is made of: in each pair, one of the measurements and one of all else."""
+
+
+class Write(Protocol):
+    """Writes the files of a report, unless they are as this report would make them; returns their paths."""
+
+    def __call__(self, report: Report, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
+        """Write the files of a report. ``called`` and ``how`` are all arguments of ``Report.write`` but the folder."""
+
 
 def once(
-    make: Callable[[], Mapping[Path, str] | None],
+    make: Callable[[Write], None],
     folder: Path,
-    inputs: Callable[[], object],
+    inputs: Callable[[], Digests],
     *asked: object,
-    before: object = None,
+    part: object = None,
+    silent: bool = False,
 ) -> None:
-    """Make a report, or only print it again if it was made before, and neither its sources nor its files have changed.
+    """Make a report. What exists from the same inputs is not made again: its files, and the text that is printed.
 
-    The sources are the files to report on, the options, the code of this project and the versions of all packages. The
-    width, colours and encoding of the terminal count as sources, too.
+    The inputs are the files to report on, the options, the code of this project and the versions of all packages. The
+    width, colours and encoding of the terminal count as inputs of the text, too. The files must be unchanged. They do
+    not depend on the command: after ``bench report``, ``bench run`` need not write them.
 
     Args:
-        make: prints the report, writes its files, and returns the SHA-256 of the content of each; None if a part of it
-            could not be made, which may succeed the next time.
+        make: prints the report, and writes its files with the function that it is given.
         folder: the folder of the files.
-        inputs: returns digests of all files to report on. It is called before and after ``make``. If the results
-            differ, the report is not kept for another time.
-        asked: all else that decides what is printed and written, as JSON can hold it.
-        before: what ``inputs`` returned when the caller read the data of the report; None if ``make`` reads them.
+        inputs: returns digests of all files that the report is made of. They may change while it is made.
+        asked: all options that decide what is printed, as JSON can hold it.
+        part: the part of the measurements that is reported; None for all.
+        silent: whether ``make`` is always called, because its text is not worth keeping.
     """
-    before, shown = before or inputs(), screen()
+    before, place, ours = inputs(), str(folder.resolve()), installed.digest()
+    shown = screen()
     look = (shown.width, shown.color_system, shown.encoding, shown.is_terminal, shown.no_color)
-    place = (str(Path.cwd()), str(folder), str(folder.resolve()), sys.argv[0])
-    name = f"report-{digest([before, place, look, asked, installed.digest()])}.json"
-    held = json.loads(cache.get(name) or "{}")
-    if held and held["files"] == _others(folder) | _contents(folder, held["files"]):
+    here = (str(Path.cwd()), str(folder), sys.argv[0])
+    text = f"report-{digest([before, place, here, look, part, asked, ours])}.json"
+    held = _held(text, folder)
+    if held and not silent:
         replay(held["printed"])
         return
+    kept = dict[str, dict[str, Any]]()
+
+    def write(report: Report, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
+        names = called and [*called.items()]
+        measured = [measurements for measurements, _ in before]
+        name = f"files-{digest([measured, place, part, report.cost, names, how, ours])}.json"
+        if held := _held(name, folder):
+            report.whole = held["whole"]
+        else:
+            made = report.write(folder, called=called, **how)
+            written = {str(path.relative_to(folder)): content for path, content in made.items()}
+            held = {"files": written | _others(folder, written), "whole": report.whole}
+        if not report.undrawn:  # what could not be drawn may succeed the next time
+            kept[name] = held
+            kept[text] = {"files": held["files"], "printed": printed}
+        return [folder / name for name, content in held["files"].items() if content]
+
     with uncollected(), recorded() as printed:
-        made = make()
-    if made is not None and inputs() == before:
-        written = {str(path.relative_to(folder)): content for path, content in made.items()}
-        cache.put(name, json.dumps({"files": _others(folder) | written, "printed": printed}))
+        make(write)
+    if silent:
+        kept.pop(text, None)
+    if kept and inputs() == before:
+        for name, receipt in kept.items():
+            cache.put(name, json.dumps(receipt))
 
 
-def _others(folder: Path) -> dict[str, str]:
-    """Return an empty text for every file among the figures, by its name; a report removes some that others left."""
-    return {str(path.relative_to(folder)): "" for path in (folder / "figures").glob("*")}
+def _held(name: str, folder: Path) -> dict[str, Any]:
+    """Return a receipt in the cache; empty if there is none, or if a file that it names is not as it was."""
+    held: dict[str, Any] = json.loads(cache.get(name) or "{}")
+    if not held:
+        return {}
+    known = held["files"]
+    contents = {each: files.digest(folder / each) for each, content in known.items() if content}
+    return held if known == contents | _others(folder, contents) else {}
 
 
-def _contents(folder: Path, held: Mapping[str, str]) -> dict[str, str]:
-    """Return the present digests, by their names, of the files that have a digest in ``held``."""
-    return {name: files.digest(folder / name) for name, known in held.items() if known}
+def _others(folder: Path, written: Mapping[str, str]) -> dict[str, str]:
+    """Return an empty text for every file among the figures, by its name, that is not among those written.
+
+    A report removes some of the files that others left.
+    """
+    names = (str(path.relative_to(folder)) for path in (folder / "figures").glob("*"))
+    return {name: "" for name in names if name not in written}

@@ -134,7 +134,7 @@ def finish(
     named: bool = False,
     brief: bool = False,
     printed: bool = False,
-    inputs: str = "",
+    digest: str = "",
 ) -> ExitCode:
     """Print the records of a command, write the report of the study, and return the exit code for the outcomes.
 
@@ -151,40 +151,42 @@ def finish(
             printed.
         brief: whether to print one table, with a row for each objective, if there are three or more objectives.
         printed: whether the tables have been printed already.
-        inputs: ``bench.records.store.digest`` of the folder, when it had the records in ``held``.
+        digest: ``bench.records.store.digest`` of the folder, when it had the records in ``held``; empty if unknown.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.
     """
-    from bench.cli.once import once
+    from bench.cli.once import Write, once
     from bench.planning.selectors import NothingFits
     from bench.records import store
     from bench.report import Report
+    from bench.report.study import FORMATS
 
     outcomes = {record["outcome"] for record in records}
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
 
-    def make() -> dict[Path, str] | None:
+    def make(write: Write) -> None:
         every = store.read(folder, lean=True) if held is None else held
         whole = Report(every)
         if not (json or printed or refused):
             near = beside(records, every)
             print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
         few = brief and len(every) <= FEW and not (folder / "figures").exists()
-        written = whole.write(folder, drawn=not few, called=_names(every, folder))
+        how = {"drawn": not few, "standing": "", "formats": FORMATS, "width": None}
+        written = write(whole, called=_names(every, folder), **how)
         complain(whole)
         if json and not refused:
-            print_json(records, folder, [*written])
+            print_json(records, folder, written)
         if not quiet and not refused:
-            list_files(folder, [*written], brief=brief, few=few)
-        return None if whole.undrawn else written
+            list_files(folder, written, brief=brief, few=few)
 
-    if json:
-        make()
-    else:
-        runs = sorted({record["run"] for record in records})
-        asked = (runs, quiet, named, brief, printed, refused)
-        once(make, folder, lambda: store.digest(folder), *asked, before=inputs)
+    runs = sorted({record["run"] for record in records})
+    asked = (runs, quiet, named, brief, printed, refused)
+
+    def inputs() -> list[tuple[str, str]]:
+        return [(digest or store.digest(folder), store.digest_of_plan(folder))]
+
+    once(make, folder, inputs, *asked, silent=json)
     if refused:
         raise NothingFits(record["reason"] for record in records)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE

@@ -116,11 +116,11 @@ def command(
     folders are reported together in the folder --out. With -e and -o, the report is on the selected cells alone, until
     the next report is made.
     """
-    from bench.cli.once import once
+    from bench.cli.once import Write, once
     from bench.planning.naming import called
     from bench.planning.selectors import UsageError
     from bench.records import files
-    from bench.records.store import LINES, digest
+    from bench.records.store import LINES, digest, digest_of_plan
     from bench.report import Report
     from bench.report.export import Unavailable
     from bench.report.study import FORMATS, PAGE
@@ -160,34 +160,35 @@ def command(
             echo(f"{target}: {', '.join(tables)}", err=True)
         return
 
-    def make() -> dict[Path, str] | None:
+    def make(write: Write) -> None:
         records, lacking, names = _selected(folders, estimator, objective, labels)
         report = Report(records, cost)
         shown = called(records, *names) if width or any(names[1].values()) else None
-        how: dict[str, Any] = {"drawn": not no_figures, "formats": chosen, "width": width, "called": shown}
+        how = {"drawn": not no_figures, "standing": lacking, "formats": chosen, "width": width}
         try:
-            written = report.write(target, standing=lacking, **how)
+            written = write(report, called=shown, **how)
         except Unavailable as error:
             raise UsageError(str(error)) from None
         complain(report)
         if json:
-            print_json(records, target, [*written])
+            print_json(records, target, written)
         else:
             print_table(report)
         if lacking and not quiet:
             echo(lacking, err=True)
         if not quiet:
-            list_files(target, [*written])
+            list_files(target, written)
         if not quiet and (estimator or objective):
             again = f"`bench report {shlex.join(map(str, folders))}`"
             echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
-        return None if report.undrawn else written
 
-    if json:
-        make()
-    else:
-        asked = (list(map(str, folders)), estimator, objective, cost, chosen, width, no_figures, quiet)
-        once(make, target, lambda: [*map(digest, folders), labels and files.digest(labels)], *asked)
+    def inputs() -> list[tuple[str, str]]:
+        own = [("", files.digest(labels))] if labels else []
+        return [*((digest(folder), digest_of_plan(folder)) for folder in folders), *own]
+
+    asked = (list(map(str, folders)), cost, chosen, width, no_figures, quiet)
+    part = [estimator, objective] if estimator or objective else None
+    once(make, target, inputs, *asked, part=part, silent=json)
     if opened:
         click.launch(str((target / PAGE).resolve()))
 

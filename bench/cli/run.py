@@ -109,14 +109,14 @@ def command(json: bool, quiet: bool, **given: Any) -> ExitCode:
             print_table(Report(shown), named=named, brief=True)
             printed.append(True)
 
-    records, held, inputs = run_study(chosen, folder, choose(quiet=quiet), before_timing=show, **how)
+    records, held, digest = run_study(chosen, folder, choose(quiet=quiet), before_timing=show, **how)
     fixed = len(chosen) == 1 and chosen[0].precision is None
     if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)
     for note in [] if quiet else without_table(chosen):
         echo(note, err=True)
     shown = bool(printed)
-    return finish(records, folder, held, inputs=inputs, json=json, quiet=quiet, named=named, brief=True, printed=shown)
+    return finish(records, folder, held, digest=digest, json=json, quiet=quiet, named=named, brief=True, printed=shown)
 
 
 def asked(

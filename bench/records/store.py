@@ -160,13 +160,15 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of the files in a study folder from which a report is made.
-
-    These are the records, the arrays, the plan, ``spec.toml`` and ``labels.toml``.
-    """
-    contents = [[name, files.digest(folder / name)] for name in (LINES, plan.FILE, "spec.toml", "labels.toml")]
+    """Return a digest of the measurements in a study folder: of the records, and of the files of long vectors."""
     vectors = sorted((folder / arrays.FOLDER).glob("*.npy"))
-    return identity.digest([contents, [[path.name, files.digest(path, follow=False)] for path in vectors]])
+    contents = [[path.name, files.digest(path, follow=False)] for path in vectors]
+    return identity.digest([files.digest(folder / LINES), contents])
+
+
+def digest_of_plan(folder: Path) -> str:
+    """Return a digest of all else that the report of a study folder needs: plan, ``spec.toml`` and ``labels.toml``."""
+    return identity.digest([files.digest(folder / name) for name in (plan.FILE, "spec.toml", "labels.toml")])
 
 
 def slim(record: Record) -> Record:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.records import cache, files, installed, store
+from bench.records import cache, files, installed, plan, store
 from bench.records.lines import dumps
 from bench.report import Report, figures
 from tests.report.records import moments
@@ -15,6 +15,14 @@ def made(monkeypatch):
     """The calls that make a report."""
     calls, write = [], Report.write
     monkeypatch.setattr(Report, "write", lambda *given, **more: calls.append(1) or write(*given, **more))
+    return calls
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The calls that make the tables that are printed."""
+    calls, show = [], Report.show
+    monkeypatch.setattr(Report, "show", lambda *given, **more: calls.append(1) or show(*given, **more))
     return calls
 
 
@@ -39,34 +47,50 @@ def edited(path, old, new):
     path.write_text(path.read_text().replace(old, new, 1))
 
 
+def to_do(study, _):
+    plan.extend(study, [plan.line_of({"estimators": ["c"], "objectives": ["o"]}, ["0" * 16])])
+
+
 CHANGES = {
     "record": lambda study, _: edited(study / store.LINES, "0.9", "0.8"),
-    "plan": lambda study, _: (study / "plan.jsonl").write_text("\n"),
-    "spec": lambda study, _: (study / "spec.toml").write_text('estimators = ["a", "b", "c"]\nobjectives = ["o"]\n'),
+    "plan": to_do,
     "array": lambda study, _: files.write(study / "arrays" / "0.npy", b"1"),
     "table": lambda study, _: edited(study / "table.md", "a", "b"),
     "missing": lambda study, _: (study / "report.html").unlink(),
     "figure": lambda study, _: files.write(study / "figures" / "variance-n.svg", "old"),
     "labels": lambda study, _: (study / "labels.toml").write_text('[estimators]\na = "A"\n'),
     "installed": lambda _, patch: patch.setattr(installed, "digest", lambda: "changed"),
-    "width": lambda _, patch: patch.setattr("bench.cli.terminal.PIPE_WIDTH", 90),
-    "cache": lambda *_: [path.write_bytes(path.read_bytes()[:-2]) for path in cache.folder().glob("report-*")],
+    "cache": lambda *_: [path.write_bytes(path.read_bytes()[:-2]) for path in cache.folder().glob("*.cached")],
 }
+OF_TEXT = {
+    "plan of nothing": lambda study, _: (study / "plan.jsonl").write_text("\n"),
+    "spec": lambda study, _: (study / "spec.toml").write_text('estimators = ["a", "b", "c"]\nobjectives = ["o"]\n'),
+    "width": lambda _, patch: patch.setattr("bench.cli.terminal.PIPE_WIDTH", 90),
+}
+"""Changes that can change what is printed, and nothing else."""
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_it_anew(call, made, study, monkeypatch, change):
+@pytest.mark.parametrize("change", [*CHANGES, *OF_TEXT])
+def test_a_change_makes_it_anew(call, made, shown, study, monkeypatch, change):
     call("report", "here")
-    CHANGES[change](study, monkeypatch)
+    (CHANGES | OF_TEXT)[change](study, monkeypatch)
     call("report", "here")
-    assert len(made) == 2
+    assert len(shown) == 2
+    assert len(made) == 1 + (change in CHANGES)
 
 
-@pytest.mark.parametrize("option", ["--cost=seconds", "--width=5", "--format=md", "--quiet", "--no-figures"])
+@pytest.mark.parametrize("option", ["--cost=seconds", "--width=5", "--format=md", "--no-figures"])
 def test_another_option_makes_it_anew(call, made, study, option):
     call("report", "here")
     call("report", "here", option)
     assert len(made) == 2
+
+
+def test_files_that_are_there_already_are_listed(call, made, study):
+    first = call("report", "here", "--quiet")
+    second = call("report", "here")
+    assert (second.out, len(made)) == (first.out, 1)
+    assert second.err.startswith("here: records.jsonl, report.html, table.md, table.csv, table.tex and 0 figures\n")
 
 
 def test_files_of_another_report_are_replaced(call, made, study):
@@ -130,8 +154,9 @@ def test_a_file_of_others_among_the_figures_stays_and_counts_for_nothing(call, m
 
 def test_a_json_report_holds_the_records(call, made, study):
     outs = [call("report", "here", "--json").out for _ in range(2)]
-    assert [len(json.loads(out)["records"]) for out in outs] == [2, 2]
-    assert len(made) == 2
+    assert outs[0] == outs[1]
+    assert len(json.loads(outs[0])["records"]) == 2
+    assert len(made) == 1
 
 
 def test_a_finished_run_is_reported_once(call, made, tmp_path):
@@ -145,3 +170,24 @@ def test_a_finished_run_is_reported_once(call, made, tmp_path):
     (tmp_path / "here" / "labels.toml").write_text('[estimators]\nrloo = "Leave one out"\n')
     call("run", *words, "-e", "rloo:n=4")
     assert len(made) == 3
+
+
+def test_run_and_report_make_the_files_once(call, made, shown, tmp_path):
+    words = (
+        "-e",
+        "rloo:n=2,4",
+        "-o",
+        "gaussian-quadratic:dim=2,3,4,5",
+        "--out",
+        "here",
+        "--replicates",
+        64,
+        "--no-timing",
+    )
+    call("run", *words)
+    call("report", "here")
+    assert (len(shown), len(made)) == (2, 1)
+    (tmp_path / "here" / "table.md").unlink()
+    call("report", "here")
+    assert call("run", *words, "--json").code == 0
+    assert len(made) == 2
