@@ -30,7 +30,7 @@ def _holds_no_half(q: Distribution) -> bool:
 def widened(q: Distribution) -> Distribution:
     """Return q with its half-precision parameters converted to float32; the originals stay in the graph.
 
-    q itself is returned if no parameter has half precision. It is also returned if its class is neither torch's nor a
+    q itself is returned if no parameter has half precision. q is also returned if its class is neither torch's nor a
     ``Drawable``, because such a class computes in its own dtype.
     """
     if _holds_no_half(q):

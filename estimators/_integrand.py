@@ -19,8 +19,9 @@ class Integrand(Protocol):
     """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
 
     f must not change x in place, nor write over a tensor that it returned before. If the estimator uses df/dx, the
-    values of f must be a tensor that autograd can differentiate in x. If not, they may be whole numbers or bools as
-    well. They may also be in a numpy array, in a list or, for a single point, in a Python number.
+    values of f must be a tensor that autograd can differentiate in x. If the estimator does not use df/dx, the values
+    may be whole numbers or bools as well. They may then come as a numpy array, as a list or, for a single point, as a
+    Python number.
     """
 
     def __call__(self, x: Tensor, /) -> Tensor:

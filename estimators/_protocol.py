@@ -23,9 +23,9 @@ class State(nn.Module):
     """What an estimator has learned, as tensors outside the estimator, because an estimator's fields never change.
 
     ``Estimator.init`` makes a state, and a call of the estimator gets it as the argument ``state``. The function
-    ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers. It is called after a call
-    of the estimator and never during it, so that no baseline contains its own sample. Three buffers, all scalars,
-    describe the values of the integrand so far:
+    ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers. ``update`` is called after
+    the estimator and never inside it, so that no baseline contains its own sample. Three buffers, all scalars, describe
+    the values of the integrand so far:
 
     - ``mean``: the moving average of the values, 0 before the first update;
     - ``deviation``: the moving average of the absolute distances of the values from ``mean``, 0 before the first

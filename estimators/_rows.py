@@ -29,10 +29,11 @@ from estimators.distributions import Drawable
 
 
 def one(t: Tensor, q: Distribution) -> Tensor:
-    """Return ``t[:1]`` if all rows of t are one row in memory; computing with this row is then enough.
+    """Return ``t[:1]`` if the rows of t are copies that share the memory of one row; else t itself.
 
     A row is a copy of q's parameters for one independent estimate. ``rows(q, R)`` is q with a new first batch axis of R
-    rows. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same numbers.
+    rows. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same numbers,
+    and computing with one row is enough.
 
     Args:
         t: a parameter of q, or a tensor made from one, ``[*batch, ...]``.

@@ -19,10 +19,10 @@ class Chain(Drawable):
     ``q(x) = prod_t q_t(x_t | x_<t)``
 
     A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
-    constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. It may hold the weights of a
-    network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead, *own]``, for
-    several networks. The batch shape of q then begins with ``*lead``. ``rows`` puts one such axis on the left of every
-    weight, so the network must use batched products.
+    constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. A subclass may hold the
+    weights of a network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead,
+    *own]``, for several networks. The batch shape of q then begins with ``*lead``. ``rows`` puts one such axis on the
+    left of every weight, so the network must use batched products.
 
     The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
     several coordinates. A subclass whose choices differ in size overrides ``widths``.
@@ -48,7 +48,7 @@ class Chain(Drawable):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The number of entries of each choice along the first axis of the event: T numbers, here all 1."""
+        """The number of entries of each of T choices along the first axis of the event: T numbers, here all 1."""
         return (1,) * self.event_shape[0]
 
 

@@ -33,7 +33,7 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, all held in memory at once.
+        """Return the number of states, joint values of q's variables or sequences, all held in memory at once.
 
         Raises:
             Refusal: there are more than 65,536 states.

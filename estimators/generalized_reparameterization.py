@@ -25,7 +25,7 @@ class GeneralizedReparameterization(Estimator):
     ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
-    x is a draw from Gamma(a, 1), and e its logarithm, standardized to mean 0 and variance 1. g_a is the gradient in the
+    x is a draw from Gamma(a, 1), and e is log x, standardized to mean 0 and variance 1. g_a is the gradient in the
     concentration a, and df the gradient of f. The gradient in the rate is reparameterized. Unbiased. The distribution
     of e still depends on a. The second term of g_a accounts for this: f times the part of the score that the path
     misses. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the

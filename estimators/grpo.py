@@ -83,7 +83,7 @@ class GRPO(Estimator):
 
     @property
     def of_tokens(self) -> PolicyGradient:
-        """The ``PolicyGradient`` with which this estimator agrees on a ``TokenSequence``."""
+        """The ``PolicyGradient`` that gives the same estimates as this estimator on a ``TokenSequence``."""
         if not self.normalise:
             return DrGRPO(self.n)
         return PolicyGradient(

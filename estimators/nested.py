@@ -38,7 +38,7 @@ class NestedState(State):
             self.nodes[k].requires_grad_(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set whether the parameters require gradients. Parameters of fixed layers never do."""
+        """Set whether the parameters require gradients. The parameters of the layers in ``fixed`` never do."""
         for k, node in self.nodes.items():
             node.requires_grad_(requires_grad and k not in self.fixed)
         return self

@@ -34,7 +34,9 @@ class LearnedBaseline(State):
         self.outer = nn.Parameter(self.mean.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the baseline of each batch element, ``[*batch]``: the moving average plus the network's output.
+        """Return the baseline of each batch element, ``[*batch]``.
+
+        The baseline is the moving average of the values of f, plus the network's output.
 
         Args:
             context: q's parameters, joined along the last axis, ``[*batch, inputs]``.
@@ -50,7 +52,7 @@ class NVIL(Estimator):
 
     c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
     x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C. C has 32 hidden units
-    (tanh). Both start at 0, so a call with a fresh state, or without a state, is ScoreFunction.
+    (tanh). c and C start at 0, so a call with a fresh state, or without a state, is ScoreFunction.
 
     ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distance of the
     value from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. d changes
@@ -86,7 +88,7 @@ class NVIL(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient, with a state too: unless ``normalise`` is True."""
+        """Whether a multiple of f has that multiple of the gradient, also after learning: yes, unless ``normalise``."""
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:

@@ -179,7 +179,7 @@ class TablePolicy(Policy):
         """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``, for a vocabulary of V.
 
         Args:
-            weights: B copies of the weight ``logits``, ``[B, P, prefixes, V]``. A prefix is a beginning that has not
+            weights: the weight ``logits``, ``[B, P, prefixes, V]``, B times. A prefix is a beginning that has not
                 ended.
             x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
         """

@@ -36,13 +36,13 @@ class DAPO(PolicyGradient):
 
     ``A_i = (r_i - mean r) / (sd r + epsilon)``
 
-    r_i is the reward of sample x_i, one of the n samples of a prompt, its group. P is the number of prompts, and the
-    sum of all lengths counts the tokens of all samples of all prompts. w is the token's probability under q, divided by
-    its probability under the sampler. w is set to 0 in two cases: w is above 1.28 and A is positive, or w is below 0.8
-    and A is at most 0. Biased for two reasons. The deviation sd r weights the prompts, and turns the gradient unless
-    the reward has two values. The sum of all lengths is random, and depends on the rewards. There is no penalty. With
-    ``scaling="none"``, nothing is divided by the deviation. As the number of sequences grows, the expected gradient
-    then tends to (n - 1)/n times the exact one, divided by the mean length. q is a ``TokenSequence``. Cost: n
+    g is the gradient for one of P prompts. r_i is the reward of sample x_i, one of the n samples of this prompt, its
+    group. The sum of all lengths counts the tokens of all samples of all prompts. w is the token's probability under q,
+    divided by its probability under the sampler. w is set to 0 in two cases: w is above 1.28 and A is positive, or w is
+    below 0.8 and A is at most 0. Biased for two reasons. The deviation sd r weights the prompts, and turns the gradient
+    unless the reward has two values. The sum of all lengths is random, and depends on the rewards. There is no penalty.
+    With ``scaling="none"``, nothing is divided by the deviation. As the number of sequences grows, the expected
+    gradient then tends to (n - 1)/n times the exact one, divided by the mean length. q is a ``TokenSequence``. Cost: n
     evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
@@ -101,13 +101,13 @@ class CISPO(PolicyGradient):
 
     ``g = P / (sum of all lengths) sum_i sum_t min(w_it, 5) A_i grad log q(x_it | x_i<t)``
 
-    x_i is one of the n samples of a prompt, its group. P is the number of prompts, and the sum of all lengths counts
-    the tokens of all samples of all prompts. w is the token's probability under q, divided by its probability under the
-    sampler. A is the reward minus the mean reward of its group, divided by the standard deviation of these rewards.
-    Every token keeps a gradient; with PPO's clip some tokens have none. Biased for three reasons: the division by the
-    deviation, the random number of tokens, and the weight of one token in place of the weight of the sequence. The
-    paper gives no bound for w. TRL recommends 5, the default here; verl clips w to the interval from 0.8 to 1.2,
-    ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n evaluations of f.
+    g is the gradient for one of P prompts. x_i is one of the n samples of this prompt, its group. The sum of all
+    lengths counts the tokens of all samples of all prompts. w is the token's probability under q, divided by its
+    probability under the sampler. A is the reward minus the mean reward of its group, divided by the standard deviation
+    of these rewards. Every token keeps a gradient; with PPO's clip some tokens have none. Biased for three reasons: the
+    division by the deviation, the random number of tokens, and the weight of one token in place of the weight of the
+    sequence. The paper gives no bound for w. TRL recommends 5, the default here; verl clips w to the interval from 0.8
+    to 1.2, ``clip_low=0.2, clip_high=0.2``. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``leave_one_out=False, scaling="group",
     reduction="token-mean", kl="none", ratio="token", clipping="truncate", clip_low=1.0, clip_high=4.0``.
@@ -135,11 +135,11 @@ class PPO(PolicyGradient):
 
     ``A_i = r_i - 1/(n-1) sum_{j != i} r_j``
 
-    r_i is the reward of sample x_i, one of the n samples of a prompt. P is the number of prompts, and the sum of all
-    lengths counts the tokens of all samples of all prompts. w is the token's probability under q, divided by its
-    probability under the sampler. w is set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8 and A
-    is at most 0. Biased by the random number of tokens; ``reduction="sum"`` avoids this. Samples of a policy other than
-    q cause a bias for two more reasons: w is clipped, and w is the weight of one token, not of the sequence.
+    g is the gradient for one of P prompts. r_i is the reward of sample x_i, one of the n samples of this prompt. The
+    sum of all lengths counts the tokens of all samples of all prompts. w is the token's probability under q, divided by
+    its probability under the sampler. w is set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8
+    and A is at most 0. Biased by the random number of tokens; ``reduction="sum"`` avoids this. Samples of a policy
+    other than q cause a bias for two more reasons: w is clipped, and w is the weight of one token, not of the sequence.
     ``clip_dual=3.0`` also sets w to 0 where A is negative and w is above 3, as verl does. q is a ``TokenSequence``.
     Cost: n evaluations of f.
 
@@ -239,13 +239,14 @@ class ReinforcePlusPlus(PolicyGradient):
 
     ``g = P / (sum of all lengths) sum_i sum_t w_it ((R_it - mean R) / sd R) grad log q(x_it | x_i<t)``
 
-    x_i is one of the n samples of a prompt. P is the number of prompts, and the sum of all lengths counts the tokens of
-    all samples of all prompts. The return R of a token is the reward minus the penalties of this token and all later
-    tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count more. w is the
-    token's probability under q, divided by its probability under the sampler. w is set to 0 in two cases: w is above
-    1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R. Biased, by a random scale and in direction: the
-    mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is subtracted before the
-    whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
+    g is the gradient for one of P prompts. x_i is one of the n samples of this prompt. The sum of all lengths counts
+    the tokens of all samples of all prompts. The return R of a token is the reward minus the penalties of this token
+    and all later tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count
+    more. w is the token's probability under q, divided by its probability under the sampler. w is set to 0 in two
+    cases: w is above 1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R. Biased, by a random scale and
+    in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is
+    subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
+    evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

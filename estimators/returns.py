@@ -109,9 +109,9 @@ class Return(Checked):
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
         """Find a cost that depends on a choice outside its row of ``reads``; return (cost, choice), or None.
 
-        The cost and the choice are numbers counted from 0. Each choice of x in turn is replaced by the same choice of
-        ``other``. A cost depends on the choice if the value of the cost then changes. None means that no such cost was
-        found.
+        The field ``reads`` says in a row for each cost on which choices the cost may depend. In the result, the cost
+        and the choice are numbers counted from 0. Each choice of x in turn is replaced by the same choice of ``other``.
+        A cost depends on the choice if the value of the cost then changes. None means that no such cost was found.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.

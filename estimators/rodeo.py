@@ -60,9 +60,9 @@ class RODEO(Estimator):
     probability that bit i has its other value. Unbiased for every a, b and H: h_j and v_j are made without x_j. So (A
     h_j)(x_j) and (A (v_j s))(x_j) have mean 0 over x_j, with the other samples fixed. Needs df/dx, but only on the
     support of q. Supports Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1)
-    points. A state, made by ``init``, holds a, b and H, and ``adapt`` learns them. In a call with a fresh state, or
-    without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden units, and 100 in the authors' code. H has no bias
-    terms: if f is multiplied by a positive number, so is the output of H.
+    points for D bits. A state, made by ``init``, holds a, b and H, and ``adapt`` learns them. In a call with a fresh
+    state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden units, and 100 in the authors' code. H
+    has no bias terms: if f is multiplied by a positive number, so is the output of H.
 
     Args:
         n: number of samples, at least 2.

@@ -48,7 +48,7 @@ class SumAndSample(Estimator):
         at_least(self, 2, ": one state is summed and one is drawn. Use ScoreFunction(n=1) or SumAndSample(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, all held in memory at once.
+        """Return the number of states, joint values of q's variables or sequences, all held in memory at once.
 
         Raises:
             Refusal: there are more than 4,096 states.

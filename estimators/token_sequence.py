@@ -125,7 +125,7 @@ class TokenSequence(Chain):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The constraint on samples: tokens from 0 to V - 1, and after the first 0, the end, no other token."""
+        """The constraint on samples: whole numbers below ``vocabulary``; after the first 0, the end, only 0."""
         return _Sequences(self.vocabulary)
 
     def mask(self, x: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class TokenSequence(Chain):
     def log_probs(self, value: Tensor) -> Tensor:
         """Return the log-probability of each of T tokens given the earlier tokens, ``[..., *batch, T]``.
 
-        After the end of a sequence, it is 0 for token 0, and minus infinity for any other token.
+        After the end of a sequence, token 0 has the log-probability 0, and any other token minus infinity.
 
         Args:
             value: sequences, whole numbers, ``[..., *batch, T]``.

@@ -53,7 +53,7 @@ class UnorderedSet(Estimator):
             )
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, all held in memory at once.
+        """Return the number of states, joint values of q's variables or sequences, all held in memory at once.
 
         Raises:
             Refusal: there are more than 4,096 states.

@@ -52,7 +52,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
         return _wrapped(turn + self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density at angles ``value``, ``[..., *batch]``, in radians."""
+        """Return the log-density at the angles ``value`` in radians; both have the shape ``[..., *batch]``."""
         if self._validate_args:
             self._validate_sample(value)
         fall: Tensor = -2 * self.concentration * ((value - self.loc) / 2).sin().square()
