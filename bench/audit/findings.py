@@ -47,8 +47,9 @@ class Findings:
         targets: for each target that applies, by name, such as "reward": one comparison of gradients for each policy.
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
-        variance: for each policy, the variance of the gradient of a batch, after this gradient is divided by its scale,
-            as a multiple of the variance of RLOO. None if the scale is not positive, or a prompt has one sample.
+        variance: for each policy, the variance of the gradient of a batch, as a multiple of the variance of RLOO. The
+            gradient is first divided by its scale: its component along the target, in units of the target's length.
+            None if the scale is not positive, or a prompt has one sample.
         factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
             None if it differs from batch to batch.
         pieces: for each policy, a comparison of the expected gradient of a batch with the mean of the gradients of its

@@ -60,9 +60,9 @@ class Found:
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 
     def of_penalty(self, name: str) -> Comparison:
-        """Compare the penalty's part of the expected gradient with the gradient of minus a divergence.
+        """Compare the penalty's part of the expected gradient with minus the gradient of a divergence.
 
-        The penalty's part is what the expected gradient loses if the policy itself takes the place of the reference.
+        The penalty's part is the expected gradient minus the one with the policy itself in the place of the reference.
         ``name`` is the divergence, such as "reverse-kl".
         """
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
@@ -75,7 +75,7 @@ class Found:
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the gradient for rewards of samples of an older policy, mu, with the gradient of the expected reward.
+        """Compare the expected gradient on samples of an older policy, mu, with the gradient of the expected reward.
 
         The penalty for leaving the reference is switched off: the policy itself takes the place of the reference.
         """

@@ -66,7 +66,7 @@ class AuditPolicy:
 
     @property
     def success(self) -> Tensor:
-        """The expected reward of each prompt, ``[P]``."""
+        """The expected reward for each of the P prompts, ``[P]``."""
         return (self.logp.sum(-1).exp() * self.rewards).sum(-1)
 
     def batch(self, index: Tensor, prompts: Sequence[int], *, off_policy: bool, plain: bool) -> Batch:

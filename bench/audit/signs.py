@@ -26,7 +26,7 @@ PADDING = {"logp": -0.7, "old_logp": -1.1, "ref_logp": -1.6}
 
 
 def signs_of(loss: Loss, batches: Batch, weights: Tensor, *, ordered: bool, mixes: bool) -> tuple[str, ...]:
-    """Return the signs of common mistakes that a loss shows, by their names in ``SIGNS``. "rest" is not looked for.
+    """Return the signs of common mistakes that a loss shows, by their names in ``SIGNS``.
 
     Args:
         loss: the loss.

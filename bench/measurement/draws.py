@@ -89,9 +89,10 @@ def blocks_in(rows: int) -> int:
 
 
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the replicates in each draw (batch) of a cell's run. The sum is ``replicates``, rounded up to whole draws.
+    """Return the number of replicates in each draw (batch) of a cell's run.
 
-    A deterministic estimator always returns one gradient, so its run is a single draw of the smallest size.
+    The sum is ``replicates``, rounded up to whole draws. A deterministic estimator returns the same gradient in every
+    call, so its run is a single draw of the smallest size.
     """
     return (
         [SMALLEST_DRAW] if declared(cell.estimator, "deterministic") else sizes_of(cell.objective, replicates, device)

@@ -112,7 +112,7 @@ def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
 
     Raises:
         UsageError: the gradients or the exact gradient have the wrong shape or dtype; a number is NaN or infinite; or
-            the standard deviation of the gradients is below 1e-36, so that its powers are lost in float64.
+            the standard deviation of the gradients is below 1e-36, so small that its powers are lost in float64.
     """
     begin, source = time.perf_counter(), _source(given)
     exact = None if given.exact is None else _exact(given.exact, source.size)

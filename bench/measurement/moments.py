@@ -35,7 +35,7 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
 
     Args:
         engine: the engine of the cell.
-        centre: a point near the mean gradient, ``[size of theta]``, float64.
+        centre: a point near the mean gradient, about which the sums are computed, ``[size of theta]``, float64.
         exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
     """
     return engine.partials(range(engine.spans[0].start, len(engine.sizes)), centre, exact)

@@ -101,7 +101,7 @@ class Source(ABC):
 
         Args:
             draws: the numbers of the draws.
-            centre: a point near the mean gradient, ``[size of theta]``, float64.
+            centre: a point near the mean gradient, about which the sums are computed, ``[size of theta]``, float64.
             exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
         """
         digests: dict[int, str] = {}

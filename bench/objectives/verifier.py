@@ -143,7 +143,7 @@ class Verifier(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the policy's output for all tokens, or in its largest weight tensor if larger."""
+        """Number of elements in the policy's output for all tokens or, if larger, in its largest weight tensor."""
         return max([*self._sizes(), self.k * self.prompts * self.length * self.network.widest])
 
     @property

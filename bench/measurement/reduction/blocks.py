@@ -55,9 +55,10 @@ def block_partial(
         centre: the vector that is subtracted from all means in the result, near the mean gradient of the run, `[size]`,
             float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
-        replicates: number of rows in the whole run; it determines how many of the largest values are kept.
-        truncate_at: the limit c0 of `min(w, c0)`, a number for each row that is summed too; None to leave it out. For a
-            block of n rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
+        replicates: number of rows in the whole run; it determines how many of the largest squared distances from the
+            mean are kept.
+        truncate_at: the limit c0. If given, the partial sums include those of `min(w, c0)`. For a block of n rows, w is
+            the squared distance of a row from the mean of its block, times n/(n − 1).
         workspace: memory to reuse; None for fresh memory.
 
     Raises:
@@ -118,7 +119,7 @@ def draws_partial(
         centre: the vector that is subtracted from all means in the result, near the mean gradient of the run, `[size]`,
             float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
-        replicates: number of rows in the whole run; it determines how many of the largest values are kept.
+        replicates: number of rows in the whole run; it determines how many of the largest w are kept.
         origin: pivots and units of the sums; computed from the first of the draws if None.
         tracked: the number of rows at the start of the run for which every series is computed. 0 if these draws come
             later: then only w and the truncated series are computed. None for all rows of the run.

@@ -31,12 +31,13 @@ class SigmoidBeliefNetwork(Objective):
 
     Every conditional distribution is a product of Bernoullis; their logits are linear in the given layer. p(z_L) is
     uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is
-    ``log p(z_(k-1) | z_k) - log q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its
-    range, else 0. The gradient is taken in theta, the weights of q: ``weight1``, ``bias1`` and so on. ``extra`` holds
-    the weights of p, which are constants unless they are set to require gradients. Initial weights and biases are
-    uniform within 1/sqrt(inputs) of 0. The objective is maximised. f is defined for all real z. Exact value: sums over
-    the states of neighbouring layers if there are at most 15 bits, else a Monte Carlo reference, the mean of a long
-    run. Bad arguments and unreadable data raise ``ValueError``.
+    ``log p(z_(k-1) | z_k) - log q(z_k | z_(k-1))``, where z_0 is the image x. The cost of the last layer also has the
+    term ``log p(z_L)``. A pixel is 1 if it exceeds half of its range, else 0. The gradient is taken in theta, the
+    weights of q: ``weight1``, ``bias1`` and so on. ``extra`` holds the weights of p, which are constants unless they
+    are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of 0. The objective is
+    maximised. f is defined for all real z. Exact value: sums over the states of neighbouring layers if there are at
+    most 15 bits, else a Monte Carlo reference, the mean of a long run. Bad arguments and unreadable data raise
+    ``ValueError``.
 
     Args:
         layers: number L of layers of bits, at least 2.
@@ -88,7 +89,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in a layer for all images, or in the weights of all layers but the first if more."""
+        """Number of elements in a layer for all images or, if more, in the weights of all layers but the first."""
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property
