@@ -22,7 +22,7 @@ class Bound(Checked):
     """A lower bound on the log evidence, as an integrand that exposes its importance weights.
 
     ``f(x) = log p(x) - log q(x)``,  the evidence lower bound (``particles`` is None)
-    ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
+    ``f(x) = log((1/K) sum_k p(x_k) / q(x_k))``,  the importance-weighted bound of K particles
 
     The importance weight of x is p(x) / q(x). If ``particles`` is K, one sample of q is a set of K particles along q's
     first event axis, so every estimator can be used. Estimators made for bounds also call ``log_weights`` and

@@ -22,7 +22,7 @@ class GeneralizedReparameterization(Estimator):
 
     ``z = x / rate``
     ``x = exp(e sqrt(psi1) + psi0)``,  psi_k the k-th polygamma of the concentration a
-    ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
+    ``g_a = (1/n) sum_k [df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))]``
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
     x is a draw from Gamma(a, 1), and e is log x, standardized to mean 0 and variance 1. g_a is the gradient in the

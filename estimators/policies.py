@@ -197,7 +197,7 @@ def _of_prefixes(table: Tensor, prefix: Tensor) -> Tensor:
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
-    """Return rows of each of B tables, ``[B, ..., W]``.
+    """Return rows of length W from each of B tables, ``[B, ..., W]``.
 
     Args:
         table: the tables, ``[B, rows, W]``.
@@ -208,11 +208,11 @@ def looked_up(table: Tensor, index: Tensor) -> Tensor:
 
 
 def times(h: Tensor, matrix: Tensor) -> Tensor:
-    """Return the product ``h matrix`` for each of B matrices, ``[B, ..., U]``.
+    """Return the products ``h matrix``, ``[B, ..., U]``, with one of B matrices for each entry of the first axis.
 
     Args:
-        h: vectors, ``[B, ..., W]``.
-        matrix: the matrices, ``[B, W, U]``.
+        h: vectors of length W, ``[B, ..., W]``.
+        matrix: the matrices, ``[B, W, U]``: each makes a vector of length U from one of length W.
     """
     return (h.flatten(1, -2) @ matrix).reshape(*h.shape[:-1], matrix.shape[-1])
 

@@ -33,7 +33,7 @@ class ControlVariate(State):
 class REBAR(Estimator):
     """REBAR: score function with a relaxation of f as a control variate.
 
-    ``g = (1/n) sum_k (f(x) - coefficient c(z')) grad log q(x) + coefficient (grad c(z) - grad c(z'))``
+    ``g = (1/n) sum_k [(f(x) - coefficient c(z')) grad log q(x) + coefficient (grad c(z) - grad c(z'))]``
     ``c(z) = f(softmax(z / temperature))``
     ``z = logits + noise``
     ``x = onehot(argmax z)``

@@ -22,7 +22,7 @@ from estimators._rows import one
 class RejectionReparameterization(Estimator):
     """Rejection-sampling reparameterization (RSVI) of Gamma: path of the accepted proposal plus a correction.
 
-    ``g_a = (1/n) sum_k df(z) dz/da + f(z) d/ds (log Gamma(y; s) - log r(y; s))``
+    ``g_a = (1/n) sum_k [df(z) dz/da + f(z) d/ds (log Gamma(y; s) - log r(y; s))]``
     ``z = y prod_i u_i^(1 / (a + i - 1)) / rate``,  i = 1 ... augmentation
     ``y = b v^3``
     ``v = 1 + c e``

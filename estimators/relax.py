@@ -53,7 +53,7 @@ class LearnedRelaxation(State):
 class RELAX(Estimator):
     """RELAX: score function with a learned function of the relaxed sample as a control variate.
 
-    ``g = (1/n) sum_k (f(x) - c(z')) grad log q(x) + grad c(z) - grad c(z')``
+    ``g = (1/n) sum_k [(f(x) - c(z')) grad log q(x) + grad c(z) - grad c(z')]``
     ``c(z) = r(softmax(z / temperature))``
     ``z = logits + noise``
     ``x = onehot(argmax z)``

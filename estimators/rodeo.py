@@ -50,7 +50,7 @@ class SteinNetwork(State):
 class RODEO(Estimator):
     """RODEO: leave-one-out with two Stein control variates, one in the baseline and one added to the gradient.
 
-    ``g = (1/n) sum_k [f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A (v_k s))(x_k)``
+    ``g = (1/n) sum_k {[f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A (v_k s))(x_k)}``
     ``(A h)(x) = (1/D) sum_i q(not x_i) (h(x with bit i flipped) - h(x))``
     ``h_k(y), v_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), grad f(x_j)^T (y - x_j))``
     ``s(x) = x - p``

@@ -24,7 +24,7 @@ class VIMCO(Estimator):
     """VIMCO: score function of an importance-weighted bound; the baseline of a particle comes from the others.
 
     ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log(p(x_k) / q(x_k))``,  averaged over n samples
-    ``L = log (1/K) sum_k p(x_k)/q(x_k)``
+    ``L = log((1/K) sum_k p(x_k) / q(x_k))``
 
     A sample is a set of K particles. The weight of particle x_k is p(x_k)/q(x_k), where p is the joint density of a
     ``Bound``; the w_k are these weights divided by their sum. L_-k is L with weight k replaced by the mean of the other
