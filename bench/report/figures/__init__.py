@@ -292,24 +292,26 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     The file has the figure's title as metadata, but no date and no version of a library. So equal figures give equal
     files.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     target, dpi, said = io.BytesIO(), figure.dpi, figure.get_gid() or ""
     canvas: Any
     # Figure.savefig would draw the figure once more, to lay out what is settled.
     match suffix:
         case "svg":
+            from matplotlib.backends.backend_svg import FigureCanvasSVG
+
             canvas = FigureCanvasSVG(figure)
             canvas.print_svg(target, metadata={"Identifier": MADE, "Description": said, "Date": None, "Creator": None})
             figure.set_dpi(dpi)
         case "pdf":
+            from matplotlib.backends.backend_pdf import FigureCanvasPdf  # takes long, and few want it
+
             dates = {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None}
             canvas = FigureCanvasPdf(figure)
             canvas.print_pdf(target, metadata=dates | {"Keywords": MADE, "Subject": said})
             figure.set_dpi(dpi)
         case _:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+
             canvas = FigureCanvasAgg(figure)
             canvas.print_png(target, metadata={"Identifier": MADE, "Description": said, "Software": None})
     return target.getvalue()
