@@ -50,9 +50,10 @@ class Comparison:
 
 
 def compare(estimate: Estimate, target: Tensor) -> Comparison:
-    """Return the comparison of an expected gradient with a target gradient, ``[D]``, of D parameters.
+    """Return the comparison of an expected gradient, ``estimate``, with a target gradient, ``[D]``.
 
-    If the expected gradient was estimated from sampled batches, the comparison has the limits of intervals.
+    D is the number of parameters. If the expected gradient was estimated from sampled batches, the comparison has the
+    limits of intervals.
     """
     rows, norm = estimate.rows, float(target.norm())
     if rows is not None and float(rows.var(0).sum()) > (NOTHING * norm) ** 2:

@@ -89,7 +89,7 @@ def _turn(found: Comparisons) -> str:
 
 
 def scales(found: Comparisons) -> str:
-    """Return the least and the largest scale of the comparisons as text, such as ``0.71 to 0.83 ± 0.02``.
+    """Return the least and the largest scale of the comparisons in ``found`` as text, such as ``0.71 to 0.83 ± 0.02``.
 
     The number after ± is the largest half-width of an interval. It is left out if the scales are exact.
     """
@@ -99,7 +99,7 @@ def scales(found: Comparisons) -> str:
 
 
 def angles(found: Comparisons) -> str:
-    """Return the least and the largest angle of the comparisons, in degrees, as text, such as ``4 to 9``."""
+    """Return the least and the largest angle of the comparisons in ``found`` in degrees, such as ``4 to 9``."""
     low, high = (f"{end:.{0 if end >= 10 else 1}f}" for end in _ends([each.angle for each in found]))
     return (low if low == high else f"{low} to {high}").replace("0.0", "0")
 
@@ -130,7 +130,7 @@ def text(audit: Findings) -> str:
 
 
 def in_degrees(found: Comparisons) -> str:
-    """Return the least and the largest angle of the comparisons as text, such as ``4 to 9°``.
+    """Return the least and the largest angle of the comparisons in ``found`` as text, such as ``4 to 9°``.
 
     If the angles have intervals, the text also has the largest upper limit, as in ``4 to 9°, at most 11°``.
     """

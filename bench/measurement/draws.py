@@ -161,15 +161,15 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return for how many replicates, from the start of a run, every series is computed row by row.
+    """Return the number of replicates, from the start of a run, for which every series is computed row by row.
 
-    A row is one replicate. A series has one number per row, such as w, the squared norm of the centred gradient. After
-    these rows, only w is computed row by row; of the other series, only means over blocks (groups of rows) are left. A
-    span is a range of draws (batches) whose sums are computed in one pass. The result covers every span that starts
-    within the first 2^17 replicates.
+    A row is one replicate, and a series has one number for each row. Later in the run, only the series w, the squared
+    norm of the centred gradient, is computed row by row. Of the other series, only means over blocks (groups of rows)
+    are left. A span is a range of draws (batches) whose sums are computed in one pass. The result covers every span
+    that starts within the first 2^17 replicates.
 
     Args:
-        sizes: the replicates in each draw.
+        sizes: the number of replicates in each draw.
         size: the number of coordinates of theta.
     """
     before = starts(sizes)

@@ -36,9 +36,8 @@ def settings_of(settings: Settings) -> Settings:
     """Return the settings for the reference of an objective: the ``settings`` of its cells, but in float64.
 
     A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. A
-    reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. A
-    reference with 8 samples costs about as much as ten cells with 2 samples in float32. All cells of the objective use
-    one reference.
+    reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. All cells
+    of the objective use one reference.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 

@@ -163,10 +163,11 @@ def has_finite_support(q: Distribution) -> bool:
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
-    """Return whether the estimator has no noise on this objective: it is deterministic, or f is a step function.
+    """Return whether the engine's estimator has no noise: it is deterministic, or f is a step function.
 
-    The second case concerns estimators that use df/dx. f counts as a step function if all gradients so far are 0, but
-    the values of f differ. If all values of f are equal, the result is False: a rare, different value may still come.
+    The second case concerns estimators that use df/dx. f counts as a step function if all gradients in ``sums`` are 0,
+    but the values of f differ. If all values of f are equal, the result is False: a rare, different value may still
+    come.
     """
     if engine.cell.estimator.deterministic:
         return True

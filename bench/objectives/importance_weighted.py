@@ -24,26 +24,20 @@ class ImportanceWeighted(Objective):
     ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
     ``p(x, z) = prod_j N(z_j; 0, 1) N(x; z_j, 1)``
 
-    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. All K particles share them. The
-    posterior is N(x/2, 1/2) in every coordinate. If q is the posterior, every weight equals the evidence. The objective
-    is maximised. A log-weight with a standard deviation above 10, and bad arguments, raise ``ValueError``.
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. All K particles share them. The weight
+    of a particle is p(x, z_k) / q(z_k). The posterior is N(x/2, 1/2) in every coordinate. If q is the posterior, every
+    weight equals the evidence. The objective is maximised. A log-weight with a standard deviation above 10, and bad
+    arguments, raise ``ValueError``.
 
-    Exact value: two integrals, which the trapezoidal rule gives to 1e-10. The log-weight of a particle is log(p / q).
-    Let c be its mean, and v = exp(-c) p / q the scaled weight of a particle. If S is the sum of the K scaled weights,
-    then f = c - log K + log S. The logarithm of S is an integral over all real u:
-
-    ``log S = int (exp(-e^u) - exp(-S e^u)) du``
-
-    For every t, the expectation of exp(-S t) is the K-th power of that of exp(-v t), because the particles are
-    independent. With t = e^u:
+    Exact value: two integrals, which the trapezoidal rule gives to 1e-10. Let c be the mean of the log-weight, and v
+    the weight times exp(-c).
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
-
-    The expectation of exp(-v t) is an integral, too, over complex s:
-
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E[v^-s] t^-s ds``
 
-    The log-weight is quadratic in Gaussian noise, so E[v^-s] is known.
+    The first integral is over all real u. It follows from ``log S = int (exp(-e^u) - exp(-S e^u)) du``, where S is the
+    sum of v over the K independent particles. The second integral, with t = e^u, is along a line of complex s to the
+    right of 0. E[v^-s] is known, because the log-weight is quadratic in Gaussian noise.
 
     Args:
         dim: number of coordinates of one particle, at least 1.
