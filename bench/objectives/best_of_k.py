@@ -30,8 +30,8 @@ class BestOfK(Objective):
     - "best": the largest of the k rewards;
     - "pass": 1 if the best category is among the k answers, else 0, as in pass@k;
     - "cvar": the mean of the lower half of the rewards, their conditional value at risk;
-    - "risk": the entropic risk ``-(1/a) log (1/k) sum_i exp(-a r_i)`` with a = 3;
-    - "bound": ``log (1/k) sum_i exp r_i``, an importance-weighted bound of log-weights r.
+    - "risk": the entropic risk ``-(1/a) log((1/k) sum_i exp(-a r_i))`` with a = 3;
+    - "bound": ``log((1/k) sum_i exp(r_i))``, an importance-weighted bound with log-weights r_i.
 
     The gradient is taken in theta: ``logits``, ``[classes]``, falling from ``slope`` to 0, so that good categories are
     rare. The objective is maximised. f is a ``SetFunction``, and q is ``Repeated``. Exact value: the sum over all

@@ -20,10 +20,10 @@ class DirichletMultinomial(Objective):
     ``f(x) = log p(y | x) + log p(x) - log q(x)``
     ``q = Dirichlet(a)``
     ``a = exp(log_concentration)``
-    ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``
+    ``p(y | x) = N! prod_k [x_k^(y_k) / y_k!]``
     ``p(x) = Dirichlet(prior, ..., prior)``
-    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
-    + log N! - sum_k log y_k!``
+    ``E f = sum_k [(y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) - log y_k!]
+    + log B(a) - log B(prior) + log N!``
 
     x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. The gradient is
     taken in theta: ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet

@@ -20,7 +20,7 @@ STEP = 0.025
 class ImportanceWeighted(Objective):
     """Importance-weighted bound of a linear-Gaussian model; the proposal q is a Gaussian of independent coordinates.
 
-    ``f(z) = log (1/K) sum_k p(x, z_k) / q(z_k)``
+    ``f(z) = log((1/K) sum_k [p(x, z_k) / q(z_k)])``
     ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
     ``p(x, z) = prod_j N(z_j; 0, 1) N(x; z_j, 1)``
 
@@ -33,7 +33,7 @@ class ImportanceWeighted(Objective):
     the weight times exp(-c).
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
-    ``E exp(-v t) = (1/2 pi i) int Gamma(s) E[v^-s] t^-s ds``
+    ``E exp(-v t) = 1/(2 pi i) int Gamma(s) E[v^-s] t^-s ds``
 
     The first integral is over all real u. It follows from ``log S = int (exp(-e^u) - exp(-S e^u)) du``, where S is the
     sum of v over the K independent particles. The second integral, with t = e^u, is along a line of complex s to the

@@ -30,7 +30,7 @@ class LogisticRegression(Objective):
     ``log p(y | w) = sum_n log sigmoid((2 y_n - 1) w.x_n)``
     ``p(w) = N(0, I)``
     ``q(w) = N(mean, diag exp(log_scale)^2)``
-    ``E f = sum_n E log sigmoid(a_n) - KL(q || p)``
+    ``E f = sum_n E[log sigmoid(a_n)] - KL(q || p)``
     ``a_n ~ N((2 y_n - 1) mean.x_n, sum_j x_nj^2 exp(2 log_scale_j))``
 
     Row n of the data is x_n: 30 features, standardised by their means and standard deviations over all rows, and a

@@ -19,7 +19,7 @@ class PoissonNegativeBinomial(Objective):
 
     ``f(x) = log p(x) - log q(x)``
     ``q = Poisson(exp(log_rate))``
-    ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
+    ``p(x) = [Gamma(x + failures) / (Gamma(failures) x!)] probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
     The gradient is taken in theta: ``log_rate``, ``[1]``. The objective is maximised. E f is largest at a rate near the

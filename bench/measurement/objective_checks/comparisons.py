@@ -64,8 +64,8 @@ def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
     """Return whether most elements of two tensors of values of f agree up to the relative difference ``near``.
 
     More than half of all elements must agree. If f has the same value at most samples, as with a rare reward, the other
-    values are also judged alone: more than half of the elements off the median in both tensors must agree. Rounding is
-    tolerated. It moves all elements a little, and a few of them far if f has jumps. Samples from different
+    values are also judged alone: more than half of the elements that differ from the median in both tensors must agree.
+    Rounding is tolerated. It moves all elements a little, and a few of them far if f has jumps. Samples from different
     distributions, or different data in f, move all elements far.
     """
     if a.shape != b.shape or not a.numel():

@@ -110,8 +110,8 @@ def draws_partial(
     A series is a list with one number per row. One series is w, the squared norm of the centred gradient.
 
     Args:
-        gradients: function from the number of a draw to its gradients: for each tensor of theta, a tensor `[rows, size
-            of the tensor of theta]`, one replicate per row, float32 or float64.
+        gradients: function from the number of a draw to its gradients: a tensor for each tensor of theta, with one
+            replicate per row, `[rows, size of the tensor]`, float32 or float64.
         draws: the numbers of the draws.
         index: the position of the first block of these draws in the run, from 0.
         blocks: the number of blocks in each draw.

@@ -32,7 +32,7 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the origin for gradients like those in `parts`: with it, they can be summed without losing digits.
+        """Return the origin with which gradients like those in `parts` can be summed without losing digits.
 
         The origin has, for each tensor of theta, a pivot (a point to subtract) and a unit of squared norms. `parts` has
         the gradients for each tensor of theta, `[rows, size of the tensor]`. A row is one replicate.

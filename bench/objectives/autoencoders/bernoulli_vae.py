@@ -26,7 +26,7 @@ class BernoulliVAE(Autoencoder):
     ``f(b) = log p(x | b) + log p(b) - log q(b | x)``
     ``b_j ~ Bernoulli(sigmoid(encoder(x)_j))``
     ``p(x | b) = prod_i Bernoulli(x_i; sigmoid(decoder(b)_i))``
-    ``E f = sum_b q(b | x) log p(x | b) - KL(q || p)``
+    ``E f = sum_b [q(b | x) log p(x | b)] - KL(q || p)``
 
     p(b) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
     half of its range, else 0. The gradient is taken in theta, the encoder's four tensors. ``extra`` holds the decoder's
@@ -45,7 +45,7 @@ class BernoulliVAE(Autoencoder):
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
             the files into the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound
-            ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``, with a Monte Carlo reference; None for the
+            ``f(b_1 ... b_K) = log((1/K) sum_k [p(x, b_k) / q(b_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
 
     Reference: a small version of the network of Yin & Zhou 2019 (ARM) and Dong, Mnih & Tucker 2020 (DisARM). Data:

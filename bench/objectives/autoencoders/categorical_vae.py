@@ -26,7 +26,7 @@ class CategoricalVAE(Autoencoder):
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
     ``z_j ~ OneHotCategorical(softmax(encoder(x)_j))``
     ``p(x | z) = prod_i Bernoulli(x_i; sigmoid(decoder(z)_i))``
-    ``E f = sum_z q(z | x) log p(x | z) - KL(q || p)``
+    ``E f = sum_z [q(z | x) log p(x | z)] - KL(q || p)``
 
     p(z) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
     half of its range, else 0. The gradient is taken in theta, the encoder's four tensors. ``extra`` holds the decoder's
@@ -46,7 +46,7 @@ class CategoricalVAE(Autoencoder):
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
             the files into the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound
-            ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
+            ``f(z_1 ... z_K) = log((1/K) sum_k [p(x, z_k) / q(z_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
 
     Reference: a small version of Jang, Gu & Poole 2017, section 4.2; 4 latents of 8 classes are the smallest model of

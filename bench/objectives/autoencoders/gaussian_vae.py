@@ -30,7 +30,7 @@ class GaussianVAE(Autoencoder):
     ``(mean, log_variance) = encoder(x)``
     ``network: p(x | z) = prod_i Bernoulli(x_i; sigmoid(decoder(z)_i))``
     ``linear: p(x | z) = N(x; W z + b, 0.3^2 I)``
-    ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij W_ij^2 exp(log_variance_j) / (2 0.3^2) - KL(q || p)``
+    ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij [W_ij^2 exp(log_variance_j)] / (2 0.3^2) - KL(q || p)``
 
     The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
     decoder, with weights W and bias b, pixels are grey levels from 0 to 1. For the network, a pixel is 1 if it exceeds
@@ -51,7 +51,7 @@ class GaussianVAE(Autoencoder):
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
             the files into the data folder).
         particles: number K of particles, at least 1, of the importance-weighted bound
-            ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
+            ``f(z_1 ... z_K) = log((1/K) sum_k [p(x, z_k) / q(z_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
 
     Reference: a small version of Kingma & Welling 2014; with a linear encoder and decoder it would be probabilistic
