@@ -178,8 +178,8 @@ def coordinates_of(q: Distribution) -> int:
 def is_enumerable(q: Distribution) -> bool:
     """Return whether the exact value can be a sum over all joint states of q.
 
-    ``Enumeration`` must serve q or, for a ``Layers``, each of its layers. There must be at most 65,536 states, which
-    together hold at most 2^24 numbers.
+    The estimator ``Enumeration`` must accept q or, for a ``Layers``, each of its layers. There must be at most 65,536
+    states, which together hold at most 2^24 numbers.
     """
     estimator = enumeration_of(q)
     if estimator.refuses(type(inner(q))) or (isinstance(q, Layers) and estimator.refuses_layers(q.families)):

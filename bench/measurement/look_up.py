@@ -30,7 +30,7 @@ class LookUp:
 
     Args:
         estimator: an estimator with ``weights``, ``coefficients`` or ``set_coefficients``.
-        q: the policy, batch shape ``[P]``; or sets of its sequences, a ``Repeated``.
+        q: the policy, of batch shape ``[P]`` for P prompts; or sets of its sequences, a ``Repeated``.
         f: the integrand.
 
     Raises:

@@ -23,7 +23,7 @@ from estimators import (
 
 
 class Sequences:
-    """All answers of a ``TokenSequence`` to its prompts, and what an estimator has to know of each answer.
+    """All answers of a ``TokenSequence`` to its prompts, with the value of f and the log-probabilities of each answer.
 
     The policy has S possible sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``. The tensors
     here have no autograd graph.
@@ -31,7 +31,7 @@ class Sequences:
     Args:
         estimator: an estimator that has one of the methods ``weights`` (as a ``PolicyGradient`` has), ``coefficients``
             and ``set_coefficients``.
-        q: the policy, batch shape ``[P]``; or sets of k of its sequences, a ``Repeated``.
+        q: the policy, of batch shape ``[P]`` for P prompts; or sets of k of its sequences, a ``Repeated``.
         f: the integrand; for sets, a ``SetFunction``.
 
     Raises:

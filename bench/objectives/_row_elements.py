@@ -36,13 +36,13 @@ class _Sizes(TorchFunctionMode):
 def largest_of_a_row(q: Distribution, integrand: Callable[[Distribution], Integrand], held: Iterable[Tensor]) -> int:
     """Return the number of elements in the largest tensor of one row (estimate), rounded up to a power of two.
 
-    Two trial calls with one sample, of 2 and of 4 rows, draw x and compute f(x) and log q(x). A tensor that has the
-    same size in both calls, such as the data, does not count.
+    Two trial calls draw one sample x for each row, and compute f(x) and log q(x). One call has 2 rows, the other 4. A
+    tensor that has the same size in both calls, such as the data, does not count.
 
     Args:
         q: the distribution of x.
         integrand: maps q to f.
-        held: tensors at which every row has a gradient. They count, whatever their size in the calls.
+        held: tensors for which every row has a gradient of its own. They count, whatever their size in the calls.
     """
     few, more = (_sizes(q, integrand, count) for count in (FEW, 2 * FEW))
     if len(few) == len(more):

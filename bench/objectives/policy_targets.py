@@ -28,10 +28,10 @@ def refuse_large(q: TokenSequence) -> None:
 
 
 def penalised_reward(q: TokenSequence, f: PolicyReturn) -> Tensor:
-    """Return ``E reward - beta KL(q || reference)``, averaged over the prompts: a scalar, differentiable in q.
+    """Return ``E reward - beta KL(q || reference)``, averaged over the prompts: a differentiable scalar.
 
     Args:
-        q: the policy, of batch shape ``[P]``.
+        q: the policy, of batch shape ``[P]`` for P prompts.
         f: the reward, the reference and beta.
 
     Raises:
@@ -67,7 +67,7 @@ def policy_targets(q: TokenSequence, f: PolicyReturn, k: int = 2) -> dict[str, T
     only if f has a reference.
 
     Args:
-        q: the policy, of batch shape ``[P]``, whose weights require gradients.
+        q: the policy, of batch shape ``[P]`` for P prompts; its weights require gradients.
         f: the reward, the reference and beta.
         k: the number of attempts of ``pass@k``, at least 1.
 

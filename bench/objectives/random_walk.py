@@ -60,7 +60,7 @@ class Walk(Chain):
         The gradient is with respect to the length.
 
         Args:
-            x: walks, ``[n, *batch, steps]``.
+            x: n walks for each batch element, ``[n, *batch, steps]``.
             weight: one weight per walk, ``[n, *batch]``.
         """
         before, length = x.cumsum(-1) - x, self.length.detach().unsqueeze(-1)

@@ -143,8 +143,8 @@ def train(
             named by their digest. ``weights.csv`` lists the files and the runs.
         rerun: which runs are made again although the folder holds their records.
         cell_timeout: seconds without progress after which a worker process is ended, and its run has failed. If it is
-            given, all runs are made in workers. If it is None, only runs with a user's code are, with a limit of half
-            an hour.
+            given, all runs are made in workers. If it is None, only runs with a user's code have to be made in workers,
+            and their limit is half an hour.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
