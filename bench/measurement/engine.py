@@ -218,8 +218,8 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 def gradients_of(loss: Tensor, leaves: list[Tensor], share: float = 1.0) -> tuple[Tensor, ...]:
     """Return the gradients of ``share * loss.sum()`` with respect to each of ``leaves``; zeros if there is no path.
 
-    Autograd's engine is called directly. For a loss of few numbers, computing the sum and torch's checks would take
-    longer than the backward pass itself. The graph of the loss is freed.
+    Autograd's engine is called directly. For a loss of few numbers, the sum and torch's checks would take longer than
+    the backward pass itself. The graph of the loss is freed.
     """
     cotangent = loss.new_full((), share).expand_as(loss)
     found = _ENGINE.run_backward((loss,), (cotangent,), False, False, tuple(leaves), True, accumulate_grad=False)

@@ -23,7 +23,7 @@ from estimators import (
 
 
 class Sequences:
-    """All answers of a ``TokenSequence`` to its prompts, with the value of f and the log-probabilities of each answer.
+    """All answers of a ``TokenSequence`` to its prompts, each with its log-probabilities and its reward or value of f.
 
     The policy has S possible sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``. The tensors
     here have no autograd graph.
