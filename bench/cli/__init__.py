@@ -71,7 +71,7 @@ class Ordered(click.Group):
     """A group of commands. It lists the commands in the order in which they were added."""
 
     def list_commands(self, _context: click.Context) -> Sequence[str]:  # type: ignore[override]
-        """Return the names of the commands."""
+        """Return the names of the commands, in the order in which they were added."""
         return [*self.commands]
 
 

@@ -21,7 +21,10 @@ Digests = Sequence[tuple[str, str]]
 
 
 class Write(Protocol):
-    """Writes the files of a report, unless they are as this report would make them; returns their paths."""
+    """A function that writes the files of a report and returns their paths.
+
+    Files that are already as this report would make them are not written again. Their paths are returned all the same.
+    """
 
     def __call__(self, report: Report, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
         """Write the files of a report. ``called`` and ``how`` are all arguments of ``Report.write`` but the folder."""
@@ -35,19 +38,24 @@ def once(
     part: object = None,
     silent: bool = False,
 ) -> None:
-    """Make a report. What exists from the same inputs is not made again: its files, and the text that is printed.
+    """Make a report, unless its files and the text that it prints exist already, made from the same inputs.
 
-    The inputs are the files to report on, the options, the code of this project and the versions of all packages. The
-    width, colours and encoding of the terminal count as inputs of the text, too. The files must be unchanged. They do
-    not depend on the command: after ``bench report``, ``bench run`` need not write them.
+    If both exist, the text is printed again, and no file is written. If only the files exist, ``make`` is called, but
+    its function for the files writes nothing. A file that was changed or removed since does not exist in this sense.
+
+    The inputs of the files are the files to report on, the options for the report, the code of this project and the
+    versions of all packages. They do not depend on the command: after ``bench report``, ``bench run`` need not write
+    the files again. The text has further inputs: all options of the command, and the width, colours and encoding of the
+    terminal.
 
     Args:
         make: prints the report, and writes its files with the function that it is given.
         folder: the folder of the files.
-        inputs: returns digests of all files that the report is made of. They may change while it is made.
+        inputs: returns digests of all files that the report is made of. Called before and after the report is made: if
+            the digests differ, this report is made again the next time.
         asked: all options that decide what is printed, as JSON can hold it.
-        part: the part of the measurements that is reported; None for all.
-        silent: whether ``make`` is always called, because its text is not worth keeping.
+        part: which part of the measurements is reported, as JSON can hold it; None for all.
+        silent: True to call ``make`` in any case, because its text is not worth keeping.
     """
     before, place, ours = inputs(), str(folder.resolve()), installed.digest()
     shown = screen()

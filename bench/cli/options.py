@@ -80,8 +80,8 @@ def spec_path(_context: click.Context, _param: click.Parameter, value: Path | No
 def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
     """Return a decorator that gives a command an option for names: ``-e`` for estimators, or ``-o`` for objectives.
 
-    The names are selectors, such as ``rloo:n=2``. ``text`` is the help text of the option, and ``required`` says
-    whether the command needs the option.
+    ``kind`` is "estimator" or "objective". The names are selectors, such as ``rloo:n=2``. ``text`` is the help text of
+    the option, and ``required`` says whether the command needs the option.
     """
     return click.option(
         "-e" if kind == "estimator" else "-o",
@@ -101,9 +101,10 @@ def selectors(command: F) -> F:
 
 
 def data_dir(command: F) -> F:
-    """Add the option ``--data-dir`` to a command: the folder of the image files.
+    """Add the option ``--data-dir`` to a command: the folder of the image files that some objectives read.
 
-    While the command runs, the environment variable ``BENCH_DATA_DIR`` has the folder, also in its workers.
+    The files are those of data sets such as MNIST. While the command runs, the environment variable ``BENCH_DATA_DIR``
+    has the folder, also in its workers.
     """
     return click.option(
         "--data-dir",

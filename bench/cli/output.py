@@ -22,7 +22,9 @@ FEW = 6
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder, at least one, without most of their sums. Tables do not need these sums.
+    """Return the records of a study folder, at least one.
+
+    The records lack most of their ``sums``, from which their statistics were computed: tables do not need them.
 
     Raises:
         CommandError: the folder holds no records.

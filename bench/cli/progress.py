@@ -40,24 +40,34 @@ class Plain(Silent):
         self._write(f"measurements: {total}")
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Write how much of the study is done, and when the valid ``records`` of earlier runs were written."""
+        """Write how much of the study is done, and when records that it uses again were written.
+
+        ``standing`` is a text that says how much is done, such as ``73 of 120 cells are here, 47 to go``. ``records``
+        are those of earlier runs that are used again; the list may be empty.
+        """
         self._write(describe_standing(standing, records))
 
     def cell(self, label: str) -> None:
-        """Write the label of the cell (estimator on objective) that begins, unless a line was written recently."""
+        """Write the label of the cell (an estimator on an objective) that begins.
+
+        Nothing is written if a line was written in the last few seconds.
+        """
         self.say(f"[{self._done + 1}/{self._total}] {label}")
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Write the precision that a pilot has reached, unless a line was written recently.
+        """Write the precision that a pilot has reached, unless a line was written in the last few seconds.
 
         The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names
         the cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05
-        for ±5 %.
+        for ±5 %. ``replicates`` is the number of replicates so far.
         """
         self.say(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
-        """Count a new record, and write a line if it failed or is imprecise, or if no line was written recently."""
+        """Count a new record, and write a line if it failed, diverged or is imprecise.
+
+        A record that is fine has a line only if none was written in the last few seconds.
+        """
         self._done += 1
         if said := complaint(record):
             self._write(said)
@@ -65,7 +75,7 @@ class Plain(Silent):
             self.say(f"[{self._done}/{self._total}] {name_of(record)}: done")
 
     def say(self, line: str) -> None:
-        """Write a line of text, unless a line was written recently."""
+        """Write a line of text, unless a line was written in the last few seconds."""
         if self._clock() >= self._next:
             self._next = self._clock() + self._interval
             self._write(line)
@@ -97,7 +107,11 @@ class Live(Silent):
         self.bar.update(self._task, total=total, completed=done)
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Print above the progress bar how much of the study is done, and when its valid ``records`` were written."""
+        """Print above the progress bar how much of the study is done, and when records that it uses again were written.
+
+        ``standing`` is a text that says how much is done, such as ``73 of 120 cells are here, 47 to go``. ``records``
+        are those of earlier runs that are used again; the list may be empty.
+        """
         self.bar.console.print(describe_standing(standing, records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
@@ -117,7 +131,7 @@ class Live(Silent):
 
         The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names
         the cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05
-        for ±5 %.
+        for ±5 %. ``replicates`` is the number of replicates so far.
         """
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
@@ -153,10 +167,11 @@ def complaint(record: Record) -> str:
 
 
 def describe_standing(standing: str, records: Sequence[Record]) -> str:
-    """Return a line of text: ``standing``, and when the valid ``records`` of earlier runs were written.
+    """Return a line of text: ``standing``, followed by when the ``records`` of earlier runs were written.
 
-    ``standing`` says how much of a study is done. The line is such as ``73 of 120 cells are here, 47 to go; records of
-    28 November 2026, 12:03 (--fresh measures again)``. If there are no records, the line is ``standing`` alone.
+    ``standing`` says how much of a study is done, and ``records`` are those that are used again. The line is such as
+    ``73 of 120 cells are here, 47 to go; records of 28 November 2026, 12:03 (--fresh measures again)``. If there are no
+    records, the line is ``standing`` alone.
     """
     if not records:
         return standing
@@ -171,6 +186,7 @@ def describe_look(label: str, reached: float, wanted: float, replicates: int) ->
 
     The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names the
     cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05 for ±5 %.
+    ``replicates`` is the number of replicates so far.
     """
     now = "no upper limit" if math.isinf(reached) else f"±{100 * reached:.2g} %"
     return f"pilot of {label}: {now} after {replicates:,} replicates, wanted ±{100 * wanted:g} %"

@@ -177,9 +177,10 @@ def without_table(specs: "Sequence[Spec]") -> list[str]:
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:
-    """Return a sentence on how many replicates were measured per cell; empty if no cell has more than ``asked``.
+    """Return a sentence on how many replicates each cell has; empty if all cells have as many as the user asked for.
 
-    A cell can have more, because replicates are made in whole draws (batches).
+    ``records`` are those of the cells, and ``asked`` is the number that the user asked for. A cell can have more,
+    because replicates are made in whole draws (batches).
     """
     measured = [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
     found = sorted({r["replicates"] for r in measured if not r["deterministic"]})

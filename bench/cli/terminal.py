@@ -60,13 +60,20 @@ def recorded() -> Iterator[list[tuple[str, bool]]]:
 
 
 def replay(records: Iterable[tuple[str, bool]]) -> None:
-    """Print texts again, in the order in which ``recorded`` has recorded them."""
+    """Print texts again, in the order of ``records``.
+
+    Each pair in ``records`` is a text, and whether it goes to stderr (True) or to stdout (False). The list that the
+    context manager ``recorded`` fills has this form.
+    """
     for text, err in records:
         _put(text, err=err)
 
 
 def screen() -> Console:
-    """Return the console on which tables are printed."""
+    """Return the console of stdout, on which tables are printed.
+
+    The console has the width of the terminal. If stdout is not a terminal, the width is 160 characters.
+    """
     return console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 

@@ -20,7 +20,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number that was typed, or end the command with a message if ``value`` is no such number.
+        """Return the number that was typed; end the command with a message if the option does not allow ``value``.
 
         ``param`` and ``ctx`` are click's, for the message.
         """

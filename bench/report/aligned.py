@@ -97,7 +97,10 @@ def shown_in_latex(text: str) -> str:
 
 
 def signed(text: str) -> str:
-    """Return LaTeX in which mathematical signs and Greek letters are commands in math mode."""
+    """Return a LaTeX text with its mathematical signs and Greek letters replaced by commands in math mode.
+
+    ``text`` is LaTeX already: its other special characters are escaped.
+    """
     return re.sub("|".join(LATEX_SIGNS), lambda sign: LATEX_SIGNS[sign[0]], text)
 
 

@@ -78,9 +78,9 @@ def ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False, most: int | None = None) -> list[Section]:
-    """Return the text of each objective, in the order of the records.
+    """Return the results on each objective as text: its label, a line of facts, a table and a recommendation.
 
-    An objective is left out if no estimator fits it.
+    The objectives are in the order of the records. An objective is left out if no estimator fits it.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -151,8 +151,8 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
 def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return what failed and what was skipped, as two lists of text lines.
 
-    A line is for one estimator, family and reason: ``arm on gaussian (3 objectives): needs binary variables``.
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    A line is for one estimator, one family of q and one reason. In ``arm on Normal (3 objectives): needs binary
+    variables``, Normal is the family. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
     """
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 

@@ -223,7 +223,10 @@ def markdown(a: str, b: str, found: Sequence[Comparison], only: Sequence[Sequenc
 
 
 def ratios(found: Sequence[Comparison]) -> list[Ratio]:
-    """Return the ratios of comparisons for a figure. Comparisons without a ratio are left out."""
+    """Return the ratios of variances of comparisons, with their intervals, as the rows of a chart.
+
+    A ratio is the variance of b, divided by the variance of a. Comparisons without a ratio are left out.
+    """
     return [
         Ratio(c.cell, c.ratio, c.ratio_low or 0.0, c.ratio_high, c.word in WORDS[:2])
         for c in found

@@ -36,12 +36,12 @@ class Curves:
         name: the estimator's command-line name.
         seeds: the seed of each run.
         step: the optimizer's step at each checkpoint, ``[checkpoints]``.
-        evaluations: evaluations of f for one batch element up to each checkpoint, ``[checkpoints]``. Evaluations that
-            train the estimator's own state are included.
+        evaluations: evaluations of f up to each checkpoint, ``[checkpoints]``. With minibatches, they are those for one
+            element of the minibatch. Evaluations that train the estimator's own state are included.
         seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
             ``[checkpoints]``.
-        value: value of the objective. From the checkpoint on at which a run has diverged, it is +∞ if the objective is
-            minimised, and −∞ if it is maximised.
+        value: value of the objective. After a run has diverged, the value is +∞ at all further checkpoints if the
+            objective is minimised, and −∞ if it is maximised.
         training_value: mean of the estimator's own values of the objective since the previous checkpoint; NaN at the
             first checkpoint.
         variance: variance of the gradient; its lower limit if the tail is heavy, NaN if it is unknown.
@@ -74,8 +74,8 @@ class Curves:
     def at(self, evaluations: float) -> Array:
         """Return the value of the objective in each run after a number of evaluations of f, ``[seeds]``.
 
-        ``evaluations`` is this number, for one batch element. It includes evaluations that train the estimator's own
-        state. Between two checkpoints the value is interpolated linearly.
+        ``evaluations`` is this number; with minibatches, it is the number for one element of the minibatch. It includes
+        evaluations that train the estimator's own state. Between two checkpoints the value is interpolated linearly.
         """
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
@@ -101,9 +101,10 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Number of evaluations of f, per batch element, that all estimators have spent at the end of their training.
+        """Number of evaluations of f that all estimators have spent at the end of their training.
 
-        If the estimators have different totals, this is the smallest one.
+        If the estimators have different totals, this is the smallest one. With minibatches, the evaluations for one
+        element of the minibatch are counted.
         """
         return min(float(c.evaluations[-1]) for c in self.curves)
 

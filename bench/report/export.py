@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 class Unavailable(Exception):
-    """A package for this format is not installed. The message is one sentence."""
+    """A package that the wanted format needs is not installed or too old. The message is one sentence."""
 
 
 def exported(records: Records, form: Format, *, checkpoints: bool = False) -> bytes:

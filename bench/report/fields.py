@@ -15,13 +15,16 @@ LARGEST = 2**63
 
 
 def fields(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a column for every field of an estimator or an objective in the study, defaults included.
+    """Return a frame with a column for every field of an estimator or an objective in the study, defaults included.
 
-    The columns are in the order in which the runs name them. A value is missing where the class has no such field, or
-    where the field is None. Whole numbers have the column type ``Int64``, and so have true and false, which become 1
-    and 0. Other numbers have the type ``float64``. All other values are texts, spelled as in a selector.
+    A row is for one run (measurement of an estimator on an objective). A field of an estimator is a column such as
+    ``estimator.temperature``, and a field of an objective one such as ``objective.power``.
 
-    ``table`` is the frame that ``bench.report.frame.frame`` returns; a run, one measurement, is a row of it.
+    A value is missing where the class has no such field, or where the field is None. Whole numbers have the column type
+    ``Int64``, and so have true and false, which become 1 and 0. Other numbers have the type ``float64``. All other
+    values are texts, spelled as in a selector.
+
+    ``table`` is the frame that ``bench.report.frame.frame`` returns, with the same rows.
     """
     import pandas as pd
 

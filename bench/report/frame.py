@@ -66,8 +66,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
       ``n=4``;
     - ``heavy``: whether only a lower limit of the variance is known. Numbers that need a finite variance are then NaN;
     - ``fair``: whether the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased
-      and no bias was found. An error of an estimator without noise counts as rounding if the relative error is within
-      ``tolerance``;
+      and no bias was found. An estimator without noise counts as unbiased if its relative error is at most the number
+      in the column ``tolerance``;
     - ``biased``: whether a bias was found;
     - ``exact``: whether the run is unbiased, and its only noise is rounding. Noise counts as rounding if its standard
       deviation is below 1000 times the rounding error of the exact gradient. The variance of an exact run is not

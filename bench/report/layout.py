@@ -49,7 +49,8 @@ def broken(cell: str, width: int) -> str:
     """Return a cell of a table broken into lines of at most ``width`` characters, joined by line feeds.
 
     A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
-    ``score-function:n=1,baseline=moving-average``. A piece that is longer than ``width`` stays whole up to 32 letters.
+    ``score-function:n=1,baseline=moving-average``. A piece between two such places is broken only if it is longer than
+    32 letters, so a line can be longer than ``width``.
     """
     if len(cell) <= width:
         return cell

@@ -67,12 +67,15 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def sweeps(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Return the figures of a quantity against a field that a study sweeps: (quantity, field) by the figure's name.
+    """Return a dictionary of the figures that show how a quantity depends on a field that the study sweeps.
 
-    A field is n, dim, or a numeric field of an estimator or an objective. For ``estimator.temperature``, the figures
-    are ``variance-temperature`` and ``bias-temperature``. The result has every field with several values in ``table``,
-    the frame that ``bench.report.prepared.prepared`` returns. In a study of more than 2,000 cells it has only n and
-    dim: so many lines take long to draw and cannot be told apart.
+    The keys are the names of the figures, and the values the pairs (quantity, field). The quantity is "variance" or
+    "bias". The field is "n", "dim", or a numeric field of an estimator or an objective. For ``estimator.temperature``,
+    the figures are ``variance-temperature`` and ``bias-temperature``.
+
+    The result has "n", "dim", and every other field with several values in ``table``, the frame that
+    ``bench.report.prepared.prepared`` returns. In a study of more than 2,000 cells it has only "n" and "dim": so many
+    lines take long to draw and cannot be told apart.
     """
     taken, found = {"n", "dim", "cost", "variance"}, {"n": "n", "dim": "dim"}
     for field in swept(table) if len(table) <= MOST_CELLS else ():
@@ -141,9 +144,10 @@ def lines(table: pd.DataFrame, quantity: str, field: str) -> pd.DataFrame:
 def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     """Return the exponent of a power law through the points of one line, and its standard error.
 
-    The points are the rows of ``line`` with a ``value`` above 0; ``lines`` adds the columns ``value`` and ``x``. If the
-    quantity is "bias", only points at which a bias was found count. Return None if there are fewer than three different
-    ``x``, or if one is not positive.
+    Each row of ``line`` is a point, with the coordinates in the columns ``x`` and ``value`` that the function ``lines``
+    makes. Points with a ``value`` of 0 or below are left out. If ``quantity`` is "bias" (it is "bias" or "variance"),
+    points at which no bias was found are left out, too. Return None if the points that are left have fewer than three
+    different ``x``, or an ``x`` of 0 or below.
     """
     points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
     if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():

@@ -49,8 +49,9 @@ class Names:
 class Cell(NamedTuple):
     """One cell of a table: its text, and whether it is printed bold.
 
-    A cell is bold if no other run on the objective is certainly better. In a table of variances, only runs that may be
-    unbiased compete. In a table of biases, a cell is bold if the run was found to be unbiased.
+    A cell of a table of variances, mean squared errors or costs is bold if its run may be the best on the objective: no
+    other run is certainly better. In a table of variances, only runs that may be unbiased compete. In a table of
+    biases, a cell is bold if the run was found to be unbiased.
     """
 
     text: str

@@ -43,7 +43,8 @@ def show(
         named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines.
             If not, only their number is printed.
         brief: whether to print only the last table if there are three objectives or more.
-        whole: the file that has everything; empty if there is none.
+        whole: the name of a file with all columns and rows, for notes such as ``table.md has all columns``; empty if
+            there is none.
     """
     several = has_several(table)
     if not (brief and several):

@@ -115,6 +115,10 @@ def variants(names: Mapping[str, str]) -> dict[str, Style]:
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """Return the distinct names: first those in ``FAMILIES``, in its order, then all others alphabetically."""
+    """Return the distinct ``names`` of estimators in the order of the legends.
+
+    First come the names in ``FAMILIES``, which lists the estimators of this project by family, in the order of that
+    list. All other names follow alphabetically.
+    """
     places = {name: place for place, name in enumerate(_KNOWN)}
     return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

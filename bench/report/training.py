@@ -71,7 +71,10 @@ class Section(NamedTuple):
 
 
 def sections(found: Sequence[Problem]) -> list[Section]:
-    """Return the text of every problem; a problem is an objective with its training settings."""
+    """Return the results on every problem as text: a title, a line of facts, and a table with a row for each estimator.
+
+    A problem is an objective with its training settings.
+    """
     return [_section(problem) for problem in found]
 
 
@@ -236,7 +239,8 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 def show(records: Sequence[Record], console: Console, whole: str = "training.md") -> None:
     """Print the tables of training, then what was skipped, failed or diverged.
 
-    ``whole`` is the file that has all columns; empty if there is none.
+    If the console is too narrow for some columns, a note names them. ``whole`` is the name of a file with all columns,
+    for this note; empty if there is none.
     """
     from rich.text import Text
 

@@ -39,10 +39,10 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     Return None if there is no variance, or only one objective. ``table`` is the frame that
     ``bench.report.prepared.prepared`` returns.
 
-    If there are more than 14 objectives, the title says which are drawn. Of objectives that differ only in parameters,
-    these are the ones with the smallest and the largest dimension. If more than 14 are left, only the ones with the
-    largest dimension are drawn, and never more than 50. At most 150 estimators are drawn: those that were measured on
-    the largest number of these objectives.
+    If there are more than 14 objectives, only some are drawn, and the title says which. Objectives that differ only in
+    parameters form a group. Of each group, the objectives with the smallest and the largest dimension are drawn. If
+    these are still more than 14, only the largest of each group is drawn, for at most 50 groups. At most 150 estimators
+    are drawn: those that were measured on the largest number of the drawn objectives.
     """
     if not (table["variance_low"] >= 0).any():
         return None

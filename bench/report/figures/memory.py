@@ -36,14 +36,19 @@ class Memory:
     def keep(self, name: str, key: str, content: bytes | str | None) -> None:
         """Note that the file ``name`` has this ``content``, and was drawn from the data with the digest ``key``.
 
-        If ``content`` is not bytes, there is no such file, and the note on this name is removed.
+        If ``content`` is None or a text, no figure was drawn, and what was noted of this file before is removed. A text
+        says why the figure could not be drawn.
         """
         self._held.pop(name, None)
         if isinstance(content, bytes):
             self._held[name] = [key, _digest(content)]
 
     def save(self) -> None:
-        """Write the notes on the figures to the user's cache, if they have changed."""
+        """Write the notes to the user's cache, if they have changed.
+
+        There is a note for each file of a figure: the digest of the data from which it was drawn, and that of its
+        content.
+        """
         if (text := json.dumps(self._held)) != self._before:
             cache.put(self._name, text)
 

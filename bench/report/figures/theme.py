@@ -40,7 +40,10 @@ GRID = "#d5d5d5"
 
 
 def page() -> float:
-    """Return the width in inches of a figure with several panels."""
+    """Return the width in inches of a figure with several panels.
+
+    In print, the width is the one that ``styled`` was given. Figures for the screen have a fixed width.
+    """
     return WIDTH.get()
 
 

@@ -92,9 +92,10 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the lower and the upper limit of the vertical axis, on which the value of the objective is drawn.
 
-    The limits include the final intervals of all estimators, and their medians after the first tenth of the
-    checkpoints. A bad run must not squeeze all other curves. So values worse than the start are shown only up to a
-    limit: a third of the distance between the start and the best value.
+    ``problem`` is an objective with its training settings, and the results of each estimator. A result has a median
+    over seeds and an interval. The limits include the median of each estimator at all checkpoints after the first
+    tenth, and its interval at the last checkpoint. A bad run must not squeeze all other curves. So values worse than
+    the start are shown only up to a limit: a third of the distance between the start and the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -112,9 +113,10 @@ def window(problem: Problem) -> tuple[float, float]:
 
 
 def variances(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the variance of the gradient by step, in a panel for each problem with a measured variance.
+    """Draw the variance of the gradient at the checkpoints of training, with a line for each estimator.
 
-    A problem is an objective with its training settings. Return None if there is no such problem.
+    There is a panel for each problem with a measured variance; a problem is an objective with its training settings.
+    The horizontal axis has the training steps. Return None if there is no such problem.
     """
     shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
     if not shown:

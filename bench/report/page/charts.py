@@ -74,9 +74,11 @@ SHAPES: dict[Marker, str] = {
 
 
 def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
-    """Return the data of a page's charts; None if nothing was measured.
+    """Return the data of the charts of a page that show bias, variance and cost; None if nothing was measured.
 
-    ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    The data have the numbers of each measurement, column by column; the title of each column that varies, for the axes;
+    and the colour, marker and dash of each estimator. ``table`` is the frame that ``bench.report.prepared.prepared``
+    returns.
     """
     if table is None or not (table["outcome"] == Outcome.MEASURED).any():
         return None
@@ -106,7 +108,12 @@ def charts(table: pd.DataFrame | None) -> dict[str, Any] | None:
 
 
 def training_charts(problems: Sequence[Problem]) -> dict[str, Any] | None:
-    """Return the data of the training curves of a page: medians over seeds with intervals; None if there are none."""
+    """Return the data of the charts of a page that show training; None if there are no problems.
+
+    A problem is an objective with its training settings. For each one, the data have a curve for each estimator: at
+    each checkpoint, the median over seeds of the objective's value, with its interval, and the steps, evaluations and
+    seconds so far. The data also have the colour, marker and dash of each estimator.
+    """
     if not problems:
         return None
     look = styles([curve.name for problem in problems for curve in problem.curves])

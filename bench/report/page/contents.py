@@ -63,7 +63,7 @@ class Cell(NamedTuple):
 def contents(
     table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str
 ) -> dict[str, Any]:
-    """Return everything that the template prints, by name.
+    """Return everything that the template of the page prints, by the name that it has in the template.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns; None if all records are of training.

@@ -22,9 +22,11 @@ NUMBERS = 40_000
 
 
 def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return rows of texts: the variance of each tensor of theta, if theta has several tensors.
+    """Return the rows of a table that splits the variance of each gradient among the tensors of theta.
 
-    There is a row for each tensor of each measured gradient.
+    There is a row for each tensor of each measured gradient, if theta has several tensors. Its texts are the objective,
+    the estimator, the tensor's name and its number of elements; then the variance of the tensor's part of the gradient,
+    in total and divided by the number of elements.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.
@@ -52,10 +54,14 @@ def parameters(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> lis
 
 
 def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the data of the chart of coordinates: for each gradient, its coordinates' variances, the largest first.
+    """Return the data of a chart that shows the variance of each coordinate of a gradient, the largest first.
 
-    A gradient is named by its place among the measured rows of ``table``. Exact estimators are left out, and so are
-    estimators with only a lower limit of the variance. Return None if no estimator is left.
+    The key ``rows`` has an entry for each gradient: its place among the measured rows of ``table``, its number of
+    coordinates and their variances. If there are many coordinates, only some of the variances are kept; the key
+    ``ranks`` has their ranks by number of coordinates.
+
+    Exact estimators are left out, and so are estimators with only a lower limit of the variance. Return None if no
+    estimator is left.
 
     Args:
         table: the frame that ``bench.report.prepared.prepared`` returns.

@@ -19,10 +19,14 @@ SHADES = 10
 
 
 def heat(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the heat map of a page: the text and the colour of each cell.
+    """Return the heat map of a page as a dictionary, with a row for each estimator and a column for each objective.
 
-    The result is None if there is no variance, or only one objective. The numbers, the order of the rows and the marks
-    are those of the figure ``heatmap``. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    A cell shows the variance, divided by that of the best unbiased estimator of the objective. The dictionary has the
+    text and the colour of each cell, the names of rows and columns, the title, a note and the scale of colours. The
+    numbers, the order of the rows and the marks are those of the figure ``heatmap``.
+
+    The result is None if there is no variance, or only one objective. ``table`` is the frame that
+    ``bench.report.prepared.prepared`` returns.
     """
     run = table[table["outcome"] != Outcome.SKIPPED]
     found = list(dict.fromkeys(run["problem"]))

@@ -67,7 +67,11 @@ class Check(NamedTuple):
 
 
 def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Return what the first screen of the page says about each objective: one dictionary for each objective.
+    """Return what the first screen of the page says about each objective, in one dictionary for each objective.
+
+    The keys are ``name``, the label; ``facts``, a line on the objective; ``leads``, which estimators are the best, for
+    each unit of cost; and ``checks``, the conditions under which the numbers can be trusted. The units of cost are
+    "evaluations", "seconds" and "samples".
 
     ``sections`` has the results on each objective.
     """
@@ -84,16 +88,24 @@ def objectives(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 
 def units(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return facts on each unit of cost, by the unit: its name, what it counts, and whether it is used.
+    """Return facts on each unit in which the cost of an estimate can be counted, in a dictionary by the unit.
 
-    A unit is used if it ranks the estimators of at least one objective. ``found`` is what ``objectives`` returns.
+    The units are "evaluations", "seconds" and "samples". The facts are ``name``, the unit in words; ``text``, a
+    sentence on what is counted; and ``used``, whether the best estimators of at least one objective are known in this
+    unit.
+
+    ``found`` has a dictionary for each objective, as the function ``objectives`` of this module makes it.
     """
     used = {unit: any(each["leads"][unit]["verb"] for each in found if each["leads"]) for unit in UNITS}
     return {unit: {"name": NAMES[unit], "text": text, "used": used[unit]} for unit, text in UNITS.items()}
 
 
 def overviews(sections: Sequence[Section]) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Return a table for each unit of cost, as (header, rows) by the unit. A table has a row for each objective."""
+    """Return three tables in a dictionary by the unit of cost: "evaluations", "seconds" and "samples".
+
+    A table is a pair (header, rows). Each row is for one objective, and names its best estimators if the cost of an
+    estimate is counted in this unit. ``sections`` has the results on each objective.
+    """
     by = {section.problem: rows for section in sections if (rows := _measured(section))}
     return {unit: filled(OVERVIEW, [row_of(name, rows, unit) for name, rows in by.items()]) for unit in UNITS}
 
@@ -222,7 +234,10 @@ def summed(found: Sequence[Sequence[Check]]) -> list[Check]:
 
 
 def trained(problem: Problem) -> str:
-    """Return a sentence on which estimators are best at the end of training, and which may be as good."""
+    """Return a sentence on which estimators are best at the end of training, and which may be as good.
+
+    ``problem`` has the training results of all estimators on one objective.
+    """
     best, *others = problem.ranked
     upwards = 1.0 if problem.maximise else -1.0
     end = training.estimate(best.final)
