@@ -67,18 +67,19 @@ def over_objectives(log_work: Array, se: Array, factors: Array, shown: NDArray[n
 
 def _summary(log_work: Array, factors: Array, shown: NDArray[np.intp]) -> tuple[Array, Array, Array]:
     """Return efficiency, improvement and profile of the shown methods."""
-    filled = np.where(np.isnan(log_work), np.inf, log_work)
-    excess = filled[shown] - filled.min(axis=0)  # 0 for the best, infinite where there is no result
-    there = np.isfinite(filled[shown])
+    own = log_work[shown]
+    there = np.isfinite(own)
+    best = np.where(np.isnan(log_work), np.inf, log_work).min(axis=0)
+    excess = np.where(there, own, np.inf) - best  # 0 for the best, infinite where there is no result
     efficiency = np.where(there, np.exp(-excess), 0.0).sum(1) / np.maximum(there.sum(1), 1)
     efficiency = np.where(there.any(1), efficiency, np.nan)
     limits = np.log(factors) + 1e-12
     within = np.array([np.searchsorted(each, limits, side="right") for each in np.sort(excess, axis=1)])
     profile = within / excess.shape[1]
-    own = log_work[shown]
     known = there.astype(float) @ there.T.astype(float)  # the objectives of each pair, [methods, methods]
     np.fill_diagonal(known, 0)
-    wins = np.count_nonzero(own[:, None] < own, axis=2) + np.count_nonzero(own[:, None] == own, axis=2) / 2
+    less = np.count_nonzero(own[:, None] < own, axis=2)
+    wins = (known + less - less.T) / 2  # where two are equal, each has half a win
     with np.errstate(invalid="ignore", divide="ignore"):
         by_rival = np.where(known > 0, wins / known, 0.0)
         improvement = by_rival.sum(1) / (known > 0).sum(1)  # every rival counts as much as another
