@@ -49,7 +49,10 @@ class ObjectiveConformance:
         self._run(parts.trained_probabilities)
 
     def test_q_can_be_split_into_rows(self) -> None:
-        """Every parameter of q is ``[*batch, ...]``, and rows (copies) of q have the density of q."""
+        """Every parameter of q is ``[*batch, ...]``, and rows of q have the density of q.
+
+        Rows are copies of q on a new axis on the left, one for each estimate.
+        """
         self._run(parts.rows_of_q)
 
     def test_f_has_one_value_each(self) -> None:
@@ -57,11 +60,20 @@ class ObjectiveConformance:
         self._run(values.values_of_f)
 
     def test_choices_do_not_look_ahead(self) -> None:
-        """If f is a ``Return``, the log-probability of a choice depends on no later choice."""
+        """If f is a ``Return`` (a sum of costs), the log-probability of a choice depends on no later choice.
+
+        The choices are the random variables of a sample, in the order in which q draws them.
+        """
         self._run(values.columns_of_log_probs)
 
     def test_costs_do_not_look_ahead(self) -> None:
-        """If f is a ``Return``, its costs sum to f, and no cost depends on a choice after its own."""
+        """If f is a ``Return`` (a sum of costs), the costs sum to f, and no cost depends on a choice that it must not
+        see.
+
+        The choices are the random variables of a sample, in the order in which q draws them. If ``reads`` declares the
+        choices that a cost depends on, the cost must not see the others. Otherwise each choice has one cost, which must
+        not see later choices.
+        """
         self._run(values.costs_of_f)
 
     def test_sets_have_no_order(self) -> None:
@@ -132,7 +144,8 @@ class ObjectiveConformance:
         """The problems on minibatches and on held-out data have the same tensor objects as the problem on all data.
 
         The tensors are those of ``theta`` and ``extra``; training changes both, and f uses those of ``extra``. All
-        minibatches have one batch shape. ``restarted(0)`` returns the objective itself.
+        minibatches have one batch shape. The objective's method ``restarted``, which gives the objective for another
+        training run, returns the objective itself for seed 0.
         """
         self._run(parts.training_data)
 

@@ -196,7 +196,8 @@ class Conformance:
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
         """Each x that f gets is ``[..., *batch, *event]``, in q's dtype.
 
-        The axes on the left hold the points at which f is evaluated. One call of f gets at most ``points(q)`` of them.
+        The axes on the left hold the points at which f is evaluated. The estimator's method ``points`` says how many
+        points one call of f gets at most.
         """
         for trial in self.trials():
             q = trial.case.q()
@@ -402,7 +403,8 @@ class Conformance:
     def test_generator_is_the_only_source_of_noise(self) -> None:
         """The seed of the generator fixes every bit of a call, and torch's global generator is never used.
 
-        A second call with the same generator gives other numbers. ``init`` does not use the global generator either.
+        A second call with the same generator gives other numbers. The estimator's method ``init``, which makes its
+        state, does not use the global generator either.
         """
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
@@ -466,7 +468,7 @@ class Conformance:
     def test_families(self) -> None:
         """Each family of q is served, or refused with a message that says what to use instead.
 
-        ``refuses`` and the call agree on which families are refused.
+        The estimator's method ``refuses`` names the same families that a call refuses.
         """
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
@@ -495,14 +497,20 @@ class Conformance:
     # State
 
     def test_state_is_made_where_it_is_declared(self) -> None:
-        """``init`` returns a ``State`` (what the estimator learns) if and only if ``needs_state`` is True."""
+        """The estimator's method ``init`` returns a ``State`` if and only if ``needs_state`` is True.
+
+        A state holds what the estimator learns.
+        """
         for trial in self.trials():
             made, declared = self.estimator.init(trial.case.q(), seeded(0)), self.estimator.needs_state
             fits = isinstance(made, State) == declared
             assert fits, f"{trial} needs_state is {declared}, but init returns {type(made).__name__}."
 
     def test_state_changes_only_from_outside(self) -> None:
-        """A call and its backward pass do not change the state (what was learned); ``adapt`` or ``update`` does."""
+        """A call and its backward pass do not change the state, which is what the estimator has learned.
+
+        The function ``adapt`` or the state's method ``update`` changes it.
+        """
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             state = self.estimator.init(trial.case.q(), seeded(0))

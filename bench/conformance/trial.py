@@ -127,7 +127,7 @@ class Trial:
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
         """Return the integrand with which the estimator is called: f, or an object made from f.
 
-        - If the estimator needs a bound, or the case has particles: the bound over q with the log-joint f.
+        - If the estimator needs a ``Bound``, or the case has particles: the ``Bound`` over q whose log-joint is f.
         - If the estimator needs costs: f as a sum of costs.
         - If the case has sets: the function of the set.
 

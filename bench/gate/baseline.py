@@ -68,16 +68,16 @@ class Entry(_Plain):
         fingerprint: digest that identifies the gradients of the first 8 draws (batches of replicates).
         replicates: number of replicates.
         size: number of coordinates of a gradient.
-        status: how far the variance can be trusted.
+        status: how far the variance can be trusted, in a word such as ``OK``.
         variance: the variance, with its 95 % limits ``variance_low`` and ``variance_high``.
         cv2: variance/mean² of w; ``skewness`` and ``kurtosis`` are also those of w.
         rho: tr Σ²/(tr Σ)².
         khat: tail index of w; None if the largest w have too few distinct values to estimate it.
         float_floor: a variance below this may be rounding alone.
-        truncated_at: c0, the 99 % quantile of w. If the tail is heavy, half the squared distance of two gradients takes
-            the place of w, here and in the next two fields (``bench.gate.pairs``).
+        truncated_at: c0, the 99 % quantile of w. If w has a heavy tail, half the squared distance of two gradients
+            takes the place of w, here and in the next two fields (``bench.gate.pairs``).
         truncated_mean: mean of min(w, c0).
-        truncated_cv2: cv² of min(w, c0); doubled if the tail is heavy.
+        truncated_cv2: variance/mean² of min(w, c0); doubled if w has a heavy tail.
         bias_norm: distance of the mean gradient from g* or, if g* is unknown, from a measured gradient in its place.
         bias_squared: unbiased estimate of the squared bias; it may be negative.
         bias_bound: upper bound of the norm of the bias.
@@ -142,7 +142,10 @@ class Entry(_Plain):
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the tail of the squared norms is so heavy that only the truncated variance can be compared."""
+        """Whether only the truncated variance can be compared.
+
+        The reason is a heavy tail in the distribution of the squared norms of centred gradients.
+        """
         return is_heavy(self.khat)
 
     @property
@@ -163,8 +166,9 @@ class Entry(_Plain):
     def smallest_bias(self, *, screening: int, confirming: int, cells: int) -> float | None:
         """Return the smallest relative error along the exact gradient that a check finds with probability 0.9.
 
-        A mean gradient of 1.03 times the exact gradient has the relative error 0.03. The result is None if the bias is
-        not tested, or if the entry has no scale with limits.
+        A mean gradient of 1.03 times the exact gradient has the relative error 0.03. A check measures a cell in a first
+        stage and, if it looks suspicious, again in a second stage. The result is None if the bias is not tested, or if
+        the entry lacks ``scale_low`` or ``scale_high``.
 
         Args:
             screening: replicates of the first stage of a check.
@@ -190,12 +194,18 @@ class Entry(_Plain):
         )
 
     def untruncated(self) -> Entry:
-        """Return a copy in which ``truncated_at``, ``truncated_mean`` and ``truncated_cv2`` are None."""
+        """Return a copy without the statistics of the truncated variance.
+
+        ``truncated_at``, ``truncated_mean`` and ``truncated_cv2`` are None in the copy.
+        """
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
 
     @property
     def said(self) -> str:
-        """The variance as text, such as ``2.31``; if the tail is heavy, its lower limit, such as ``≥ 1.7``."""
+        """The variance as text, such as ``2.31``, or its lower limit, such as ``≥ 1.7``.
+
+        The limit is given if the squared norms of centred gradients have a heavy tail.
+        """
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property

@@ -21,8 +21,8 @@ def same_statistics(entry: Entry, other: Entry) -> bool:
     """Return whether the statistics of two measurements agree, up to a relative difference of 1e-6.
 
     Both measurements, ``entry`` and ``other``, are baseline entries of one cell (an estimator on an objective), made
-    from equal samples. The numbers of replicates must be equal. The variance, its cv², the kurtosis of the squared
-    norms and the norm of the bias are compared.
+    from equal samples. The numbers of replicates must be equal. Compared are the variance, the norm of the bias, and
+    two statistics of the squared norms of centred gradients: variance/mean² and the kurtosis.
     """
     pairs = [(getattr(entry, n), getattr(other, n)) for n in ("variance", "cv2", "kurtosis", "bias_norm")]
     return entry.replicates == other.replicates and all(_close(a, b) for a, b in pairs)

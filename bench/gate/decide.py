@@ -39,13 +39,15 @@ COARSEST = 1.0
 
 @dataclass(frozen=True)
 class Flags:
-    """What the first stage of a check has found for a cell, an estimator on an objective.
+    """What the first stage of a check has found for a cell (an estimator on an objective).
+
+    The first stage measures the cell once. If it looks suspicious, the second stage measures and tests it again.
 
     Args:
-        test: the test of the variance.
-        variance: whether the second stage must test the variance again.
-        bias: whether the second stage must test the bias again.
-        p_bias: the p-value of the test of the bias; None if the bias was not tested.
+        test: the test whether the variance is larger than in the baseline, the file of accepted statistics.
+        variance: whether the second stage must test the variance.
+        bias: whether the second stage must test the bias.
+        p_bias: the p-value of the test of the bias in the first stage; None if the bias was not tested.
     """
 
     test: CellTest
@@ -55,9 +57,11 @@ class Flags:
 
 
 def screen(case: Case) -> Flags:
-    """Test the first measurement of a cell, and return whether a second one must test its variance or its bias.
+    """Test the first measurement of a cell, and return what a second measurement must test again.
 
-    A cell is an estimator on an objective. The ``case`` holds its measurement and the accepted statistics.
+    A cell is an estimator on an objective. The ``case`` holds its measurement and the accepted statistics. Two tests
+    are made: whether the variance is larger than the accepted one, and whether the gradient has a bias. The result has
+    their p-values, and whether each is small enough to be suspicious.
     """
     entry, first = _both(case)
     test = gate_cell(entry.gate, first.statistics.gate, 0.0)
@@ -71,10 +75,11 @@ def screen(case: Case) -> Flags:
 
 
 def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Finding]:
-    """Return one finding per case, in the order of the cases.
+    """Return one finding (a verdict with its evidence) per case, in the order of the cases.
 
     Args:
-        cases: what is known about each selected cell (an estimator on an objective).
+        cases: what is known about each selected cell (an estimator on an objective) from the measurements of a check.
+            The first stage of a check measures the cells, the second stage measures the suspicious ones again.
         cells: number of cells in the whole baseline (the file of accepted statistics), selected or not.
         confirming: replicates of the second stage; ``smallest_change`` and ``smallest_bias`` of a finding depend on it.
     """

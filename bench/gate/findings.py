@@ -115,8 +115,14 @@ class Case:
 class Finding:
     """The verdict on a cell (an estimator on an objective), and the evidence for it.
 
-    A field is None if its value was not measured or not tested. The baseline is the file of accepted statistics. If the
-    baseline's tail is heavy, ``change`` and ``smallest_change`` describe the truncated variance.
+    The baseline is the file of accepted statistics. The first stage of a check measures the cell; if it looks
+    suspicious, the second stage measures it again.
+
+    A p-value for the variance tests whether the variance is larger than in the baseline. In the first stage any growth
+    counts, in the second only a growth beyond ``margin``. A p-value for the bias tests whether there is a bias.
+
+    A field is None if its value was not measured or not tested. If the squared norms of centred gradients have a heavy
+    tail in the baseline, ``change`` and ``smallest_change`` describe the truncated variance.
 
     Args:
         cell: id of the cell.
@@ -125,8 +131,8 @@ class Finding:
         reason: the reason for the verdict, in words.
         margin: largest relative growth of the variance that passes.
         change: the last measured variance divided by the variance in the baseline.
-        baseline_variance: the variance in the baseline; None if its tail is heavy.
-        variance: the last measured variance; None if the tail in the baseline is heavy.
+        baseline_variance: the variance in the baseline; None if the tail is heavy.
+        variance: the last measured variance; None if the tail is heavy.
         baseline_replicates: number of replicates behind the baseline's statistics.
         screen_replicates: number of replicates of the first stage, whose seed is ``screen_seed``.
         confirm_replicates: number of replicates of the second stage, whose seed is ``confirm_seed``.

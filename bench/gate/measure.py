@@ -44,9 +44,9 @@ def measure_cell(
         progress: called with the number of replicates done and the total.
         truncate_at: the cut. If it is None and ``heavy`` is True, the cut is the 99 % quantile of w. If it is None and
             ``heavy`` is False, the record has no truncated variance.
-        heavy: whether the tail in the baseline (the accepted statistics) is heavy.
+        heavy: whether the squared norms have a heavy tail in the baseline, the file of accepted statistics.
         keep: a folder for the sums of a measurement that takes longer than half a minute. After an interruption, the
-            measurement continues from them.
+            measurement continues from them. None to keep no sums.
     """
 
     def work() -> Record:
@@ -76,7 +76,7 @@ def measure_for_baseline(
         adaptive: whether to take at least 1e5 replicates, and at least 4e5 if the variance of the squared norms is
             above 10 times their squared mean.
         keep: a folder for the sums of a run that takes longer than half a minute. After an interruption, the run
-            continues from them.
+            continues from them. None to keep no sums.
     """
     line = measure_cell(cell, settings, progress, keep=keep)
     if line["outcome"] != Outcome.MEASURED:
@@ -129,7 +129,8 @@ def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
 def evaluations_vary(cell: Cell, settings: Settings) -> bool:
     """Return whether the number of evaluations of f or of df/dx varies from call to call.
 
-    Up to 100 calls of the cell's estimator are counted.
+    Up to 100 calls of the cell's estimator are counted. A cell is an estimator on an objective; ``settings`` say how it
+    is measured.
     """
     with single_thread(), set_apart():
         engine = Engine(cell, settings)

@@ -32,7 +32,7 @@ def distances(engine: Engine) -> Array:
 
 
 def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
-    """Return the mean and the cv² of ``min(values, cut)``, under their keys in a summary.
+    """Return the mean and the relative variance (variance/mean²) of ``min(values, cut)``, and the cut.
 
     Args:
         values: half the squared distances of pairs of gradients: R/2 numbers for R gradients.
@@ -40,8 +40,8 @@ def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
             values.
 
     Returns:
-        ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The cv² is doubled, because the tests divide it by
-        R, although there are only R/2 values.
+        A dictionary: ``truncated_at`` is the cut, ``truncated_mean`` the mean, and ``truncated_cv2`` twice the relative
+        variance. The factor 2 is there because the tests divide by R, although there are only R/2 values.
     """
     if cut is None:
         cut = float(np.sort(values)[ceil(QUANTILE * values.size) - 1])

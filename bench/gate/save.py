@@ -29,7 +29,11 @@ from bench.records.lines import LineKind, Outcome, Record
 
 
 class Loss(NamedTuple):
-    """A cell (an estimator on an objective) that could not be measured: the outcome, the cell's label, the reason."""
+    """A cell (an estimator on an objective) that could not be measured.
+
+    ``outcome`` is "failed" if the code raised an exception or its process died, and "skipped" if the estimator does not
+    fit the objective. ``label`` is the cell's readable name, and ``reason`` says what went wrong.
+    """
 
     outcome: Outcome
     label: str
@@ -210,7 +214,7 @@ def read_study(study: Path, folder: Path) -> Draft:
     problem. If several have the same name and problem, the baseline's entry is made from the last of them.
 
     Raises:
-        UsageError: the study has no spec, or no measured cell of its spec.
+        UsageError: the study has neither a spec nor such gradients, or it has no measured cell of its spec.
         Damaged: the records cannot be read.
     """
     if not (study / FILE).exists() and (lines := given.read(study)):

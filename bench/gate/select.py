@@ -35,7 +35,10 @@ class Picked:
 
     @property
     def label(self) -> str:
-        """Label such as ``rloo:n=4 on gaussian-quadratic``, with users' files relative to the working folder."""
+        """Label such as ``rloo:n=4 on gaussian-quadratic``.
+
+        Paths of users' files in the label are relative to the working folder.
+        """
         halves = (self.estimator, self.cell.estimator), (self.objective, self.cell.objective)
         return shown(*(_single(selector, instance) for selector, instance in halves))
 
@@ -149,8 +152,8 @@ def select(
         folder: the folder of the baseline; paths of users' files in the baseline are relative to it.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to check.
         objectives: selectors of the objectives to check.
-        broken: the selectors whose code failed in a worker process, with the errors; None if there are none. This
-            process does not load their code.
+        broken: the error of each selector whose code failed in a worker process. A key is the selector and what it
+            selects, "estimator" or "objective". This process does not load such code. None if there are none.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.

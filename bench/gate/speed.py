@@ -55,8 +55,12 @@ def log_costs(picked: Sequence[Picked], settings: Settings, cell_timeout: float 
     """Time cells in one fresh process, and return log(cost) by cell id. Cells that fail are left out.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
-    one evaluation of f. The result is empty if the process dies, or makes no progress for ``cell_timeout`` seconds.
-    None stands for half an hour.
+    one evaluation of f. The result is empty if the process dies, or is ended.
+
+    Args:
+        picked: the cells.
+        settings: how the cells are measured.
+        cell_timeout: seconds without progress after which the process is ended; None for half an hour.
     """
     preload: list[tuple[Selector, Kind]] = [(p.estimator, "estimator") for p in picked]
     preload += [(p.objective, "objective") for p in picked]
@@ -76,8 +80,12 @@ def baseline_costs(
     """Time cells in nine fresh processes, and return nine values of log(cost) for each cell, by cell id.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
-    one evaluation of f. Cells that fail are left out. ``cell_timeout`` is the number of seconds without progress after
-    which a process is ended; None for half an hour.
+    one evaluation of f. Cells that fail are left out.
+
+    Args:
+        picked: the cells.
+        settings: how the cells are measured.
+        cell_timeout: seconds without progress after which a process is ended; None for half an hour.
     """
     runs = [log_costs(picked, settings, cell_timeout) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}

@@ -77,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check.
+    """The result of a check. A check measures cells and, in a second stage, the suspicious ones again.
 
     Args:
         findings: one per cell, an estimator on an objective.

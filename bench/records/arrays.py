@@ -22,10 +22,10 @@ Array = np.ndarray[Any, Any]
 
 
 def with_files(value: Any, folder: Path) -> Any:
-    """Return a copy of ``value`` with each long vector replaced by the name of a file; write these files.
+    """Return a copy of ``value`` in which a file's name stands for each long vector; write these files.
 
-    ``value`` is a record, or a part of one. A vector is long if it has more than 1024 numbers. The files are in
-    ``folder``, the study folder.
+    ``value`` is a record, or a part of one. A vector is long if it has more than 1024 numbers. ``{"array": NAME}``
+    takes its place in the copy; NAME is the path of the file in ``folder``, the study folder.
     """
     if isinstance(value, dict):
         return {k: with_files(v, folder) for k, v in value.items()}
@@ -36,9 +36,9 @@ def with_files(value: Any, folder: Path) -> Any:
 
 
 def with_vectors(value: Any, folder: Path) -> Any:
-    """Return a copy of ``value`` with each name of a file replaced by the vector in the file.
+    """Return a copy of ``value`` with each ``{"array": NAME}`` replaced by the vector in the file NAME, a numpy array.
 
-    ``value`` is a record, or a part of one. The files are in ``folder``, the study folder.
+    ``value`` is a record, or a part of one. NAME is the path of the file in ``folder``, the study folder.
 
     Raises:
         Damaged: a file is missing, holds no vector, or has another content than was written.

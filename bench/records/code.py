@@ -68,10 +68,11 @@ def _field_files(instance: object) -> list[str]:
 
 @functools.cache
 def class_digest(cls: type) -> str:
-    """Return a digest of all the code behind a class; empty if no file holds the class, as in a console.
+    """Return a digest of the code that a class depends on; empty if no file holds the class, as in a console.
 
-    The digest is computed once in a process. Ask for it as soon as the class is loaded, because the file may be edited
-    while the program runs.
+    This code is the class itself and the code that it uses, in this project and in the user's files. The digest is
+    computed once in a process. Ask for it as soon as the class is loaded, because the file may be edited while the
+    program runs.
     """
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)

@@ -10,10 +10,10 @@ MOST = 64
 
 
 def variances(sums: Mapping[str, Any]) -> list[float]:
-    """Return the variance of each coordinate of a gradient, the largest first; empty if the sums do not hold them.
+    """Return the variances of the coordinates of a gradient, the largest first; empty if the sums do not hold them.
 
-    If there are more than 64 coordinates, 64 are chosen at equal distances in this order, the first and the last
-    included.
+    At most 64 variances are returned. If there are more coordinates, 64 variances are taken from the sorted list at
+    equal distances, the first and the last included.
 
     Args:
         sums: the sums of a record. The key ``coordinate`` holds the number of gradients and, for each coordinate, the
@@ -29,5 +29,8 @@ def variances(sums: Mapping[str, Any]) -> list[float]:
 
 
 def ranks(size: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return ``count`` of the ranks 0 to ``size - 1`` at equal distances, the first and the last included."""
+    """Return ``count`` of the whole numbers from 0 to ``size - 1``, evenly spaced up to rounding, with both ends.
+
+    If ``size`` is less than ``count``, all of them are returned.
+    """
     return np.round(np.linspace(0, size - 1, min(size, count))).astype(np.int64)

@@ -32,8 +32,8 @@ def fields_of(instance: Any) -> dict[str, Any]:
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    ``former`` has defaults by name of field. A default in ``former`` takes the place of the field's default in the
-    class.
+    ``former`` is a dictionary of former defaults, by name of the field. A field in it is compared with its former
+    default, not with the present one. None stands for no former defaults.
     """
     given = fields_of(instance)
     defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}

@@ -47,6 +47,9 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
             record, or else that of the first source. "last": the record of the last source. None: the merge stops, and
             nothing is written.
 
+    Returns:
+        The number of records in all folders, the number of records added to the target, and the conflicts.
+
     Raises:
         Damaged: a folder cannot be read.
         OSError, Busy: the target cannot be written.

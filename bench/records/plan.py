@@ -63,10 +63,11 @@ class TrainingTable(TypedDict):
 class Line(TypedDict):
     """One line of a plan, the file that lists the commands given for a study folder. A line is one command.
 
-    ``runs`` are the ids of the runs that the command asks for. A run is one measurement, one training run, or one
-    pilot, which finds how many replicates a wanted precision needs. ``runs`` is empty if the runs are not known, as in
-    a folder that an older version wrote. ``by_hand`` says whether a person has written the spec in the folder's
-    ``spec.toml``. The key ``training`` is there only if the command trains.
+    ``spec`` is what the command measures or trains. ``by_hand`` says whether a person has written this spec, in the
+    file ``spec.toml`` of the folder. ``runs`` are the ids of the runs that the command asks for. A run is one
+    measurement, one training run, or one pilot, which finds how many replicates a wanted precision needs. ``runs`` is
+    empty if the runs are not known, as in a folder that an older version wrote. ``training`` has the settings of a
+    command that trains; the key is missing if the command measures.
     """
 
     schema: Annotated[int, Field(ge=1)]
@@ -85,10 +86,12 @@ def line_of(
     by_hand: bool = False,
     training: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a new line for the plan of a study folder: a command, with the present time.
+    """Return a new line for the plan of a study folder, the file that lists the commands given for the folder.
+
+    The line is one command, with the present time.
 
     Args:
-        spec: the spec of the command, as a table of JSON.
+        spec: what the command measures or trains, as a table of JSON.
         runs: the ids of the runs of the spec, if they are known.
         by_hand: whether a person has written the spec to the ``spec.toml`` of the folder.
         training: a ``TrainingTable`` if the command trains; None if it measures.

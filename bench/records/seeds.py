@@ -33,12 +33,11 @@ def noise_stream(root: int, stage: str, subject: object) -> int:
 
 
 def numbered_seed(stream: int, draw: int) -> int:
-    """Return the 63-bit seed of the draw with the number ``draw``, from the 64 bits of its ``noise_stream``.
+    """Return the 63-bit seed of the draw (a batch of replicates) with the number ``draw``.
 
-    A draw is a batch of replicates. torch's CPU generator uses only the low 32 bits of a seed. If these bits were a
-    hash, two draws could have equal bits by chance. Instead, the low bits count the draws, starting at a number that
-    depends on the stream. A one-to-one mixing (the finalizer of MurmurHash3) then spreads the counts. So no two draws
-    of one stream have equal low bits.
+    ``stream`` are the 64 bits that ``noise_stream`` has returned. No two of the first 2^32 draws of a stream have seeds
+    with equal low 32 bits, the only bits that torch's CPU generator uses. These bits are the number of the draw, added
+    to a number of the stream and spread by a one-to-one mixing, the finalizer of MurmurHash3.
     """
     low = (stream + draw) % 2**32
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

@@ -60,7 +60,9 @@ def planned(lines: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def standings(lines: Iterable[Mapping[str, Any]], records: Sequence[Record]) -> list[Standing]:
-    """Return how much of a study is done: one entry for its measurements, one for its training runs, if it has them.
+    """Return how much of a study is done: one entry for its measurements, then one for its training runs.
+
+    An entry is left out if the plan asks for no such run.
 
     Args:
         lines: the lines of the study's plan.

@@ -167,7 +167,10 @@ def digest(folder: Path) -> str:
 
 
 def digest_of_plan(folder: Path) -> str:
-    """Return a digest of all else that the report of a study folder needs: plan, ``spec.toml`` and ``labels.toml``."""
+    """Return a digest of the files, other than the measurements, that the report of a study folder needs.
+
+    They are the plan, ``spec.toml`` and ``labels.toml``.
+    """
     return identity.digest([files.digest(folder / name) for name in (plan.FILE, "spec.toml", "labels.toml")])
 
 
