@@ -67,12 +67,11 @@ class ObjectiveConformance:
         self._run(values.columns_of_log_probs)
 
     def test_costs_do_not_look_ahead(self) -> None:
-        """If f is a ``Return`` (a sum of costs), the costs sum to f, and no cost depends on a choice that it must not
-        see.
+        """If f is a ``Return`` (a sum of costs), the costs sum to f, and each depends only on choices that it may see.
 
-        The choices are the random variables of a sample, in the order in which q draws them. If ``reads`` declares the
-        choices that a cost depends on, the cost must not see the others. Otherwise each choice has one cost, which must
-        not see later choices.
+        The choices are the random variables of a sample, in the order in which q draws them. If ``reads`` of f declares
+        the choices that each cost depends on, a cost may see these alone. Otherwise each choice has one cost, which may
+        see this choice and earlier ones.
         """
         self._run(values.costs_of_f)
 
