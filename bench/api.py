@@ -115,27 +115,34 @@ class Measurement:
 
     @property
     def scale_interval(self) -> tuple[float, float] | None:
-        """Lower and upper 95 % limit of ``scale``; None if there are none, because nothing varied."""
+        """Lower and upper 95 % limit of ``scale``; None if ``scale`` is None, or if nothing varied."""
         low, high = self.summary.scale_low, self.summary.scale_high
         return None if low is None or high is None else (low, high)
 
     @property
     def angle(self) -> float | None:
-        """Angle between the mean gradient and the exact one in degrees, corrected for noise; None in one dimension."""
+        """Angle between the mean gradient and the exact one in degrees, corrected for noise.
+
+        The result is None if ``scale`` is None, or if theta has only one coordinate.
+        """
         return self.summary.angle
 
     @property
     def angle_interval(self) -> tuple[float, float] | None:
-        """Lower and upper 95 % limit of ``angle``. The lower limit is 0 unless a wrong direction was found."""
+        """Lower and upper 95 % limit of ``angle``, in degrees; None if there are none.
+
+        The lower limit is 0 unless a wrong direction was found. There are no limits if ``angle`` is None, if nothing
+        varied, or if the variance seems infinite.
+        """
         low, high = self.summary.angle_low, self.summary.angle_high
         return None if low is None or high is None else (low, high)
 
     @property
     def direction(self) -> str | None:
-        """What is known about scale and direction, as a word such as ``unbiased``, ``scaled`` or ``turned``.
+        """Whether the mean gradient has the scale and the direction of the exact gradient, in a word.
 
-        The other words are ``undecided`` and ``points away``. The result is None if there is nothing to compare the
-        mean gradient with.
+        The word is ``unbiased``, ``scaled`` (only the scale is wrong), ``turned``, ``points away`` or ``undecided``.
+        The result is None if there is nothing to compare the mean gradient with.
         """
         return self.summary.direction
 

@@ -25,7 +25,7 @@ ROUNDING = 1e-3
 
 
 class GradientCheck:
-    """Assertions on estimators and losses. All noise comes from the seed, so a test always passes or always fails.
+    """Assertions on estimators and losses. All noise comes from seeds, so a test always passes or always fails.
 
     Args:
         root: the folder whose ``results/baselines`` holds the baselines, the files of accepted statistics.

@@ -66,9 +66,9 @@ class Study:
             name: the name of the figure's file without the ending, such as "heatmap", "variance-n" or "training".
             cost: the unit of the cost of an estimate.
             width: width in inches of a figure for print, which has no title; None makes one for the screen.
-            labels: what the figure calls estimators and objectives, in the order of the heat map: the path of a file of
-                labels, or a dictionary such as ``{"estimators": {"rloo": "RLOO"}}``. None for the labels of the
-                records.
+            labels: what the figure calls estimators and objectives: the path of a file of labels, or a dictionary such
+                as ``{"estimators": {"rloo": "RLOO"}}``. The rows and columns of the heat map have the order of these
+                names. None for the names in the records, such as ``rloo:n=4``.
 
         Raises:
             ValueError: there is no such figure, the study has no data for it, or another argument is wrong.

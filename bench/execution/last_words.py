@@ -16,10 +16,11 @@ DUMP = re.compile(
 
 
 def last_words(said: str) -> str:
-    """Return the last lines that a worker printed to stderr, joined into one line, and the place in the code.
+    """Return, in one line, the last lines of ``said``, and the place in the code where the worker process was.
 
-    The place is known if Python printed a traceback when the process crashed or hung. It is the innermost line of the
-    user's own code. If the traceback has no such line, it is the innermost line of all.
+    ``said`` is what the process printed to stderr before it ended. The place is known if Python printed a traceback
+    when the process crashed or hung. Of this traceback, the place is the innermost line of the user's own code or, if
+    there is no such line, the innermost line of all.
     """
     found = DUMP.search(said)
     before, dump = (said, "") if found is None else (said[: found.start()], said[found.start() :])

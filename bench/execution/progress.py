@@ -20,7 +20,7 @@ class Progress:
         """
 
     def cell(self, label: str) -> None:
-        """Receive the label of the cell (an estimator on an objective) whose work begins."""
+        """Receive the label of the work that begins, usually that of a cell, an estimator on an objective."""
 
     def block(self, done: int, total: int) -> None:
         """Receive how many replicates (estimates) of the current cell are done, and how many there are in all."""
@@ -37,7 +37,7 @@ class Progress:
         """Receive a record that has been written to disk."""
 
     def end(self) -> None:
-        """Receive the end of the run, complete or interrupted, or a pause in which a table is printed."""
+        """Receive that the run has ended or was interrupted, or that it pauses while a table is printed."""
 
 
 Silent = Progress

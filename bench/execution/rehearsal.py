@@ -68,9 +68,10 @@ class _Turn(Progress):
 
 
 def rehearse(pool: Pool, named: Named) -> Broken:
-    """Load the users' classes among ``named`` in a worker, and return what is wrong with the selectors.
+    """Load the users' classes among ``named`` in a worker of the pool, and return what is wrong with the selectors.
 
-    If a file ends or hangs the worker, the result says so, and the file must not be loaded in this process. Workers of
+    The result has an exception for each selector whose class cannot be loaded, by the selector's text and its kind. If
+    a file ends or hangs the worker, the exception says so, and the file must not be loaded in this process. Workers of
     the pool that start later first load those classes in ``named`` that can be loaded.
     """
     allowed = plugins.ALLOWED.get()  # if not, to load them here is refused, with the reason

@@ -36,8 +36,8 @@ class Ran(NamedTuple):
     Args:
         records: the records of all cells (estimators on objectives) of the specs, and of the specs' objectives.
         held: all records of the study folder.
-        digest: digest of the measurements in the folder (``bench.records.store.digest``) when it holds just these
-            records; empty while the study runs.
+        digest: digest of the measurements in the folder at the end of the run (``bench.records.store.digest``); empty
+            before the end.
     """
 
     records: list[Record]

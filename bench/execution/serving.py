@@ -66,7 +66,7 @@ class Spreader(Protocol):
         blocks.
 
         Args:
-            engine: the cell, an estimator on an objective.
+            engine: computes the gradients of the cell, an estimator on an objective.
             centre: a point near the mean gradient, subtracted from every gradient before it is summed.
             exact: the exact gradient, or None if it is unknown.
         """
@@ -101,7 +101,7 @@ class Draws:
         state: the estimator's learned state; None if there is none.
         centre: a point near the mean gradient, subtracted from every gradient.
         exact: the exact gradient, or None if it is unknown.
-        indices: the draws (batches of replicates) to compute first.
+        indices: numbers of the draws (batches of replicates) to compute first; the worker is asked for others later.
     """
 
     cell: Cell
@@ -117,9 +117,11 @@ class Draws:
         return Engine(self.cell, self.settings, self.state)
 
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
-        """Return sums over the gradients of some draws (batches of replicates). If the work fails, return an exception.
+        """Return sums over the gradients of the draws with the numbers ``indices``; if the work fails, an exception.
 
-        The exception can be pickled, and the parent process raises it. ``indices`` are the numbers of the draws.
+        A draw is a batch of replicates; a span is a range of draws that are summed in one pass. The result has a pair
+        for each span: its sums, and the digests of its draws as one text. Only the first draws of a cell have digests.
+        The exception can be pickled, and the parent process raises it.
         """
         try:
             with set_apart():

@@ -84,16 +84,16 @@ class StudyWriter:
     def line(self, task: Task) -> Record:
         """Return the record of a task without those sums over gradients that tables do not need.
 
-        The folder must have a record of the task.
+        The study folder must have a record of the task.
         """
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks that are still to be done: their record is missing or not valid.
 
-        By default, a record is not valid if it reports a failure, or if the code has changed since. If several tasks
-        lead to the same record, such as measurements at two copies of one file of weights, only the first of them is
-        returned.
+        The field ``rerun`` of this object says which records are not valid. By default, a record is not valid if it
+        reports a failure, or if the code has changed since. If several tasks lead to the same record, such as
+        measurements at two copies of one file of weights, only the first of them is returned.
         """
         found = dict[tuple[str, LineKind], SomeTask]()
         for task in tasks:

@@ -54,7 +54,7 @@ class Task(ABC):
 
     @property
     def label(self) -> str:
-        """Text shown while the work is under way."""
+        """Text shown while the work is under way, such as ``timing rloo:n=4 on gaussian-quadratic``."""
         cell, seed = self.cell, self.settings.seed
         return self.title.format(cell=cell.label, objective=label(cell.objective), seed=seed)
 
@@ -98,7 +98,11 @@ class Task(ABC):
 
     @abstractmethod
     def work(self, progress: Progress, pool: Spreader | None) -> Record:
-        """Do the work and return its record, or raise."""
+        """Do the work and return its record. Exceptions are not caught.
+
+        ``progress`` receives the events of the work. ``pool`` has other processes help with the draws (batches of
+        replicates); None to compute all of them here.
+        """
 
     def failed(self, reason: str) -> Record:
         """Return a record that says why the work failed."""
@@ -128,7 +132,11 @@ class MomentsTask(Task):
         return self.effort > 1
 
     def work(self, progress: Progress, pool: Spreader | None) -> Record:
-        """Measure the estimator on the objective and return its moments record, or raise."""
+        """Measure the estimator on the objective and return its moments record. Exceptions are not caught.
+
+        ``progress`` receives the events of the work. ``pool`` has other processes help with the draws (batches of
+        replicates); None to compute all of them here.
+        """
         spread = in_process if pool is None else pool.spread
         keep = None if self.folder is None else unfinished.path_of(self.folder, self.run_id)
         return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference, keep)
@@ -180,7 +188,10 @@ class PilotTask(Task):
         return pilot_head(self.cell, self.settings, self.target)
 
     def work(self, progress: Progress, pool: Spreader | None) -> Record:
-        """Run the pilot and return its record."""
+        """Run the pilot and return its record.
+
+        ``progress`` receives the events of the work. ``pool`` is not used.
+        """
         return run_pilot(self.cell, self.settings, self.target, progress.block, progress.look)
 
 
@@ -195,7 +206,10 @@ class ReferenceTask(Task):
     title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Spreader | None) -> Record:
-        """Measure the mean gradient that is used in place of an exact one, and return the reference record."""
+        """Measure the mean gradient that is used in place of an exact one, and return the reference record.
+
+        ``progress`` receives the events of the work. ``pool`` is not used.
+        """
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
@@ -214,5 +228,5 @@ class TimingTask(Task):
     title = "timing {cell}"
 
     def work(self, progress: Progress, pool: Spreader | None) -> Record:
-        """Time the estimator on the objective and return its timing record."""
+        """Time the estimator on the objective and return its timing record. No argument is used."""
         return measure_timing(self.cell, self.settings, self.seconds)

@@ -54,7 +54,8 @@ class Worker:
         preload: the classes that the process loads first, by selector and kind, such as ``mine.py::Mine`` and
             "estimator".
         patience: seconds without progress after which the process is killed.
-        fresh: whether to start a new process. If not, on Linux, the process is forked from one that has imported torch.
+        fresh: whether to start a new process on Linux, too. If not, the process is forked there from one that has
+            imported torch. On other systems, every process is new.
         environment: more environment variables of the process. A fresh process has them before it imports torch.
 
     Raises:
@@ -160,7 +161,11 @@ class Worker:
         return self._heard + self.patience - time.monotonic()
 
     def listen(self) -> None:
-        """Read what the process has sent and printed so far, without waiting."""
+        """Read what the process has sent and printed so far, without waiting.
+
+        ``answer`` returns the answers later. Reports of progress go to the receiver that ``ask`` got. What the process
+        has printed is printed to stderr.
+        """
         while self._errors and self._errors.poll():
             self._read_errors(self._errors)
         try:

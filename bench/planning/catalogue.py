@@ -164,7 +164,10 @@ def own_defaults(kind: Kind, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cost(cls: type) -> str:
-    """Return the cost per estimate that a class's docstring states, from "Cost:" to the end of the clause."""
+    """Return the cost per estimate that a class's docstring states; an empty text if it states none.
+
+    The result is what follows "Cost:" there, up to the next full stop, semicolon or colon.
+    """
     found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", " ".join((cls.__doc__ or "").split()))
     return found[1].replace("`", "") if found else ""
 

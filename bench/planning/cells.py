@@ -95,7 +95,10 @@ def skip_of(cell: Cell) -> Skip | None:
 
 
 def declared(estimator: Estimator, fact: str) -> bool:
-    """Return a declared fact of an estimator, such as "unbiased"; if reading it raises an exception, its default."""
+    """Return the value, True or False, of a fact that an estimator declares, such as "unbiased".
+
+    If reading the fact raises an exception, return the value in the base class ``Estimator``.
+    """
     if _is_ours(estimator):
         return bool(getattr(estimator, fact))
     try:

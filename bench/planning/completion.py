@@ -12,10 +12,11 @@ Choices = dict[str, list[str]]
 
 
 def completions(kind: Kind, text: str) -> dict[str, str]:
-    """Return the selectors that begin with ``text``, each with a line of help: ``rloo`` for ``rl``.
+    """Return the selectors that begin with ``text``: the keys are the selectors, the values are lines of help.
 
     A selector names an estimator or an objective, as ``kind`` says. If ``text`` has no colon, the results are names of
-    files and of the catalogue's classes. After a colon, a parameter or a value is added: ``rloo:n=`` for ``rloo:``.
+    files and of the catalogue's classes, such as ``rloo`` for ``rl``. After a colon, a parameter or a value is added:
+    ``rloo:n=`` for ``rloo:``. For a user's files, and for all in them, the line of help is empty.
     """
     file, colons, rest = text.partition("::")
     if not colons and (file.startswith((".", "~")) or os.sep in file):

@@ -78,6 +78,8 @@ def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None
 def check(labels: Labels, records: Records) -> None:
     """Check that every selector in ``labels`` covers an estimator or an objective in the records of a study.
 
+    ``labels`` are display names by selector, as ``read_labels`` returns them.
+
     Raises:
         UsageError: a selector covers nothing.
     """
@@ -91,11 +93,12 @@ def check(labels: Labels, records: Records) -> None:
 
 
 def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
-    """Return the names that figures give to all estimators and objectives of a study, by label.
+    """Return the names that figures give to all estimators and objectives of a study.
 
-    The order is that of a table: first what ``labels`` names, then the others in the order of ``specs``. A selector
-    without fields, such as ``rloo``, covers all settings of an estimator or objective. The name that ``labels`` gives
-    to such a selector is also in the result, with the command-line name as its key.
+    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. The order is that
+    of a table: first what ``labels`` names, then the others in the order of ``specs``. A selector without fields, such
+    as ``rloo``, covers all settings of an estimator or objective. If ``labels`` gives a name to such a selector, this
+    name is also in the result; its key is the command-line name.
 
     Args:
         records: the records of the study.
@@ -113,11 +116,12 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
 
 
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
-    """Return the display names, by label, in two dictionaries: one of estimators and one of objectives.
+    """Return the display names in two dictionaries: those of the estimators, and those of the objectives.
 
-    The order is that of a table. Estimators and objectives that ``labels`` names come first, in the order of
-    ``labels``. All others follow in the order of ``specs``; their names are their labels. If one selector of ``labels``
-    covers several estimators, the fields that differ are added to the name: ``RLOO (n=4)``.
+    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. The order is that
+    of a table. Estimators and objectives that ``labels`` names come first, in the order of ``labels``. All others
+    follow in the order of ``specs``; the display name of each is its key. If one selector of ``labels`` covers several
+    estimators, the fields that differ are added to the name: ``RLOO (n=4)``.
 
     Args:
         records: the records of the study.

@@ -32,7 +32,8 @@ def studies(
         estimators: selectors, such as ``rloo:n=4``, that replace the specs' estimators.
         objectives: selectors that replace the specs' objectives.
         samples: values of n for every estimator that has a parameter n and does not set n; None for no change.
-        out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
+        out: the study folder; None for ``path`` if that is a folder, and for the folder of ``path`` if that is a
+            ``spec.toml``. In all other cases, None stands for results/NAME, with the name of the spec.
         overrides: values that replace the values in the specs, by key.
 
     Raises:

@@ -48,8 +48,9 @@ def _itself(objective: Objective) -> Objective:
 class Made(Objective):
     """An objective from a user's file: one that the file defines, or one that a function in the file returns.
 
-    The fields of ``Made`` are the arguments of the function, if there is one. A pickle holds only these fields, and no
-    tensors. The process that reads the pickle loads the file, and makes the objective again.
+    The fields of ``Made`` are the arguments of the function, if there is one. A pickle holds these fields and the
+    name of the file's module, but no tensors. The process that reads the pickle must be able to import the module, and
+    makes the objective again.
     """
 
     make: ClassVar[Callable[..., Objective]]
@@ -76,9 +77,9 @@ class Made(Objective):
     def contents(self) -> dict[str, str]:
         """Digests of what identifies the objective besides its fields: ``{"content": "1a2b3c4d..."}``.
 
-        The digest under "content" is of all that makes up an expectation, such as the sources of its functions and the
-        numbers in theta. Every other key is a field that names a file, with a digest of the file. Two objectives with
-        different digests are different objectives.
+        A ``bench.Expectation`` has one digest, with the key "content", of all that defines it, such as the sources of
+        its functions and the numbers in theta. Any other objective has a digest of each file that a field names; the
+        key is the name of the field. Two objectives with different digests are different objectives.
         """
         return self.made.contents
 
@@ -122,7 +123,7 @@ class Made(Objective):
         return other
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact E_q[f], in ``dtype`` and on ``device``."""
         return self.made.build(dtype, device)
 
 

@@ -31,7 +31,7 @@ class Settings:
             stops earlier if further steps no longer pay.
 
     Raises:
-        ValueError: a value is invalid on every machine.
+        ValueError: a value is invalid. Whether this machine has the device is not checked.
     """
 
     replicates: int = 10_000

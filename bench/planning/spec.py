@@ -291,7 +291,8 @@ def chosen(
     """Return the values that the options of a command line set in place of the spec's own, by key.
 
     Args:
-        path: the spec of the command line; None if it names none.
+        path: the spec that the command line names. If it is None and selectors are given, the result also has a new
+            name for the study, made of the selectors.
         estimators: selectors, such as ``rloo:n=4``, that replace the spec's estimators.
         objectives: selectors that replace the spec's objectives.
         overrides: values that replace the values in the spec, by key.
@@ -323,7 +324,8 @@ def study(
         estimators: selectors, such as ``rloo:n=4``, that replace the spec's estimators.
         objectives: selectors that replace the spec's objectives.
         samples: values of n for every estimator that has a parameter n and does not set n; None for no change.
-        out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
+        out: the study folder; None for ``path`` if that is a folder, and for the folder of ``path`` if that is a
+            ``spec.toml``. In all other cases, None stands for results/NAME, with the name of the spec.
         overrides: values that replace the values in the spec, by key.
 
     Raises:

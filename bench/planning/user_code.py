@@ -24,7 +24,7 @@ def contained() -> Iterator[None]:
 
     Without this, an estimator of the user could end a command with exit code 0 before its work is done. An interrupt by
     the user still ends the program. If the code forks a child process that reaches the end of the block, the child ends
-    there. At the end of the block, the working folder is restored, because the relative paths of a command start there.
+    there. At the end of the block, the working folder is the same as at its beginning, even if the code has changed it.
     """
     here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
 

@@ -156,13 +156,19 @@ def code_of(instance: Any) -> str:
 
 
 def data_folder() -> str | None:
-    """Return the absolute path of the folder of images; None if the environment variable BENCH_DATA_DIR names none."""
+    """Return the absolute path of the folder of images, the data of some objectives; None if there is no such folder.
+
+    The environment variable BENCH_DATA_DIR names the folder.
+    """
     named = os.environ.get(VARIABLE)
     return named and str(Path(named).resolve())
 
 
 def set_data_folder(folder: str | None) -> None:
-    """Name the folder in which this process and its children look for images; None for no folder."""
+    """Set the environment variable BENCH_DATA_DIR to a folder; None removes the variable.
+
+    In this folder, the process and its children look for images, the data of some objectives.
+    """
     if folder is None:
         os.environ.pop(VARIABLE, None)
     else:

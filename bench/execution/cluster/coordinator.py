@@ -61,9 +61,10 @@ def connect(address: Dask, spec: Spec, cell_timeout: float | None = None) -> "Cl
     """Connect to a Dask cluster, or start a local one. All workers must have the software and files of this process.
 
     Args:
-        address: the cluster.
+        address: which cluster to use: one that runs already, or a new local one.
         spec: what the study measures; each worker loads the estimators and objectives that the spec names.
-        cell_timeout: seconds without progress after which a cell is given up; None for half an hour.
+        cell_timeout: seconds without progress after which the work on a cell is ended, and the cell's record reports a
+            failure; None for half an hour.
 
     Raises:
         UsageError: the cluster cannot be reached or has no workers, or a worker differs from this process.
@@ -150,7 +151,8 @@ def _client(scheduler: str, address: Dask) -> Any:
 def setup_of(spec: Spec, cell_timeout: float | None = None) -> Setup:
     """Return what the workers have to know of this process before they measure a study.
 
-    ``cell_timeout`` is the number of seconds without progress after which a cell is given up; None for half an hour.
+    ``cell_timeout`` is the number of seconds without progress after which the work on a cell is ended, and the cell's
+    record reports a failure; None for half an hour.
     """
     named = selectors(spec)
     each = [x for group in spec.instances() for x in group if not _is_ours(x) or getattr(x, "contents", {})]

@@ -17,9 +17,10 @@ def start(address: Dask, spec: Spec, cell_timeout: float | None = None) -> Clust
     """Connect to a Dask cluster, or start a local one. All workers must have the software and files of this process.
 
     Args:
-        address: the cluster.
+        address: which cluster to use: one that runs already, or a new local one.
         spec: what the study measures; each worker loads the estimators and objectives that the spec names.
-        cell_timeout: seconds without progress after which a cell is given up; None for half an hour.
+        cell_timeout: seconds without progress after which the work on a cell is ended, and the cell's record reports a
+            failure; None for half an hour.
 
     Raises:
         UsageError: the study is not for the CPU, Dask is not installed, the cluster cannot be reached or has no
