@@ -139,9 +139,9 @@ class Arm:
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
     """Return the number of replicates in each draw (batch): ``[4096]`` for 5,000 replicates.
 
-    All draws have one size: the largest power of two that memory and ``replicates`` allow, but at least 64. Together
-    they have at most ``replicates``, unless ``replicates`` is below 64. A deterministic estimator gets one draw of size
-    64.
+    ``engine`` has the estimator, the objective and the device. All draws have one size: the largest power of two that
+    memory and ``replicates`` allow, but at least 64. Together they have at most ``replicates``, unless ``replicates``
+    is below 64. A deterministic estimator gets one draw of size 64.
     """
     if engine.cell.estimator.deterministic:
         return [SMALLEST_DRAW]

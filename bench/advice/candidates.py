@@ -27,10 +27,11 @@ def counts(most: int) -> list[int]:
 
 
 def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[Estimator]:
-    """Yield the candidates of one estimator class: every n up to ``most``, with every value in ``VARIED``.
+    """Yield the candidates of one estimator class: instances with all combinations of values of some fields.
 
-    n is a power of two, and ``VARIED`` has values for a few other fields, such as the temperature. A field in ``fixed``
-    has only the value given there. Combinations that the class refuses, such as an odd n, are left out.
+    n has the values 1, 2, 4 ... up to ``most``. A few other fields, such as the temperature, have the values that the
+    table ``VARIED`` lists. A field in ``fixed``, by name, has only the value given there; all others keep their
+    defaults. Combinations that the class refuses are left out: ``RLOO``, for example, needs n ≥ 2.
     """
     known = {f.name: f.default for f in fields(cls) if f.init}  # type: ignore[arg-type]
     values = {name: choices for name, choices in VARIED.items() if known.get(name) in choices}
@@ -46,8 +47,8 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
 def of_catalogue(most: int) -> list[Estimator]:
     """Return the candidates of all estimators in the catalogue.
 
-    A candidate is an estimator with fixed fields. n is 1, 2, 4 ... up to ``most``. Other fields, such as the
-    temperature, have every value in ``VARIED``.
+    A candidate is an estimator with fixed fields. n is 1, 2, 4 ... up to ``most``. A few other fields, such as the
+    temperature, have every value that the table ``VARIED`` lists.
     """
     return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
 
@@ -56,8 +57,8 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
     """Return the candidates that selectors (names on the command line) stand for, each once.
 
     A selector with parameters, such as ``rloo:n=4,8``, stands for the estimators that it spells. A selector without
-    parameters, such as ``rloo``, stands for many: n is 1, 2, 4 ... up to ``most``, and other fields, such as the
-    temperature, have every value in ``VARIED``.
+    parameters, such as ``rloo``, stands for many: n is 1, 2, 4 ... up to ``most``, and a few other fields, such as the
+    temperature, have every value that the table ``VARIED`` lists.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -84,8 +85,9 @@ def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
 def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
     """Return the candidates in the order in which to prepare them: the most important first.
 
-    There may be too little time for all. First come the smallest n of every class with default fields, then the largest
-    n, then all others. In each of these groups, estimators that learn come last.
+    There may be too little time for all. Each candidate has a level, and the lowest level comes first. The level is the
+    number of fields besides n that differ from their defaults, plus a number for n. This number is 0 for the smallest n
+    of the class, 1 for half the largest n, and 2 for every other n. Within a level, estimators that learn come last.
     """
     order: dict[type, list[tuple[Any, ...]]] = {}
     for estimator in estimators:

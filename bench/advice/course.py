@@ -118,6 +118,7 @@ def crown(race: Race, report: Report) -> tuple[Arm, list[Arm]]:
 
     A rival is an unbiased candidate that is not the winner. If the fresh noise shows that the winner is biased, or that
     a rival is clearly better, another candidate becomes the winner. The new winner is measured on fresh noise, too.
+    ``report`` receives a sentence when a measurement begins.
 
     Raises:
         NothingFits: no unbiased candidate has a variance that can be known.
@@ -239,8 +240,11 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
 def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
     """Measure the winner and some rivals on fresh noise, and return all rivals from best to worst.
 
-    A rival is an unbiased candidate that is not the winner. The rivals that may still be better than the winner are
-    measured. ``number`` is the number of the call; each number has noise of its own.
+    A rival is an unbiased candidate that is not the winner. At most 8 unbiased candidates are measured. First come the
+    winner and the best rival of another class. Then come rivals of the winner's class, and rivals that may still be
+    better than the winner, the best ones first. The best biased candidate is measured too, and then some rivals that
+    left the race early (`check_the_doubtful`). ``number`` is the number of the call; each number has noise of its own.
+    ``report`` receives a sentence when a measurement begins.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]
@@ -265,7 +269,8 @@ def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: st
 
     A rival is an unbiased candidate that is not the winner. Rivals that left early have few replicates and wide
     intervals, and would leave the advice vague. A part of what is left of the budget is spent on them. ``stage`` is a
-    name for the noise: another name gives independent noise.
+    name for the noise: another name gives independent noise. ``report`` receives a sentence when the measurement
+    begins.
     """
     bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
     measured = [arm for arm in rivals if arm.label not in race.failed]

@@ -27,7 +27,7 @@ def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice
     """Return the advice that follows from the outcome of a race between candidates.
 
     If ``timing`` is True, the seconds of the winner and of up to three of its rivals are measured first. ``named_only``
-    says whether the user named the candidates.
+    says whether the user named the candidates; the advice then says that all others were not tried.
     """
     race, winner, prepared = outcome.race, outcome.winner, outcome.prepared
     losses = {arm.label: race.loss(arm) for arm in (winner, *outcome.rivals)}
@@ -184,8 +184,9 @@ def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
 
         B = (V c − V' c')/bias²
 
-    V is taken at its lower limit, V' and the bias at their upper limits; all three favour the winner. ``outcome`` is
-    the end of the race, and ``at`` the number of the point (value of theta) at which V, V' and the bias were measured.
+    V is taken at its lower limit, V' and the bias at their upper limits; all three favour the winner. B is 0 if the
+    biased candidate then never beats the winner, or if V' or the bias has no upper limit. ``outcome`` is the end of the
+    race, and ``at`` the number of the point (value of theta) at which V, V' and the bias were measured.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

@@ -41,9 +41,10 @@ class Loop:
 
     @classmethod
     def of(cls, objective: Objective) -> Self:
-        """Return the expressions with which a training loop uses an objective.
+        """Return how a training loop writes the distribution, the integrand and the weights of an objective.
 
-        For an ``Expectation``, the expressions use the names of its arguments.
+        The names in the expressions, such as theta, q and f, are for the user to define. For an ``Expectation``, the
+        expressions also have its extra parameters and its minibatches, if there are any.
         """
         name = "log_joint" if objective.bound else "f"
         facts: dict[str, Any] = {name: getattr(objective, name) for name in ("bound", "particles", "maximise")}
@@ -83,7 +84,7 @@ def lines_for(estimator: Estimator, loop: Loop, *, learns: bool | None) -> str:
 
     Args:
         estimator: the estimator.
-        loop: how the training loop writes its distribution, integrand and weights.
+        loop: Python expressions for the distribution, the integrand and the weights (the parameters to train).
         learns: None if the estimator has no state, True if its state has parameters, False if it has only averages.
     """
     cls, has_home = type(estimator), type(estimator).__name__ in public

@@ -21,8 +21,8 @@ class Point:
 
     Args:
         title: name of the point in reports, such as "step 500".
-        objective: the objective.
-        problem: the problem at this theta.
+        objective: the objective, which describes the test problem.
+        problem: the objective's tensors and functions: this theta, q and f, in one dtype on one device.
         exact: the exact gradient, ``[size of theta]``, float64; None if it is unknown.
     """
 

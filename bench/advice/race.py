@@ -72,8 +72,9 @@ class Race:
     def loss(self, arm: Arm) -> Loss:
         """Return how bad a candidate is, by its last measurement: one loss, with limits, for all values of theta.
 
-        The loss at one theta is the logarithm of a budget times the mean squared error that the candidate reaches with
-        it.
+        A budget is the number of evaluations of f and df/dx that one gradient may take in training. The loss at one
+        theta is the logarithm of the budget times the mean squared error that the candidate reaches with this budget.
+        `combined` makes one loss of those at all values of theta.
         """
         return combined([self.loss_at(arm, at) for at in range(len(arm.looks))], self.offsets)
 
@@ -94,7 +95,11 @@ class Race:
         )
 
     def run(self, report: Report) -> None:
-        """Run all rounds of the race.
+        """Measure the candidates in rounds until the budget for the race is spent.
+
+        The race also ends when at most one unbiased and one biased candidate are left. Each candidate keeps its last
+        measurement (``Arm.looks``). ``report`` receives a sentence when a round begins. Candidates that are found to be
+        biased, or fail, are added to ``refuted`` and ``failed``.
 
         Raises:
             UsageError: the budget does not pay for one round.
@@ -184,7 +189,7 @@ class Race:
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
         """Return the mean gradient of the best candidate in ``arms`` at each point, in place of an unknown exact one.
 
-        A point is a value of theta. The list is empty if no candidate has been measured.
+        A point is a value of theta. The list is empty if no candidate has been measured; otherwise, no entry is None.
         """
         ranked = self.ranked(arms)
         return [look.as_reference for look in ranked[0].looks] if ranked else []

@@ -16,9 +16,9 @@ from bench.stats.sums import Sums
 class Accumulator:
     """The running total of the sums of blocks of gradients; the blocks are added in order.
 
-    A block is a set of gradients that are summed together. For the tests of the bias, the accumulator also keeps the
-    sums of two martingales over the blocks. One is for the gradients, the other for their part perpendicular to the
-    exact gradient. `nonfinite` is the number of gradients so far that were NaN, infinite or too large to square.
+    A block is a set of gradients that are summed together. The accumulator also keeps the sums for two tests of the
+    bias by `sum_test`. One test is of the gradients, the other of their part perpendicular to the exact gradient.
+    `nonfinite` is the number of gradients so far that were NaN, infinite or too large to square.
 
     Args:
         groups: number of coordinates of each parameter tensor, by name. A gradient is the flattened tensors in this
@@ -258,7 +258,7 @@ class Largest:
         self.parts: list[Array] = []
 
     def add(self, values: Array) -> None:
-        """Add `values` `[n]`, which the caller must have sorted in descending order."""
+        """Add `values` `[n]`, which the caller must have sorted in descending order; the largest of all are kept."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size
@@ -266,7 +266,7 @@ class Largest:
             self._sort()
 
     def values(self) -> Array:
-        """Return the kept values, the largest first."""
+        """Return the largest of all values added so far, at most `count` of them, in descending order."""
         self._sort()
         return self.parts[0]
 

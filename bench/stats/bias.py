@@ -41,8 +41,9 @@ class Reference:
 class BiasTests:
     """p-values of three tests of "no bias", and their combination `p_bias`.
 
-    `p_max` is from the most significant coordinate of the gradient, `p_sum` from the sum over all coordinates, and
-    `p_projection` from the component along the exact gradient. A p-value is None if its test does not apply.
+    `p_max` is from the most significant coordinate of the gradient. `p_sum` is from an estimate of the squared norm of
+    the bias, to which all coordinates add. `p_projection` is from the component along the exact gradient. A p-value is
+    None if its test does not apply.
     """
 
     p_bias: float
@@ -54,9 +55,9 @@ class BiasTests:
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
     """Return an unbiased estimate of the squared norm of the bias, `delta_norm² − variance/replicates`.
 
-    The estimate may be negative. `delta_norm` is the distance of the mean gradient from the exact one, and `variance`
-    the total variance of one gradient. If a `reference`, a measured gradient, takes the place of the exact one, the
-    reference's variance/replicates is subtracted too.
+    The estimate may be negative. `delta_norm` is the distance of the mean of `replicates` gradients from the exact
+    gradient, and `variance` the total variance of one gradient. If a `reference`, a measured gradient, takes the place
+    of the exact one, the reference's own variance/replicates is subtracted too.
     """
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
@@ -231,8 +232,8 @@ def two_sample_sum_test(T: float, A: float) -> float:
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
     """Return the three p-values with their combination `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1.
 
-    A p-value of None is left out of the minimum. `size` is the number of coordinates of the gradient; if it is 1,
-    p_bias is p_max.
+    A p-value of None is left out of the minimum; the factor is 3 all the same. `size` is the number of coordinates of
+    the gradient; if it is 1, p_bias is p_max.
     """
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
@@ -291,10 +292,10 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """Return about how many replicates lower the upper bound of the bias to `allowed`: `replicates (upper/allowed)²`.
+    """Return about how many replicates are needed until the upper bound of the bias falls to `allowed`.
 
-    `upper` is the bound that a run of `replicates` gave. The result assumes that there is no bias. It is infinite if
-    `allowed` is 0.
+    `upper` is the bound after `replicates` replicates. The result is `replicates (upper/allowed)²`, or infinity if
+    `allowed` is 0. The result assumes that there is no bias.
     """
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)

@@ -139,10 +139,12 @@ def independent_log_ratio(
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return log(variance of a / variance of b) with its confidence interval.
 
-    A run is one measurement of an estimator; its gradients are summed in blocks. The comparison is made block by block
-    if two conditions hold: the runs have `common` noise, and both have the same sizes of blocks, at least 8 blocks. If
-    a variance has no upper confidence limit, the interval of the ratio is one-sided: this variance can be found to be
-    the higher one, never the lower one.
+    A run is one measurement of an estimator; its gradients are summed in blocks. `common` says whether both runs used
+    the same noise. If they did, and have at least 8 blocks of the same sizes, they are compared block by block.
+    Otherwise they are compared as independent runs.
+
+    If a variance has no upper confidence limit, the interval of the ratio is one-sided: this variance can be found to
+    be the higher one, never the lower one. `confidence` is the level of the interval.
     """
     rows = a.block_rows
     if common and rows.size >= FEWEST_BLOCKS and np.array_equal(rows, b.block_rows):
@@ -241,7 +243,8 @@ def ranks(groups: Sequence[Sequence[ComparedRun]], common: Sequence[bool]) -> li
     """Return the 95 % intervals of the ranks by variance (`rank_intervals`) for the runs of each group.
 
     A run is one measurement of an estimator, and the runs on one objective are a group. Gradients are summed in blocks.
-    `common` says for each group whether its runs used common noise.
+    `common` says for each group whether its runs used common noise. The result is None for a run that cannot be ranked,
+    because its tail is heavy or nothing in it varied.
 
     Groups are compared in one pass if they are alike: the k-th runs of all these groups have blocks of the same sizes.
     Thousands of small groups, each in a pass of its own, would take ten times as long.
@@ -363,8 +366,8 @@ def rank_intervals(
     `confidence`.
 
     Args:
-        comparisons: the log ratios ln(V_i/V_j) of the variances of run i and run j, and their p-values without
-            correction. Both are arrays `[groups, rows, n]`, of a few rows i at a time; all n rows must come, in order.
+        comparisons: the log ratios ln(V_i/V_j) of the variances of run i and run j, and the uncorrected p-values of
+            V_i = V_j. Both are arrays `[groups, rows, n]`, of a few rows i at a time; all n rows must come, in order.
         ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of an interval, and does not
             count in the ranks of the others.
         confidence: probability that all intervals of a group hold.

@@ -179,17 +179,19 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 
 
 def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
-    """Return the number N of estimates up to which a biased candidate certainly errs less than an unbiased one.
+    """Return the budget N up to which a biased candidate certainly errs less than an unbiased one.
 
-    A candidate is an estimator with its settings. One estimate of the unbiased candidate `best` has the variance V and
-    the cost c; one estimate of the `biased` candidate has V' and c'. `cost` is the unit of c and c'. The mean of N
-    estimates of `best` has the mean squared error V/N. For the same cost, one gets N c/c' estimates of the biased
-    candidate, whose mean has the error bias² + V' c'/(N c). The two errors are equal at::
+    A candidate is an estimator with its settings. N is a number of estimates of the unbiased candidate `best`. One of
+    these has the variance V and the cost c; one estimate of the `biased` candidate has V' and c'. `cost` is the unit of
+    c and c': evaluations, seconds or samples. The mean of N estimates of `best` has the mean squared error V/N. For the
+    same cost, one gets N c/c' estimates of the biased candidate, whose mean has the error bias² + V' c'/(N c). The two
+    errors are equal at::
 
         N = (V c − V' c')/(bias² c)
 
     The bias is taken at its upper limit, V c at its lower limit and V' c' at its upper limit; all three favour `best`.
-    The result is 0 if the biased candidate then never has the lower error.
+    The result is 0 if the biased candidate then never has the lower error, or if its variance, cost or bias limit is
+    unknown.
     """
     if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
         return 0.0

@@ -53,7 +53,11 @@ class GateCell:
 
 
 class CellOutcome(StrEnum):
-    """The outcome of the test of a cell (an estimator on an objective), such as TESTED or NOT_GATEABLE."""
+    """What became of the test of a cell (an estimator on an objective).
+
+    TESTED: there is a p-value. PASS: no test is needed, because nothing varies in the new run. FAIL: no test is needed,
+    because nothing varied in the baseline and something varies now. NOT_GATEABLE: no test is possible.
+    """
 
     TESTED = "TESTED"  # there is a p-value
     PASS = "PASS"  # without a test: nothing varies in the new run
@@ -63,11 +67,20 @@ class CellOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class CellTest:
-    """The outcome of the test of one cell (an estimator on an objective), before the correction for many cells.
+    """The test whether the variance of one cell (an estimator on an objective) grew by more than a margin.
 
-    Let w be the squared norms of the centred gradients. `p_variance` is for the variance, the mean of w, and
-    `p_truncated` for the truncated variance, the mean of min(w, c) with a fixed c. `p` combines both. A p-value is None
-    if its test was not made. `reason` explains why there was no test, or warns about a tested cell.
+    The p-values are not yet corrected for the number of cells. Let w be the squared distance of a gradient from the
+    mean gradient.
+
+    Args:
+        outcome: whether there was a test; if not, why not.
+        p: p-value of the cell, which combines the two below. If ``outcome`` is PASS, it is 1, and if FAIL, it is 0.
+            None if ``outcome`` is NOT_GATEABLE.
+        p_variance: p-value of the hypothesis that the variance, the mean of w, grew by at most the margin. None if this
+            was not tested.
+        p_truncated: p-value of the hypothesis that the mean of min(w, c) grew by at most the margin, with a limit c
+            that the baseline gives. None if this was not tested.
+        reason: why there was no test, or a warning about a tested cell; may be empty.
     """
 
     outcome: CellOutcome
@@ -169,12 +182,13 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Return the smallest relative growth of a variance that each stage of the gate finds with probability `power`.
+    """Return the smallest relative growth of a variance that both stages of the gate find.
 
     The gate compares a cell (an estimator on an objective) with its accepted statistics. A cheap first stage flags the
     cell, and a second stage confirms the growth. Let w be the squared distance of a gradient from the mean gradient. A
     stage tests the variance (the mean of w), the truncated variance (the mean of min(w, ``base.truncated_at``)), or
-    both. If a stage makes both tests, each has half the level, and the more sensitive one counts.
+    both. If both tests are possible, each has half of the stage's level, and the more sensitive one counts. The level
+    of the first stage is 0.05.
 
     The result assumes that all w have grown by the same factor. The result is None if neither test is possible.
 
@@ -185,7 +199,7 @@ def smallest_change(
         margin: the relative growth that the second stage tolerates.
         cells: number of cells in the baseline; the level of the second stage is divided by it.
         alpha: level of the second stage for all cells together.
-        power: the probability with which the growth is found.
+        power: the probability with which each stage finds the growth.
     """
     if base.variance == 0:
         return None
@@ -215,11 +229,12 @@ def smallest_bias(
     alpha: float,
     power: float = 0.9,
 ) -> float:
-    """Return the smallest error along the exact gradient that both stages of the gate find with probability `power`.
+    """Return the smallest bias along the exact gradient that both stages of the gate find.
 
-    The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. A gradient with several
-    coordinates gets three tests for a bias, each at a third of the level; one of the three finds an error along the
-    exact gradient. The component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`).
+    The bias is relative: a mean gradient of 1.03 times the exact gradient has the bias 0.03. A gradient with several
+    coordinates gets three tests for a bias, each at a third of the stage's level; one of the three finds a bias along
+    the exact gradient. The level of the first stage is 0.01. The component of a gradient along the exact one is assumed
+    to have the kurtosis max(3, 1 + `cv2`).
 
     Args:
         error: standard error of the mean gradient's component along the exact one, divided by the exact gradient's
@@ -228,10 +243,10 @@ def smallest_bias(
         cv2: variance/mean² of the squared norms of the gradients.
         size: number of coordinates of the gradient.
         screening: number of replicates of the first stage, which flags cells (estimators on objectives).
-        confirming: number of replicates of the second stage, which confirms the error.
+        confirming: number of replicates of the second stage, which confirms the bias.
         cells: number of cells in the baseline; the level of the second stage is divided by it.
         alpha: level of the second stage for all cells together.
-        power: the probability with which the error is found.
+        power: the probability with which each stage finds the bias.
     """
     tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
     found = []
@@ -250,7 +265,10 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
     variance is the mean of min(w, ``base.truncated_at``). Each gets a test, with the p-values p_variance and
     p_truncated. The p-value of the cell is `2 min(p_variance, p_truncated)`, at most 1. p_truncated counts alone if the
     baseline's tail index is at least 0.7, and p_variance alone if w was not truncated. If neither test is possible, the
-    cell is NOT_GATEABLE. If a variance is 0, the cell is PASS or FAIL without a test.
+    cell is NOT_GATEABLE.
+
+    There is no test if a variance is 0. The outcome is then FAIL if the variance was 0 in the baseline, and is now more
+    than rounding can cause. Otherwise it is PASS.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:

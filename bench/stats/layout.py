@@ -38,7 +38,7 @@ def kept_values(replicates: int) -> int:
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
     """Return how many of a block's largest values to keep, so that the `kept` largest of the whole run are among them.
 
-    A block is a group of `rows` gradients; the run has `replicates` of them. The number of the run's `kept` largest
+    A block is a group of `rows` gradients; the run has `replicates` gradients. The number of the run's `kept` largest
     values in one block is binomial, with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up,
     but at most `rows` and at most `kept`. The binomial number is larger than s + 12 √s + 64 with a probability below
     1e-20.

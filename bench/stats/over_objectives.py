@@ -13,8 +13,9 @@ CONFIDENCE = 0.95
 class OverObjectives:
     """Results of methods over all objectives of a study, each with its 95 % interval.
 
-    ``profile`` is ``[3, methods, factors]``, the other arrays are ``[3, methods]``. The first axis has the value, the
-    lower limit and the upper limit. Work is variance times cost.
+    A method is an estimator with its settings, such as ``rloo:n=4``. Work is variance times cost. ``profile`` is
+    ``[3, methods, factors]``, the other arrays are ``[3, methods]``. The first axis has the value, the lower limit and
+    the upper limit.
 
     Args:
         efficiency: lowest work of any method on an objective divided by the method's work, averaged over the objectives
@@ -32,7 +33,8 @@ class OverObjectives:
 def over_objectives(log_work: Array, se: Array, factors: Array, shown: NDArray[np.intp], draws: int) -> OverObjectives:
     r"""Summarise the work (variance times cost) of methods over objectives.
 
-    Let w_mo be the work of method m on objective o. The efficiency of method m on objective o is
+    A method is an estimator with its settings, such as ``rloo:n=4``. Let w_mo be the work of method m on objective o.
+    The efficiency of method m on objective o is
 
     .. math:: e_{mo} = \min_k w_{ko} / w_{mo}.
 

@@ -24,7 +24,7 @@ class Partial:
         w: moments of w.
         w_top: the largest w, in descending order.
         block_w: sum of w over each block, `[blocks]`.
-        traces: estimates of tr Σ², with Σ the covariance of g.
+        traces: estimates of tr Σ², with Σ the covariance of g, each from a few gradients.
         tracked: whether all statistics are computed, as at the start of a run. If False, ``group_w``, ``error``,
             ``projection``, ``across`` and ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
         nonfinite: number of gradients that are not finite.
@@ -35,7 +35,7 @@ class Partial:
         error_top: the largest ‖g − g*‖², in descending order.
         projection: moments of g*·(g − g*)/‖g*‖².
         across: mean and M2 of h minus the centre's perpendicular part, per coordinate.
-        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h.
+        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h, each from a few gradients.
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
         truncated: moments of min(w, ``truncate_at``).

@@ -100,7 +100,7 @@ def format_variance(summary: Summary | VarianceSummary) -> str:
     """Return the total variance as text with its interval, such as ``2.31 ± 0.04``.
 
     If nothing varied, the text also bounds the probability that one more gradient would be different:
-    ``0 (P(other) ≤ 0.003)``.
+    ``0 (P(other) ≤ 0.003)``. If the tail is too heavy for an estimate, the text has the lower limit alone: ``≥ 1.9``.
     """
     if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"

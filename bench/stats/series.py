@@ -30,7 +30,10 @@ class Moments:
 
 
 def moments(values: ArrayLike) -> Moments:
-    """Return the moments of `values` `[n, ...]` along the first axis, in float64 and two passes."""
+    """Return count, mean and sums of centred powers (M2, M3, M4) of `values` `[n, ...]` along the first axis.
+
+    All numbers are float64, and are computed in two passes over the values.
+    """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"moments need at least one value along the first axis (got an array of shape {x.shape}).")
@@ -165,17 +168,26 @@ def shaped(whole: Moments, part: Moments) -> Moments:
 
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
-    """Return, for each series, whether it varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
+    """Return, for each series, whether it varies by no more than rounding: `M2 <= 1e-24 n mean²`.
+
+    ``m`` has the number n of values of each series, its mean, and M2, the sum of (x − mean)² over its values x.
+    """
     return np.asarray(1e-24 * m.n * m.mean**2 >= m.M2)
 
 
 def variance(m: Moments) -> Array:
-    """Return the unbiased variance `M2/(n − 1)`, or exactly 0 for a constant series."""
+    """Return the unbiased variance `M2/(n − 1)` of each series, or exactly 0 for a constant one.
+
+    ``m`` has the number n of values of each series, and M2, the sum of (x − mean)² over its values x.
+    """
     return np.where(is_constant(m), 0.0, m.M2 / max(m.n - 1, 1))
 
 
 def skewness(m: Moments) -> Array:
-    """Return the skewness `√n M3/M2^1.5`, or 0 for a constant series."""
+    """Return the skewness `√n M3/M2^1.5` of each series, or 0 for a constant one.
+
+    ``m`` has the number n of values of each series, and Mk, the sum of (x − mean)^k over its values x.
+    """
     if m.M3 is None:
         raise ValueError("skewness needs the third moment, which this series lacks (M3 is None).")
     M2 = np.where(is_constant(m), np.inf, m.M2)
@@ -183,7 +195,10 @@ def skewness(m: Moments) -> Array:
 
 
 def kurtosis(m: Moments) -> Array:
-    """Return the kurtosis `n M4/M2²` (3 for a Gaussian), or 3 for a constant series."""
+    """Return the kurtosis `n M4/M2²` of each series (3 for a Gaussian), or 3 for a constant one.
+
+    ``m`` has the number n of values of each series, and Mk, the sum of (x − mean)^k over its values x.
+    """
     if m.M4 is None:
         raise ValueError("kurtosis needs the fourth moment, which this series lacks (M4 is None).")
     constant = is_constant(m)

@@ -48,7 +48,10 @@ class BiasVerdict(Word):
 
 
 class Direction(Word):
-    """A word for what the data say about scale and direction of a mean gradient, such as SCALED or TURNED."""
+    """A word for what the data say about a mean gradient's scale and direction, such as SCALED or TURNED.
+
+    Both are compared with those of the exact gradient.
+    """
 
     UNBIASED = "unbiased"  # scale and direction are right within the tolerance
     SCALED = "scaled"  # the direction is right within the tolerance, the length is not that of the exact gradient
@@ -58,7 +61,10 @@ class Direction(Word):
 
 
 class Flag(Word):
-    """A word that warns about a run (one measurement of an estimator on an objective), in addition to its status."""
+    """A word that warns about a run (one measurement of an estimator on an objective), such as DISCRETE_TAIL.
+
+    A run has any number of flags.
+    """
 
     AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
     REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound
@@ -89,8 +95,8 @@ class Summary:
         confidence: level of the intervals and bounds.
         tolerance: the relative bias that counts as unbiased.
         dtype: dtype of the gradients.
-        variance: V; None if ``status`` says that the tail of w is heavy (the statuses `HEAVY`). The upper limit is None
-            if it is infinite or ``status`` is in `OPEN`.
+        variance: V; None if ``status`` says that the tail of w is heavy (HEAVY_TAIL, INFINITE_VARIANCE_SUSPECTED). The
+            upper limit is None if there is none, as for a heavy tail.
         se_log: standard error of ln V.
         cv2: variance/mean² of w.
         skewness: skewness of w.
@@ -112,7 +118,7 @@ class Summary:
         bias_per_sd_bound: ``bias_bound`` divided by the standard deviation √V.
         p_bias: p-value of "no bias", combined from ``p_max``, ``p_sum`` and ``p_projection``.
         p_max: p-value from the most significant coordinate.
-        p_sum: p-value from the sum over all coordinates.
+        p_sum: p-value from an estimate of the squared norm of the bias, to which all coordinates add.
         p_projection: p-value from the component along the exact gradient.
         verdict: what the data say about the bias.
         replicates_needed: about how many replicates would settle the verdict; None unless it is INCONCLUSIVE.
@@ -243,7 +249,7 @@ class VarianceSummary(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VarianceSummary:
-        """Return the ``VarianceSummary`` of a run from the data of `Summary.to_json`."""
+        """Return the ``VarianceSummary`` of a run from the data of `Summary.to_json`; all other fields are ignored."""
         return cls(**_allowed({name: data.get(name) for name in cls._fields}))
 
 

@@ -20,6 +20,9 @@ class Sums:
     squared distance of g from the mean of the block. The mean of w is the total variance. A series has one number per
     gradient, such as w.
 
+    For a test of the bias (`sum_test`), each block but the first gives the term S·y. Here y is the sum of g − g* over
+    the block, and S the sum of g − g* over all earlier blocks.
+
     Args:
         groups: number of coordinates of each parameter tensor, by name.
         replicates: number of gradients.
@@ -32,22 +35,22 @@ class Sums:
         group_top: the largest w of each parameter tensor, in descending order.
         block_rows: number of gradients in each block, `[blocks]`.
         block_w: sum of w over each block, `[blocks]`, for comparisons under common noise.
-        traces: estimates of tr Σ².
+        traces: estimates of tr Σ², each from a few gradients.
         error: moments of ‖g − g*‖²; None if there is no exact gradient.
         error_top: the largest ‖g − g*‖², in descending order.
         projection: moments of g*·(g − g*)/‖g*‖².
         across_M2: sum of the squared deviations of h from its mean, per coordinate, `[size]`. None if there is no exact
             gradient, it is 0, or g has one coordinate.
-        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h.
+        across_traces: estimates of tr Σ_h², with Σ_h the covariance of h, each from a few gradients.
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
         truncate_at: a limit of w, see ``truncated``; None if w is not truncated.
-        martingale_T: sum of the terms of the martingale for the sum test of the bias.
+        martingale_T: sum of the terms S·y; they are a martingale if there is no bias.
         martingale_Q: sum of the squares of these terms.
-        martingale_terms: number of these terms.
-        across_T: sum of the ``martingale_terms`` terms of the martingale of h.
-        across_Q: sum of the squares of these terms.
+        martingale_terms: number of these terms; 0 if there is no exact gradient.
+        across_T: sum of the terms S·y if y and S are sums of h in place of g − g*.
+        across_Q: sum of the squares of the terms in ``across_T``.
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
@@ -100,7 +103,7 @@ class Sums:
 
     @property
     def variance(self) -> float:
-        """Total variance: the sum of `M2/(replicates − 1)` over coordinates, the trace of a gradient's covariance."""
+        """The total variance: the variances of all coordinates added up, the trace of a gradient's covariance."""
         return float(self.coordinate.M2.sum()) / (self.replicates - 1)
 
     @property
