@@ -240,7 +240,7 @@ def smallest_bias(
         error: standard error of the mean gradient's component along the exact one, divided by the exact gradient's
             norm; measured in a run.
         replicates: number of replicates of the run that gave ``error``.
-        cv2: variance/mean² of the squared norms of the gradients.
+        cv2: variance/mean² of the squared distances of the gradients from their mean.
         size: number of coordinates of the gradient.
         screening: number of replicates of the first stage, which flags cells (estimators on objectives).
         confirming: number of replicates of the second stage, which confirms the bias.

@@ -20,9 +20,6 @@ class Sums:
     squared distance of g from the mean of the block. The mean of w is the total variance. A series has one number per
     gradient, such as w.
 
-    For a test of the bias (`sum_test`), each block but the first gives the term S·y. Here y is the sum of g − g* over
-    the block, and S the sum of g − g* over all earlier blocks.
-
     Args:
         groups: number of coordinates of each parameter tensor, by name.
         replicates: number of gradients.
@@ -46,11 +43,12 @@ class Sums:
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
         truncate_at: a limit of w, see ``truncated``; None if w is not truncated.
-        martingale_T: sum of the terms S·y; they are a martingale if there is no bias.
-        martingale_Q: sum of the squares of these terms.
-        martingale_terms: number of these terms; 0 if there is no exact gradient.
-        across_T: sum of the terms S·y if y and S are sums of h in place of g − g*.
-        across_Q: sum of the squares of the terms in ``across_T``.
+        martingale_T: sum of S·y over all blocks but the first, for a test of the bias. y is the sum of g − g* over the
+            block, and S the sum of g − g* over all earlier blocks.
+        martingale_Q: sum of (S·y)² over the same blocks.
+        martingale_terms: number of these blocks; 0 if there is no exact gradient.
+        across_T: sum of S·y over the same blocks if y and S are sums of h, the part of g perpendicular to g*.
+        across_Q: sum of (S·y)² over the same blocks, with y and S as in ``across_T``.
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
