@@ -82,10 +82,10 @@ class Bash(BashComplete):
         return (words[:-1], words[-1]) if is_begun else (words, "")
 
     def complete(self) -> str:
-        """Return the completions, one a line, each as its type, a comma and the text that bash inserts.
+        """Return the completions of the word that is being typed, one a line.
 
-        bash splits a word at every colon and equals sign, and replaces only the last part. So the text has only this
-        part.
+        A line is the type of a completion, such as ``plain`` or ``file``, a comma and the text that bash inserts. bash
+        splits a word at every colon and equals sign, and replaces only the last part. So the text has only this part.
         """
         args, word = self.get_completion_args()
         value = word.partition("=")[2] if word.startswith("--") else word

@@ -126,7 +126,7 @@ def _set_variable(context: click.Context, _param: click.Parameter, value: Path |
 
 
 def no_plugins(command: F) -> F:
-    """Add the option ``--no-plugins`` to a command: no file or module of a user is imported.
+    """Add the option ``--no-plugins`` to a command. With the option, no file or module of a user is imported.
 
     Every command that makes estimators or objectives from selectors has this option.
     """
@@ -157,8 +157,8 @@ def prepare_workers(
 ) -> None:
     """Begin to prepare worker processes if the command will need them. Call this before anything slow is loaded.
 
-    Workers are needed in three cases: one of the selectors ``named`` is the user's own, there are several ``workers``,
-    or there is a ``cell_timeout``.
+    Workers are needed in three cases: a selector in ``named`` is for a class in a user's own file or module, there are
+    several ``workers``, or there is a ``cell_timeout``.
     """
     several = isinstance(workers, int) and workers > 1
     if several or cell_timeout is not None or any(selector.is_own for selector in named):
@@ -205,7 +205,8 @@ rerun_option = click.option(
 def reruns(words: Sequence[str], *, fresh: bool) -> frozenset[Rerun]:
     """Return which work is done again, according to the words of ``--rerun`` and the flag ``--fresh``.
 
-    The flag means ``--rerun all``.
+    The words are "failed", "stale" (the code has changed since), "all" and "none". Without a word, failed and stale
+    work is done again. The flag means ``--rerun all``.
 
     Raises:
         click.UsageError: the words contradict each other, or the flag.

@@ -153,7 +153,7 @@ def finish(
             printed.
         brief: whether to print one table, with a row for each objective, if there are three or more objectives.
         printed: whether the tables have been printed already.
-        digest: ``bench.records.store.digest`` of the folder, when it had the records in ``held``; empty if unknown.
+        digest: what ``bench.records.store.digest`` returned for the folder when ``held`` was read; empty if unknown.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.

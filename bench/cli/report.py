@@ -32,7 +32,10 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     name = "formats"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the formats that were typed. ``param`` and ``ctx`` are click's, for the message."""
+        """Return the formats that were typed as ``value``, such as ("html", "pdf") for ``html,pdf``.
+
+        ``param`` and ``ctx`` are click's, for an error message. An unknown format ends the command with such a message.
+        """
         words = tuple(word.strip().lower() for word in value.split(","))
         if unknown := [word for word in words if word not in ALL]:
             self.fail(f"{unknown[0]!r} is no format of a report. Choose from {', '.join(ALL)}.", param, ctx)

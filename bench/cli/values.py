@@ -20,9 +20,10 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number that was typed; end the command with a message if the option does not allow ``value``.
+        """Return the number that was typed as ``value``.
 
-        ``param`` and ``ctx`` are click's, for the message.
+        ``param`` and ``ctx`` are click's, for an error message. A number that the option does not allow ends the
+        command with such a message.
         """
         try:
             found = Decimal(value)
@@ -40,7 +41,11 @@ class Processes(Count):
     name = "processes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number that was typed; None for ``auto``. ``param`` and ``ctx`` are click's, for the message."""
+        """Return the number that was typed as ``value``; None for ``auto``.
+
+        ``param`` and ``ctx`` are click's, for an error message. A text that is neither a number nor ``auto`` ends the
+        command with such a message.
+        """
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
@@ -50,7 +55,11 @@ class Between(click.FloatRange):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        """Return the number that was typed as ``value``.
+
+        ``param`` and ``ctx`` are click's, for an error message. A number outside of the range, or no number, ends the
+        command with such a message.
+        """
         found = super().convert(value, param, ctx)
         if isnan(found):
             self.fail("nan is not a number.", param, ctx)
@@ -71,7 +80,10 @@ class Location(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        """Return the path that was typed as ``value``.
+
+        ``param`` and ``ctx`` are click's, for an error message. An empty text ends the command with such a message.
+        """
         if not os.fspath(value):
             self.fail("an empty text is no path. Give a name, or . for the working folder.", param, ctx)
         return super().convert(value, param, ctx)
@@ -81,7 +93,11 @@ class Output(Location):
     """The path of a file to write. It must not be a file in which a study keeps its measurements."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path that was typed. ``param`` and ``ctx`` are click's, for the message."""
+        """Return the path that was typed as ``value``.
+
+        ``param`` and ``ctx`` are click's, for an error message. A file in which a study keeps its measurements ends the
+        command with such a message.
+        """
         from bench.records.store import keeps
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))

@@ -64,7 +64,10 @@ def sentence(decision: Decision) -> str:
 
 
 def clauses(decision: Decision) -> list[str]:
-    """Return the parts of the sentence that recommends an estimator: first the recommendation, then its limits."""
+    """Return the parts of the sentence that recommends an estimator: first the recommendation, then its limits.
+
+    ``decision`` is the result of comparing all estimators on one objective.
+    """
     if decision.fault:
         return [_at_fault(decision.fault)]
     if not decision.best:
@@ -121,7 +124,11 @@ def _recommendation(decision: Decision) -> str:
 
 
 def tied_of(decision: Decision) -> str:
-    """Return as text how many of the compared methods are tied for the first place: ``all 7`` or ``5 of 7``."""
+    """Return as text how many of the compared methods are tied for the first place: ``all 7`` or ``5 of 7``.
+
+    ``decision`` is the result of comparing all estimators on one objective. A method is an estimator in all its sample
+    sizes n.
+    """
     tied = len(decision.best)
     return f"all {tied}" if tied == decision.methods else f"{tied} of {decision.methods}"
 

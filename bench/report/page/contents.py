@@ -116,7 +116,9 @@ def contents(
 
 
 def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the first objectives, as many as fit on a page, and a sentence on what is left out.
+    """Return the rows of the first objectives, at most 2,500 rows, and a sentence on what is left out.
+
+    The rows of an objective are kept together. Those of the first objective are always kept, even if there are more.
 
     If nothing is left out, the sentence is empty. ``table`` is the frame that ``bench.report.prepared.prepared``
     returns.
