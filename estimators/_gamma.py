@@ -22,7 +22,7 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 
 
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
-    """Return the estimator's value for a Gamma q, ``[*batch]``: f at the samples, with the corrected gradient.
+    """Return the mean of f over the samples of a Gamma q, ``[*batch]``, with the corrected gradient.
 
     The path of a sample z is z as a function of q's parameters at fixed noise. The gradient in the rate is df/dz times
     dz/drate = -z / rate. The gradient in the concentration is ``slope df/dz + correction f``, because the path leaves

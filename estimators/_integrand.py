@@ -35,9 +35,9 @@ WIDE = frozenset((torch.float32, torch.float64))
 class Checked:
     """Base class of integrands that check their own values, for samples of the distribution ``q``.
 
-    Subclasses are ``Bound``, ``Return``, ``SetFunction`` and ``CheckedFunction``. An estimator wraps any other
-    integrand in a ``CheckedFunction``. In a ``Return`` or a ``SetFunction``, ``q`` is None until an estimator is called
-    with it.
+    Subclasses are ``Bound``, ``Return``, ``PolicyReturn``, ``SetFunction`` and ``CheckedFunction``. An estimator wraps
+    any other integrand in a ``CheckedFunction``. In a ``Return``, a ``PolicyReturn`` or a ``SetFunction``, ``q`` may be
+    None. An estimator then works with a copy that has the q of its call.
     """
 
     __slots__ = ()

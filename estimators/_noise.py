@@ -70,7 +70,11 @@ def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 @contextlib.contextmanager
 def torch_seeded(generator: Generator | None) -> Iterator[None]:
-    """Inside the block, seed torch's global generator from ``generator`` if it is given; restore it afterwards."""
+    """Inside the block, let torch's global generator draw numbers that depend on ``generator`` alone.
+
+    At the start of the block, torch's global generator is seeded with a number from ``generator``; at the end, it gets
+    its old state back. If ``generator`` is None, nothing is changed.
+    """
     if generator is None:
         yield
         return

@@ -67,9 +67,18 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
-    """Return the relaxed samples ``squash(q, z, temperature)``, of the shape of z, differentiable in q's logits.
+    """Return relaxed samples, of the shape of z, made from perturbed logits z; differentiable in q's logits.
 
-    z must be perturbed logits from ``perturbed``; their memory may be overwritten.
+    ``sigmoid(z / temperature)``  for Bernoulli
+    ``softmax(z / temperature)``  for categories
+
+    The gradient in q's logits is the gradient in z, because z is these logits plus noise.
+
+    Args:
+        q: a Bernoulli or OneHotCategorical distribution.
+        z: perturbed logits, logits plus noise as ``perturbed`` makes them, ``[n, *batch, *event]``, without a graph.
+            The memory of z may be overwritten.
+        temperature: a positive number. The smaller it is, the nearer the result is to a sample of q.
     """
     scaled = z if _is_one(temperature) else z.div_(temperature)
     return with_derivative(logits(q), _link(q, scaled, reusable(scaled)), _pull(q, temperature))

@@ -14,9 +14,10 @@ from estimators._transforms import transformed, value_and_slope
 
 
 class Taylor(NamedTuple):
-    """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` for ``d = x - mean`` with D coordinates.
+    """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` for ``d = x - mean``.
 
-    The shapes are ``[*batch]`` for ``value``, ``[*batch, D]`` for ``slope`` and ``[*batch, D, D]`` for ``curvature``.
+    mean is the mean of q, and D the number of its coordinates. The shapes are ``[*batch]`` for ``value``, ``[*batch,
+    D]`` for ``slope`` and ``[*batch, D, D]`` for ``curvature``.
     """
 
     value: Tensor  # [*batch]

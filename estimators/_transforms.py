@@ -128,7 +128,10 @@ class Function(torch.autograd.Function):
 
 
 def apply(function: type[Function], *args: Any) -> Any:
-    """Return ``function.apply(*args)``; skip torch's slow preamble unless torch.func or torch.compile is active."""
+    """Return ``function.apply(*args)``, by a shorter way if neither torch.func nor torch.compile is active.
+
+    torch's own ``apply`` first binds the arguments and looks for transforms, which takes time.
+    """
     if transformed() or torch.compiler.is_compiling():
         return function.apply(*args)  # type: ignore[no-untyped-call]
     direct: Any = super(torch.autograd.Function, function)

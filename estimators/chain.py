@@ -18,7 +18,7 @@ class Chain(Drawable):
 
     ``q(x) = prod_t q_t(x_t | x_<t)``
 
-    A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
+    x_t is choice t, and x_<t are the choices before it. A sample x holds all T choices. A subclass stores every
     constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. A subclass may hold the
     weights of a network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead,
     *own]``, for several networks. The batch shape of q then begins with ``*lead``. ``rows`` puts one such axis on the
@@ -75,8 +75,9 @@ def _independent(q: Distribution) -> int:
 def log_probs(q: Distribution, x: Tensor) -> Tensor:
     """Return the log-probability of each of q's T choices given the earlier choices, ``[..., *batch, T]``.
 
-    The result is differentiable in q's parameters. ``widths`` says what the choices of a distribution are. For
-    coordinate d of a ``MultivariateNormal`` with Cholesky factor L, the conditional law is
+    The result is differentiable in q's parameters. A ``Chain`` says itself what its choices are. Each coordinate of a
+    ``MultivariateNormal`` is a choice, and so is each entry along the first event axis of an ``Independent``. Any other
+    q is one choice, T = 1. For coordinate d of a ``MultivariateNormal`` with Cholesky factor L, the conditional law is
 
     ``x_d | x_<d ~ N(loc_d + sum_{j < d} L_dj z_j, L_dd^2)``,  z the solution of ``L z = x - loc``
 

@@ -113,8 +113,18 @@ class GRPO(Estimator):
     ) -> Tensor:
         """Return the factors of the scores of tokens, for a ``TokenSequence``: ``[..., P, G, T]``.
 
-        P is the number of prompts, G the number of samples for each, and T the largest number of tokens.
-        ``PolicyGradient.weights`` explains the arguments.
+        The gradient for prompt p is ``sum_i sum_t weight_pit grad log q(x_pit | x_pi<t)``, with the result as weight. T
+        is the largest number of tokens of a sequence.
+
+        Args:
+            rewards: the rewards of the G samples of each of P prompts, ``[..., P, G]``.
+            logp: log-probability of each token under q, 0 after the end, ``[..., P, G, T]``.
+            log_ref: log-probability of each token under the reference policy, ``[..., P, G, T]``; None for no penalty.
+            log_mu: log-probability of each token under the sampler, ``[..., P, G, T]``; None if q drew the samples.
+            mask: whether each token belongs to its sequence, bool, ``[..., P, G, T]``.
+            greedy: ignored.
+            squares: ignored.
+            beta: the weight of the penalty on the distance of q from the reference policy.
         """
         return self.of_tokens.weights(rewards, logp, log_ref, log_mu, mask, greedy=greedy, squares=squares, beta=beta)
 

@@ -62,13 +62,14 @@ class GumbelSoftmax(Estimator):
 class StraightThroughGumbelSoftmax(Estimator):
     """Straight-through Gumbel-softmax: discrete sample in the forward pass, relaxed sample in the backward pass.
 
-    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  J the Jacobian of y in the logits with G held fixed, grad f in x
+    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``
     ``x = onehot(argmax(logits + G))``,  G Gumbel
     ``y = softmax((logits + G) / temperature)``
 
-    For Bernoulli, the noise is logistic, x = 1[logit + noise > 0], and a sigmoid replaces the softmax. Biased at every
-    temperature; for a linear f, the bias vanishes as the temperature goes to 0. Needs df/dx, but only on the support of
-    q. Cost: n evaluations of f, n of its gradient.
+    J is the Jacobian of y in the logits, with G held fixed; grad f is the gradient of f in x. For Bernoulli, the noise
+    is logistic, x = 1[logit + noise > 0], and a sigmoid replaces the softmax. Biased at every temperature; for a linear
+    f, the bias vanishes as the temperature goes to 0. Needs df/dx, but only on the support of q. Cost: n evaluations of
+    f, n of its gradient.
 
     Args:
         n: number of samples.

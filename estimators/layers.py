@@ -112,8 +112,8 @@ class Layers(Chain):
         """Yield the distribution of every layer in turn, given that all samples of the layers before it are 1.
 
         Raises:
-            Refusal: a layer is an integer ``Categorical``, or its batch shape does not fit the samples of the layers
-                before it.
+            Refusal: a layer is no distribution or a ``Categorical``, or its batch shape does not fit the samples of the
+                layers before it.
         """
         z = list[Tensor]()
         for k in range(len(self.layers)):
@@ -152,7 +152,7 @@ class Layers(Chain):
             A distribution of batch shape ``[..., *batch]``.
 
         Raises:
-            Refusal: the distribution has another batch shape.
+            Refusal: the layer is no distribution, or has another batch shape.
         """
         if not z:
             return self.first

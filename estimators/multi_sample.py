@@ -44,9 +44,9 @@ class MultiSample(Estimator):
 
     Unbiased, except for "mean", whose expected gradient is 1 - 1/n times the exact one. Two examples of "others"
     follow. If f is the log of the mean of k importance weights, and n is 1, g is VIMCO. If f is the largest of k
-    values, F(S) - b_i(S) is 0 for every sample but the best, and for the best its lead over the second best. Needs a q
-    that is a ``Repeated``, a distribution of sets; f may be a black box. Cost: n evaluations of f, each of k values. A
-    call that would make more than 20,000 sets raises ``Refusal``.
+    values, F(S) - b_i(S) is 0 for every sample but the best. For the best sample, this difference is the largest value
+    minus the second largest. Needs a q that is a ``Repeated``, a distribution of sets; f may be a black box. Cost: n
+    evaluations of f, each of k values. A call that would make more than 20,000 sets raises ``Refusal``.
 
     Args:
         n: number of sets of k samples that are drawn.

@@ -27,7 +27,8 @@ class NestedState(State):
     Args:
         nodes: the state of each layer's estimator, None for an estimator that learns nothing.
         like: a tensor of q, which gives device and dtype.
-        fixed: numbers of layers, from 0; the parameters of their states never require gradients.
+        fixed: the layers whose states are not trained, each given by its number, from 0. The parameters of these states
+            never require gradients.
     """
 
     def __init__(self, nodes: Sequence[State | None], like: Tensor, fixed: Collection[int] = ()) -> None:
@@ -128,7 +129,7 @@ class Nested(Estimator):
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
-        """Whether both estimators have unbiased gradients, and the inner one an unbiased value."""
+        """Whether ``outer`` and ``inner`` have unbiased gradients, and ``inner`` also an unbiased value."""
         return all(node.unbiased for node in self.nodes) and self.nodes[1].value_unbiased
 
     @property
@@ -143,12 +144,12 @@ class Nested(Estimator):
 
     @property
     def needs_df(self) -> bool:  # type: ignore[override]
-        """Whether one of the estimators uses df/dx."""
+        """Whether one of the estimators ``outer`` and ``inner`` uses df/dx."""
         return any(node.needs_df for node in self.nodes)
 
     @property
     def needs_relaxed_f(self) -> bool:  # type: ignore[override]
-        """Whether one of the estimators evaluates f off the support of q."""
+        """Whether one of the estimators ``outer`` and ``inner`` evaluates f off the support of q."""
         return any(node.needs_relaxed_f for node in self.nodes)
 
     @property

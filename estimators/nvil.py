@@ -21,7 +21,11 @@ from estimators._surrogate import joined
 
 
 class LearnedBaseline(State):
-    """State of NVIL, a learned baseline: a moving average of the value plus a network of one hidden layer."""
+    """State of NVIL: a learned baseline for each batch element.
+
+    The baseline is a moving average of the values of f, plus the output of a network with one hidden layer. The input
+    of the network is the parameters of q.
+    """
 
     hidden: ClassVar[int] = 32
     in_units_of_f: ClassVar[tuple[str, ...]] = ("outer",)
@@ -88,7 +92,10 @@ class NVIL(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient, also after learning: yes, unless ``normalise``."""
+        """Whether multiplying f by a number multiplies the gradient by this number: only if ``normalise`` is False.
+
+        If the call has a state, the state must have learned from the multiplied f.
+        """
         return not self.normalise
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:

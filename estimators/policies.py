@@ -179,8 +179,8 @@ class TablePolicy(Policy):
         """Return the logits of every token given the earlier tokens, ``[B, N, P, T, V]``, for a vocabulary of V.
 
         Args:
-            weights: the weight ``logits``, ``[B, P, prefixes, V]``, B times. A prefix is a beginning that has not
-                ended.
+            weights: a mapping with the one weight ``logits``, ``[B, P, prefixes, V]``, for B sets of weights. A prefix
+                is the beginning of a sequence that has not ended; there is a row of V logits for each prefix.
             x: N sequences of T tokens for each of P prompts, ``[B, N, P, T]``.
         """
         prefix = [torch.zeros_like(x[..., 0])]
@@ -265,14 +265,15 @@ class RecurrentPolicy(Policy):
         }
 
     def step(self, weights: Weights, last: Tensor | None, cache: Any, points: int) -> tuple[Tensor, Any]:
-        """Return the logits of the next token, ``[B, N, P, V]``, and the vector h of length W, ``[B, N, P, W]``.
+        """Return the logits of the next token, ``[B, N, P, V]``, and the vector h, ``[B, N, P, W]``.
 
-        The shapes are for B sets of weights, N sequences, P prompts and V tokens.
+        The W numbers of h are what the network remembers of the earlier tokens. The shapes are for B sets of weights, N
+        sequences, P prompts and V tokens.
 
         Args:
             weights: the weights, each ``[B, *own shape]``.
             last: the token before, ``[B, N, P]``; None for the first token.
-            cache: h of the token before; None for the first token.
+            cache: the h that this method returned for the token before; None for the first token.
             points: N, the number of sequences for each prompt.
         """
         if last is None:

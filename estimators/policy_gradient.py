@@ -168,7 +168,10 @@ class PolicyGradient(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient: not with a ``scaling``, nor with PPO's clip."""
+        """Whether multiplying f by a number multiplies the gradient by this number.
+
+        True if the field ``scaling`` is "none" and the field ``clipping`` is not "ppo".
+        """
         return self.scaling == "none" and self.clipping != "ppo"
 
     @property

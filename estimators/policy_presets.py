@@ -241,12 +241,13 @@ class ReinforcePlusPlus(PolicyGradient):
 
     g is the gradient for one of P prompts. x_i is one of the n samples of this prompt. The sum of all lengths counts
     the tokens of all samples of all prompts. The return R of a token is the reward minus the penalties of this token
-    and all later tokens. mean R and sd R are over the tokens of all sequences of all prompts, so long sequences count
-    more. w is the token's probability under q, divided by its probability under the sampler. w is set to 0 in two
-    cases: w is above 1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R. Biased, by a random scale and
-    in direction: the mean and the deviation contain the sample itself. With ``baseline="mean"`` the group's mean is
-    subtracted before the whitening, as in the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    and all later tokens. The penalty of a token is beta (log mu - log ref): mu is its probability under the sampler,
+    the policy that drew the samples, and ref its probability under a reference policy. mean R and sd R are over the
+    tokens of all sequences of all prompts, so long sequences count more. w is the token's probability under q, divided
+    by mu. w is set to 0 in two cases: w is above 1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R.
+    Biased, by a random scale and in direction: the mean and the deviation contain the sample itself. With
+    ``baseline="mean"`` the group's mean is subtracted before the whitening, as in the variant named
+    REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.

@@ -95,8 +95,8 @@ class PolicyReturn(Checked):
     def penalised(self, rewards: Tensor, logp: Tensor, log_ref: Tensor | None) -> Tensor:
         """Return the rewards of sequences minus ``beta (log q - log ref)``, ``[..., *batch]``.
 
-        log q and log ref are the sums of ``logp`` and ``log_ref`` over the T tokens of a sequence. Without a reference,
-        the rewards are returned as they are.
+        ``beta`` is the field of this name. log q and log ref are the sums of ``logp`` and ``log_ref`` over the T tokens
+        of a sequence. Without a reference, the rewards are returned as they are.
 
         Args:
             rewards: the rewards, ``[..., *batch]``.
@@ -129,7 +129,8 @@ class PolicyReturn(Checked):
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
         """Return a copy for samples of ``q``, with ``around(reward)`` in place of ``reward``.
 
-        ``around`` maps a function of x to a function of x, such as one that counts its calls.
+        ``around`` maps a function of x to a function of x, such as one that counts its calls. If ``q`` is None, the
+        copy gets its q from an estimator later.
         """
         return replace(self, reward=around(self.reward), q=q)
 

@@ -100,7 +100,7 @@ class RELAX(Estimator):
 
     @property
     def needs_df(self) -> bool:  # type: ignore[override]
-        """Whether the estimator uses df/dx: only if the control variate c contains f."""
+        """Whether the estimator uses df/dx: only if the field ``relaxed`` is True."""
         return self.relaxed
 
     @property

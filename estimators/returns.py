@@ -68,7 +68,8 @@ class Return(Checked):
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
         """Return a copy for samples of ``q``, with ``around(costs)`` in place of ``costs``; ``total`` is treated alike.
 
-        ``around`` maps a function of x to a function of x, such as one that counts its calls.
+        ``around`` maps a function of x to a function of x, such as one that counts its calls. If ``q`` is None, the
+        copy gets its q from an estimator later.
         """
         return replace(self, costs=around(self.costs), total=self.total and around(self.total), q=q)
 
@@ -93,13 +94,13 @@ class Return(Checked):
         return values
 
     def downstream(self, choices: int, like: Tensor) -> Tensor:
-        """Return 1 where a cost is downstream of a choice, and 0 elsewhere: ``[C, T]``, in the dtype of ``like``.
+        """Return 1 where a cost is downstream of a choice, and 0 elsewhere: ``[C, T]``.
 
         C is the number of costs. A cost is downstream of choice t if it reads choice t or a later one.
 
         Args:
             choices: T, the number of choices.
-            like: a tensor.
+            like: a tensor; the result has its dtype and device.
         """
         return self._reads(choices).to(like).flip(-1).cummax(-1).values.flip(-1)
 
@@ -107,16 +108,17 @@ class Return(Checked):
         return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
 
     def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
-        """Find a cost that depends on a choice outside its row of ``reads``; return (cost, choice), or None.
+        """Find a cost that depends on a choice on which it must not depend; return (cost, choice), or None.
 
-        The field ``reads`` says in a row for each cost on which choices the cost may depend. In the result, the cost
-        and the choice are numbers counted from 0. Each choice of x in turn is replaced by the same choice of ``other``.
-        A cost depends on the choice if the value of the cost then changes. None means that no such cost was found.
+        Row c of the field ``reads`` says on which choices cost c may depend. If ``reads`` is None, cost t may depend on
+        choice t and on the choices before it. Each choice of x in turn is replaced by the same choice of ``other``. A
+        cost depends on the choice if the value of the cost then changes. In the result, the cost and the choice are
+        numbers counted from 0. None means that no such cost was found.
 
         Args:
             x: samples of q, ``[..., *batch, *event]``.
             other: other samples of q, of the shape of x.
-            q: the distribution, whose choices are replaced.
+            q: the distribution of x, which says where each choice lies in x.
         """
         before, event = self.each(x, q), len(q.event_shape)
         scale, choices = before.abs().amax(), len(widths(q))

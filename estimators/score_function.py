@@ -104,7 +104,7 @@ class ScoreFunction(Estimator):
 
     @property
     def needs_costs(self) -> bool:  # type: ignore[override]
-        """Whether the integrand must be a ``Return``: only if ``credit`` is "downstream"."""
+        """Whether the integrand must be a ``Return``, a sum of costs: only if ``credit`` is "downstream"."""
         return self.credit == "downstream"
 
     @property
@@ -117,9 +117,10 @@ class ScoreFunction(Estimator):
         return MovingAverage(first_parameter(q)) if self.needs_state else None
 
     def coefficients(self, fx: Tensor) -> Tensor | None:
-        """Return ``(f(x_k) - b) / n`` for each sample, ``[n, *batch]``; None if the baseline b is not a number.
+        """Return ``(f(x_k) - b) / n`` for each sample, ``[n, *batch]``, without a graph.
 
-        ``fx`` holds the values f(x_k), ``[n, *batch]``.
+        ``fx`` holds the values f(x_k), ``[n, *batch]``. b is the field ``baseline``. If this field is "moving-average"
+        or "optimal", the result is None.
         """
         return None if isinstance(self.baseline, str) else _off(fx, self.baseline)
 

@@ -40,8 +40,8 @@ class StochasticAD(Estimator):
     +w, the left coupling decreases it and takes -w, and "both" is their mean. Which coupling has the least variance
     depends on f. For Poisson the right coupling is the measure-valued derivative. At p = 1 only the left coupling has a
     derivative, at p = 0 only the right coupling. f may be a black box. Cost: n (1 + D) evaluations of f for D
-    coordinates, n (1 + 2 D) for "both". The paper differentiates whole programs in one direction, and keeps one of
-    several jumps. Here there is one jump for each coordinate of q.
+    coordinates, n (1 + 2 D) for "both". The paper differentiates whole programs. If several random numbers of a program
+    can move, the paper moves one of them. Here each coordinate of q is moved in turn.
 
     Some counts are so large that their dtype does not hold the next integer, as in float32 beyond 2^24. The next number
     of the dtype is then used, and the difference of f is divided by the distance.
