@@ -39,26 +39,33 @@ def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The label in a record is the shortest one, without fields that have their defaults. The longer label also has n. If
     a field of a class has several values in these records, the longer labels of the class have this field, too.
     """
+    parts = [{half: _key(record, half) for half in HALVES if f"{half}_params" in record} for record in records]
+    first = dict[_Key, Mapping[str, Any]]()
+    for record, part in zip(records, parts, strict=True):
+        for half, key in part.items():
+            first.setdefault(key, record[f"{half}_params"])
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}
-    for record, half in product(records, HALVES):
-        if f"{half}_params" in record:
-            name = record[f"{half}_name"]
-            keys = shown.setdefault((half, name), {"n"})
-            keys |= changed_keys(record[half])
-            for key, value in record[f"{half}_params"].items():
-                values.setdefault((half, name, key), set()).add(value_text(value))
-    for (half, name, key), found in values.items():
+    for (half, name, label, _), params in first.items():
+        shown.setdefault((half, name), {"n"}).update(changed_keys(label))
+        for field, value in params.items():
+            values.setdefault((half, name, field), set()).add(value_text(value))
+    for (half, name, field), found in values.items():
         if len(found) > 1:
-            shown[half, name].add(key)
+            shown[half, name].add(field)
+    longer = {
+        key: spelled(key[1], {field: value for field, value in params.items() if field in shown[key[:2]]})
+        for key, params in first.items()
+    }
     return [
-        {**record, **{half: _label(record, half, shown) for half in HALVES if half in record}} for record in records
+        {**record, **{half: longer[key] for half, key in part.items()}}
+        for record, part in zip(records, parts, strict=True)
     ]
 
 
-def _label(record: Mapping[str, Any], half: str, shown: Mapping[tuple[str, str], set[str]]) -> str:
-    """Return the label of half a cell; as it is if the record has no parameters, as in an event of the gate."""
-    if f"{half}_params" not in record:
-        return str(record[half])
-    name = record[f"{half}_name"]
-    return spelled(name, {key: value for key, value in record[f"{half}_params"].items() if key in shown[half, name]})
+_Key = tuple[str, str, str, str]
+
+
+def _key(record: Mapping[str, Any], half: str) -> _Key:
+    """Return what decides the longer label of half a record: the half, the name of the class, label and parameters."""
+    return half, record[f"{half}_name"], record[half], repr(record[f"{half}_params"])
