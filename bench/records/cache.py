@@ -1,7 +1,11 @@
-"""Texts that take long to make, kept in the user's cache folder. Whoever deletes it loses time, nothing else."""
+"""What takes long to make, kept in the user's cache folder. Whoever deletes it loses time, nothing else.
+
+The folder is the user's own: what it holds is trusted as much as this program.
+"""
 
 import contextlib
 import hashlib
+import itertools
 import os
 import time
 from pathlib import Path
@@ -9,7 +13,9 @@ from pathlib import Path
 from bench.records import files
 
 DAYS = 30
-"""Days without use after which a text is removed."""
+"""Days without use after which a file is removed."""
+MOST = 2**30
+"""Most bytes of all files together. Those that were not used for the longest time are removed first."""
 ENDING = ".cached"
 """How the names of our files end. The folder may hold files of others, which are left alone."""
 
@@ -27,27 +33,41 @@ def folder() -> Path:
 
 def get(name: str) -> str | None:
     """Return the text that the cache holds under a name; None if there is none, or if the text is damaged."""
+    content = load(name)
+    return None if content is None else content.decode()
+
+
+def put(name: str, text: str) -> None:
+    """Store a text in the cache, under a name. If the folder cannot be written, nothing happens."""
+    save(name, text.encode())
+
+
+def load(name: str) -> bytes | None:
+    """Return the bytes that the cache holds under a name; None if there are none, or if they are damaged."""
     try:
         path = _path(name)
-        digest, _, text = files.read(path, follow=False).partition(b"\n")
+        digest, _, content = files.read(path, follow=False).partition(b"\n")
         with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
             os.utime(path)
-        return text.decode() if digest == _digest(text) else None
+        return content if digest == _digest(content) else None
     except (OSError, RuntimeError):
         return None
 
 
-def put(name: str, text: str) -> None:
-    """Store a text in the cache, under a name. Texts that were not used for a long time are removed.
+def save(name: str, content: bytes) -> None:
+    """Store bytes in the cache, under a name. Files that were not used for a long time are removed.
 
     If the folder cannot be written, nothing happens.
     """
     with contextlib.suppress(OSError, RuntimeError):
-        content = text.encode()
         files.write(_path(name), _digest(content) + b"\n" + content)
         files.sweep(folder())
-        for path in folder().glob(f"*{ENDING}"):
-            if path.lstat().st_mtime < time.time() - DAYS * 86_400:
+        held = sorted(
+            ((path, path.lstat()) for path in folder().glob(f"*{ENDING}")), key=lambda each: -each[1].st_mtime
+        )
+        sizes = itertools.accumulate(status.st_size for _, status in held)
+        for (path, status), size in zip(held, sizes, strict=True):
+            if status.st_mtime < time.time() - DAYS * 86_400 or size > MOST:
                 path.unlink()
 
 

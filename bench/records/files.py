@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a disk that is broken or full, or of a file that may not grow."""
@@ -162,9 +163,30 @@ def lines(path: Path) -> Iterator[bytes]:
         FileNotFoundError: there is no such file.
         Unreadable: the file cannot be read, or is a folder, a pipe or a device.
     """
+    with _opened(path) as file:
+        yield from file
+
+
+def pieces(path: Path, size: int) -> Iterator[list[bytes]]:
+    """Yield the lines of a regular file in pieces of more than ``size`` bytes; the last piece may be shorter.
+
+    Each line has the line feed at its end. Only one piece is in memory at a time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: the file cannot be read, or is a folder, a pipe or a device.
+    """
+    with _opened(path) as file:
+        while piece := file.readlines(size):
+            yield piece
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading. Errors of the block count as errors of the file."""
     try:
         with os.fdopen(open_regular(path, os.O_RDONLY), "rb", buffering=2**18) as file:
-            yield from file
+            yield file
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -1,7 +1,6 @@
 """Labels of records for people: a class's name, its n, and every field in which the records differ."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 HALVES = ("estimator", "objective")

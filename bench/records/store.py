@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from bench.records import arrays, coordinates, files, identity, plan, shapes, unfinished
+from bench.records import arrays, coordinates, files, identity, pieces, plan, shapes, unfinished
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
 from bench.records.text import cleaned, message, printable
@@ -152,11 +152,46 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
     """
     found: dict[tuple[str, str], Record] = {}
     with uncollected():
-        for number, line in raw_lines(folder):
-            record = parsed(line, folder, number)
-            if record is not None:
-                found[record["run"], record["kind"]] = slim(record) if lean else record
+        for record in _slim(folder) if lean else _whole(folder):
+            found[record["run"], record["kind"]] = record
     return list(found.values())
+
+
+def _whole(folder: Path) -> Iterator[Record]:
+    """Yield the record of each line."""
+    for number, line in raw_lines(folder):
+        record = parsed(line, folder, number)
+        if record is not None:
+            yield record
+
+
+def _slim(folder: Path) -> Iterator[Record]:
+    """Yield the record of each line without most of its sums. Lines that were read before are not parsed again."""
+    end = 0
+    for piece in _pieces(folder):
+        name, kept = pieces.name_of(piece), list[Record | bytes | None]()
+        held = pieces.load(name)
+        for number, entry in enumerate(piece if held is None else held, end + 1):
+            record = entry
+            if isinstance(entry, bytes):
+                line = entry.removesuffix(b"\n")
+                names_files = _names_files(line)
+                whole = _parsed(line, folder, number, names_files=names_files)
+                record = None if whole is None else slim(whole)
+                kept.append(line if names_files else record)  # the files are read and checked each time
+            if record is not None:
+                yield record
+        end += len(piece)
+        if held is None:
+            pieces.save(name, kept)
+
+
+def _pieces(folder: Path) -> Iterator[list[bytes]]:
+    """Yield the lines in the records file of a study in pieces; nothing if there is no such file."""
+    try:
+        yield from files.pieces(folder / LINES, pieces.SIZE)
+    except FileNotFoundError:
+        return
 
 
 def digest(folder: Path) -> str:
@@ -228,14 +263,17 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     Raises:
         Damaged: the line is not a record, or has a newer schema.
     """
+    return _parsed(line, folder, number, names_files=_names_files(line))
+
+
+def _parsed(line: bytes, folder: Path, number: int | None, *, names_files: bool) -> Record | None:
     if not (line.startswith(b"{") and line.endswith(b"}")):  # editors add a mark, power cuts zeros
         line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")
     if not line:
         return None
-    is_escaped = b"\\" in line
     try:
         record = decoded(line)
-        if is_escaped or b"\x7f" in line or not line.isascii():  # otherwise all of it is printable
+        if b"\\" in line or b"\x7f" in line or not line.isascii():  # otherwise all of it is printable
             record = cleaned(record)
     except (ValueError, RecursionError):
         if torn(line):
@@ -246,7 +284,7 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     _check_schema(record, folder, number)
     try:
         shapes.check(record)
-        whole: Record = arrays.with_vectors(record, folder) if is_escaped or b'"array"' in line else record
+        whole: Record = arrays.with_vectors(record, folder) if names_files else record
         shapes.check_lengths(whole)
     except (shapes.Misshapen, RecursionError) as error:
         said = "its nesting is too deep" if isinstance(error, RecursionError) else error
@@ -255,6 +293,11 @@ def parsed(line: bytes, folder: Path, number: int | None = None) -> Record | Non
     if whole["reason"] is not None:
         whole["reason"] = message(whole["reason"])  # written by others, perhaps by an older version
     return whole
+
+
+def _names_files(line: bytes) -> bool:
+    """Return whether the record in a line may have long vectors, which are in files; False if it has none."""
+    return b"\\" in line or b'"array"' in line  # an escape can stand for any letter
 
 
 def decoded(line: bytes) -> Any:

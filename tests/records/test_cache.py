@@ -63,3 +63,13 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCH_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.folder() == tmp_path / "stochgrad-bench"
+
+
+def test_what_was_used_last_stays_when_room_is_short(monkeypatch):
+    monkeypatch.setattr(cache, "MOST", 2 * (64 + 1 + 100))
+    for age, name in ((2, "a"), (1, "b")):
+        cache.save(name, bytes(100))
+        os.utime(cache.folder() / f"{name}{cache.ENDING}", 2 * (time.time() - age,))
+    assert cache.load("a") == bytes(100)
+    cache.save("c", bytes(100))
+    assert [cache.load(name) is not None for name in "abc"] == [True, False, True]

@@ -1,0 +1,53 @@
+"""Records that were read before, kept in the user's cache, so that those of a large study are parsed and checked once.
+
+The lines of the file are cut into pieces, from the first line on. As the file only grows, its pieces stay, and new ones
+follow. What is kept of a piece is found by the digest of all its bytes and of the code that reads records.
+"""
+
+import functools
+import hashlib
+import marshal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+import pydantic_core
+
+from bench.records import cache
+
+SIZE = 2**23
+"""Bytes of a piece, from which its last line goes on to its end. The end of a file, which is shorter, is not kept."""
+
+
+def name_of(piece: Sequence[bytes]) -> str:
+    """Return the name under which a piece, whole lines, is kept; empty if the piece is too short to be kept."""
+    if sum(map(len, piece)) <= SIZE:
+        return ""
+    found = hashlib.sha256()
+    for line in piece:
+        found.update(line)
+    return f"records-{found.hexdigest()}-{_code()}"
+
+
+def load(name: str) -> list[Any] | None:
+    """Return what ``save`` has kept under a name; None if there is nothing."""
+    content = cache.load(name) if name else None
+    return None if content is None else marshal.loads(content)
+
+
+def save(name: str, entries: list[Any]) -> None:
+    """Keep what was read from a piece, values of JSON and bytes, under the name of the piece."""
+    if name:
+        cache.save(name, marshal.dumps(entries))
+
+
+@functools.cache
+def _code() -> str:
+    """Return a digest of the code that reads records, 16 hexadecimal digits."""
+    found = hashlib.sha256(repr((pydantic.VERSION, pydantic_core.__version__, np.__version__, sys.version)).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
