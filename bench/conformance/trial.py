@@ -259,10 +259,10 @@ class Trial:
         return sentence
 
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that samples ``a`` and independent samples ``b`` agree in mean and variance, up to float32 rounding.
+        """Assert that samples ``a`` and independent samples ``b`` have the same mean and variance.
 
-        Both are matrices with a row for each sample; each column is compared. ``what`` names the samples ``a`` in
-        messages.
+        Differences that noise or float32 rounding explains are allowed. Both are matrices with a row for each sample;
+        each column is compared. ``what`` names the samples ``a`` in messages.
         """
         a, b = a.double().cpu(), b.double().cpu()
         assert a.isfinite().all(), f"{self} {what} is not finite."
@@ -275,7 +275,7 @@ class Trial:
             assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that column i of ``a`` is uncorrelated with column i of ``b``, for every i.
+        """Assert that column i of ``a`` has no significant correlation with column i of ``b``, for every i.
 
         Both are matrices with a row for each sample. ``what`` names the columns in messages.
         """

@@ -65,9 +65,10 @@ def measure_for_baseline(
 ) -> Record:
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
-    A baseline is a file of accepted statistics. The record also has the truncated variance: squared norms of centred
-    gradients above their 99 % quantile count as this quantile. If the quantile is only known after the run, the cell is
-    measured a second time.
+    A baseline is a file of accepted statistics. The record also has the truncated variance, the mean of min(w, cut).
+    Here w is the squared norm of a centred gradient. If w has a heavy tail, half the squared distance of two gradients
+    takes its place. The cut is the 99 % quantile of w. If the cut is only known after the run, the cell is measured a
+    second time.
 
     Args:
         cell: the estimator and the objective.

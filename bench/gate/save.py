@@ -171,10 +171,12 @@ def promote(
         progress: is told which cell begins, how many of its replicates are done, and when it ends.
         pool: has the worker process that measures the cells with a user's code.
         speed: whether to time the cells; they are also timed if the old baseline has times of any of them.
-        fresh: whether to ignore the cells that an interrupted command has kept.
+        fresh: whether to ignore the cells that an interrupted command has kept in ``work_folder(path)``.
 
     Raises:
-        UsageError: the baseline was measured on a CUDA device, but there is none.
+        UsageError: the baseline was measured on a CUDA device, but there is none; or an objective is at fault.
+        Damaged: the records in the work folder cannot be read.
+        OSError, Busy: the work folder cannot be written.
     """
     picked = [p for _, p in selection.cells] + selection.new
     speed = speed or any(entry.speed for entry, _ in selection.cells)
@@ -191,10 +193,11 @@ def promote_given(old: Baseline, study: Path) -> Draft:
     """Return the draft of a baseline of given gradients: the old entries, or newer ones where a study has them.
 
     ``old`` is the old baseline. A baseline is the gate's file of accepted statistics; given gradients were made
-    elsewhere, such as in JAX.
+    elsewhere, such as in JAX. ``study`` is the folder of the study.
 
     Raises:
-        UsageError: the study has no gradients in the baseline's dtype.
+        UsageError: the old baseline has estimators in place of given gradients, or the study has no gradients in the
+            baseline's dtype.
         Damaged: the records cannot be read.
     """
     new = given.baseline_of(given.fitting(old, study))

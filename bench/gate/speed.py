@@ -96,9 +96,12 @@ def judge(
 ) -> dict[str, tuple[str, str]]:
     """Time cells, and return for each, by cell id, a verdict on its speed and the reason.
 
-    The verdict is the text ``unchanged``, ``slower`` or ``not gateable``. A cell is timed in up to four fresh
-    processes. A cell is slower if, in all four, its cost is more than 25 % above the median cost in the baseline. The
-    cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
+    A cell is timed in up to four fresh processes. Its cost is the time of the estimator, divided by the time of one
+    sample and one evaluation of f. The verdict is one of three texts:
+
+    - ``slower``: in all four processes, the cost is more than 25 % above the median cost in the baseline.
+    - ``not gateable``: the cell could not be timed, or the baseline has no times, or these differ too much.
+    - ``unchanged``: neither of these.
 
     Args:
         cells: the cells (estimators on objectives), each with its entry in the baseline, the file of accepted

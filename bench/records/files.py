@@ -36,7 +36,7 @@ def write(path: Path, content: str | bytes) -> None:
 
     Raises:
         OSError: the file cannot be written, or ``path`` is a device, a pipe or a folder, which a file must not replace.
-            ``filename`` is ``path``.
+            The error's ``filename`` is ``path``.
     """
     make_folder(path.parent)
     if path.exists() and not path.is_symlink() and not path.is_file():

@@ -35,7 +35,7 @@ class Standing:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether nothing is left to do: every run is on record, none has failed, and none is still to be timed."""
         return len(self.here) == self.cells and not self.untimed
 
     def __str__(self) -> str:

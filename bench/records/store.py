@@ -127,7 +127,11 @@ class Store:
 
 
 def keeps(path: Path) -> bool:
-    """Return whether a path names a file in which a study keeps something: records, plan, spec or arrays."""
+    """Return whether a study keeps something in the file at a path, so that no other output may be written there.
+
+    A study keeps files in its folder (``.jsonl``, ``.toml`` and ``.lock``) and in the folders of its long vectors,
+    unfinished runs and final weights.
+    """
     place = path.resolve()
     if (place.parent / LINES).exists():
         return place.suffix in (".jsonl", ".toml", ".lock")

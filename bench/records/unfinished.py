@@ -53,7 +53,7 @@ def save(path: Path, key: str, sums: dict[str, Any]) -> None:
 def load(path: Path, key: str) -> dict[str, Any] | None:
     """Return the sums in a file; None if there is no usable file.
 
-    A file is not usable if it is cut short, or was written with another ``key``. The key is a digest of all that the
+    A file is not usable if it is damaged, or was written with another ``key``. The key is a digest of all that the
     measurement depends on.
     """
     try:
