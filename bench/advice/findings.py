@@ -186,7 +186,7 @@ def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
 
     V is taken at its lower limit, V' and the bias at their upper limits; all three favour the winner. B is 0 if the
     biased candidate then never beats the winner, or if V' or the bias has no upper limit. ``outcome`` is the end of the
-    race, and ``at`` the number of the point (value of theta) at which V, V' and the bias were measured.
+    race, and ``at`` the index of the point (value of theta) at which V, V' and the bias were measured.
     """
     mine, best = biased.looks[at].summary, outcome.winner.looks[at].summary
     if mine.variance_high is None or not mine.bias_bound:

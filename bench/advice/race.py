@@ -83,7 +83,7 @@ class Race:
 
         A budget is the number of evaluations of f and df/dx that one gradient may take in training. The loss is the
         logarithm of the budget times the mean squared error that the candidate reaches with this budget. ``at`` is the
-        number of the point.
+        index of the point.
         """
         estimator = arm.estimator
         return loss_of(
@@ -130,7 +130,7 @@ class Race:
     def typical(self, arms: Sequence[Arm], at: int) -> float:
         """Return the median of the finite losses of the candidates ``arms`` at one point; 0 if no loss is finite.
 
-        ``at`` is the number of the point, a value of theta.
+        ``at`` is the index of the point, a value of theta.
         """
         works = [(arm.looks[at].summary.variance or 0.0) * arm.evaluations for arm in arms]
         losses = [log(work) for work in works if work > 0]

@@ -123,7 +123,7 @@ def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float
 
     `delta` is the mean gradient minus the exact one, `values` the shape (variance, skewness, kurtosis) of the
     gradients' distribution, and `confidence` the level of each limit. Each limit is the more cautious one of two, from
-    Student's t and from Hall's transform.
+    Student's t and from Hall's transform, which corrects t for skewness.
     """
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
@@ -142,8 +142,8 @@ def mean_test(delta: float, values: Shape) -> float:
 
     `delta` is the sample mean minus the given value, and `values` the shape (variance, skewness, kurtosis) of the
     series. The result is the larger of two p-values. One is from Student's t with `values.nu` degrees of freedom; the
-    other is from Hall's transform of t, with the skewness correction clipped to ±1.5. For a constant series the result
-    is 1.
+    other is from Hall's transform of t, which corrects t for skewness. The correction is clipped to ±1.5. For a
+    constant series the result is 1.
     """
     if values.variance == 0:
         return 1.0
@@ -162,9 +162,9 @@ def max_test(
         s̃_j² = max(s_j², V̂/D)
         t_j = δ_j/√(s̃_j²/R)
 
-    p_j is the larger of two p-values: one from Student's t for t_j, and one from Hall's transform of t_j. V̂ is the
-    total variance. s̃_j² is at least V̂/D because a coordinate may have rare jumps that were never sampled. Where V̂/D
-    is used, the skewness is not corrected.
+    p_j is the larger of two p-values: one from Student's t for t_j, and one from Hall's transform, which corrects t_j
+    for skewness. V̂ is the total variance. s̃_j² is at least V̂/D because a coordinate may have rare jumps that were
+    never sampled. Where V̂/D is used, the skewness is not corrected.
 
     Args:
         delta: δ, the mean gradient minus the exact one, `[D]`.

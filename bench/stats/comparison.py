@@ -44,7 +44,7 @@ class ComparedRun:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ComparedRun:
-        """Return the run that a moments record describes, from the `summary` and the `sums` in the record."""
+        """Return the run of a record whose kind is ``moments``, from the `summary` and the `sums` in the record."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
         return cls(VarianceSummary.from_json(record["summary"]), rows, w)
 
@@ -97,8 +97,9 @@ def paired_log_ratio(
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
 
-    The interval is the union of Student's t interval and the interval from Hall's transform. Each limit is at least
-    1e-6 from the value, because a smaller difference can be the rounding of the gradients.
+    The interval is the union of Student's t interval and the interval from Hall's transform, which corrects t for
+    skewness. Each limit is at least 1e-6 from the value, because a smaller difference can be the rounding of the
+    gradients.
 
     Args:
         rows: number of replicates in each block, `[blocks]`.

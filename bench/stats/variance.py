@@ -118,9 +118,9 @@ def positive_mean_interval(
         V̂ (1 − se g⁻¹(±z))
 
     V̂ is `value`, and se the standard error of ln V̂. t_ν is the quantile of Student's t with ν = ``values.nu`` degrees
-    of freedom, and z the quantile of the normal law. g is Hall's transform with A = skewness/√n, clipped to [−2, 2],
-    for n numbers. The lower limit is at least 0. The upper limit is at least `tail_upper`, an upper bound from the
-    tail, if it is given.
+    of freedom, and z the quantile of the normal law. g is Hall's transform (`hall`) with A = skewness/√n, clipped to
+    [−2, 2], for n numbers. The lower limit is at least 0. The upper limit is at least `tail_upper`, an upper bound from
+    the tail, if it is given.
     """
     upper = (1 + confidence) / 2
     se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -133,8 +133,8 @@ def positive_mean_interval(
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
     """Return confidence limits for the mean of a scalar series: the union of Student's t interval and Hall's interval.
 
-    `value` is the estimated mean, and `values` the shape (variance, skewness, kurtosis) of the series. Values may have
-    any sign.
+    `value` is the estimated mean, and `values` the shape (variance, skewness, kurtosis) of the series. Hall's interval
+    corrects t for skewness. Values may have any sign.
     """
     upper = (1 + confidence) / 2
     se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
