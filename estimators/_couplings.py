@@ -22,7 +22,7 @@ DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol poin
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``, for an even n: n/2 draws, then their negatives.
 
-    ``*batch`` and ``*event`` are the shapes of q.
+    ``*batch`` and ``*event`` are the shapes of q. If ``generator`` is None, torch's global generator draws.
     """
     half = normal(Size((n // 2, *q.batch_shape, *q.event_shape)), first_parameter(q), generator)
     return torch.cat([half, -half])
@@ -34,7 +34,8 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
     ``b = 1[u < p]``
     ``b' = 1[1 - u < p]``
 
-    p are the probabilities of q. The first half of the bits are b, the second half their antithetic partners b'.
+    p are the probabilities of q. The first half of the bits are b, the second half their antithetic partners b'. If
+    ``generator`` is None, torch's global generator draws.
     """
     p, pairs = row_probs(q), n // 2
     u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
@@ -53,7 +54,8 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     of them. So every single point is uniform, and the n points of one batch element are spread evenly. The first binary
     digit of a coordinate becomes the sign of the normal. The other digits are read as a probability p, which determines
     the absolute value a of the normal: ``P(|Z| > a) = p`` for a standard normal Z. So no digits are lost in the tails.
-    (The quantile function would need a uniform, and float32 rounds a uniform near 1 to 1.)
+    (The quantile function would need a uniform, and float32 rounds a uniform near 1 to 1.) If ``generator`` is None,
+    torch's global generator draws the shifts.
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).

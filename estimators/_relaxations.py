@@ -89,8 +89,9 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
     ``y = (p / E) / sum(p / E)``,  E standard exponential, p the probabilities of q
 
-    Because ``-log E`` is Gumbel, y is the softmax of logits plus Gumbel noise. This form takes one logarithm and no
-    exponential. The denominator is finite and not 0, because p sums to 1. The result is differentiable in q's logits.
+    Because ``-log E`` is Gumbel, y is the softmax of logits plus Gumbel noise. E is made as ``-log u`` from a uniform
+    u, so one logarithm is computed, and no exponential. The denominator is finite and not 0, because p sums to 1. The
+    result is differentiable in q's logits. If ``generator`` is None, torch's global generator draws.
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)

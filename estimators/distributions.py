@@ -22,12 +22,16 @@ class Drawable(Distribution, abc.ABC):
 
     @abc.abstractmethod
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples, ``[*sample_shape, *batch, *event]``, without a graph."""
+        """Return samples, ``[*sample_shape, *batch, *event]``, without a graph.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples that are differentiable in the parameters, ``[*sample_shape, *batch, *event]``.
 
-        A subclass that overrides this method declares ``has_rsample = True``.
+        If ``generator`` is None, torch's global generator draws. A subclass that overrides this method declares
+        ``has_rsample = True``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 

@@ -63,7 +63,10 @@ class DoubleControlVariate(Estimator):
         finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
-        """Return a state whose coefficient starts at the field ``coefficient``."""
+        """Return a state whose coefficient starts at the field ``coefficient``.
+
+        q gives the state its device and its dtype, at least float32; ``generator`` is ignored.
+        """
         return Coefficient(self.coefficient, first_parameter(q).detach())
 
     def __call__(

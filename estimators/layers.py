@@ -202,7 +202,7 @@ class Layers(Chain):
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return joined samples without a graph, ``[*sample_shape, *batch, D]``, for D coordinates of all layers.
 
-        One layer is drawn after another.
+        One layer is drawn after another. If ``generator`` is None, torch's global generator draws.
         """
         with no_derivatives():
             z = [draw(self.first, sample_shape.numel(), generator)]

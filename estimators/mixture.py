@@ -60,7 +60,10 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         return base.loc.reshape(shape), base.scale.reshape(shape)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples without a graph, ``[*sample_shape, *batch, *event]``."""
+        """Return samples without a graph, ``[*sample_shape, *batch, *event]``.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         with no_derivatives():
             n = sample_shape.numel()
             loc, scale = (t.expand(n, *t.shape) for t in self._components())
@@ -72,7 +75,10 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
             return x.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples, ``[*sample_shape, *batch, *event]``, differentiable once in all parameters."""
+        """Return samples, ``[*sample_shape, *batch, *event]``, differentiable once in all parameters.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         x = self.draw(sample_shape, generator)
         loc, scale = self._components()
         before = logits(self.mixture_distribution)  # logits of the components given the coordinates so far

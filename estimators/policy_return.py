@@ -137,7 +137,8 @@ class PolicyReturn(Checked):
     def draw(self, n: int, generator: Generator | None) -> Tensor:
         """Return n sequences of T tokens for every batch element, ``[n, *batch, T]``, without a graph.
 
-        The sampler draws them, or q if there is no sampler.
+        The sampler draws them, or q if there is no sampler. If ``generator`` is None, the random numbers come from
+        torch's global generator.
         """
         assert self.q is not None
         if self.sampler is None:

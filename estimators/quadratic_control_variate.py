@@ -25,7 +25,8 @@ class Quadratic(State):
 
     The parameters, which ``adapt`` trains, are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w,
     ``[rank]``) and ``factors`` (U, ``[D, rank]``). U starts at random; b, d and w start at 0. D is the number of
-    coordinates. All batch elements have the same b and B, each around the mean of its own q.
+    coordinates, and rank the number of columns of U. All batch elements have the same b and B, each around the mean of
+    its own q.
     """
 
     in_units_of_f: ClassVar[tuple[str, ...]] = ("slope", "diagonal", "weights")

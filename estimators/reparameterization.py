@@ -65,10 +65,10 @@ class Reparameterization(Estimator):
     gradient.
 
     For a Normal or MultivariateNormal the noise e_k need not be independent. ``"antithetic"`` pairs e with -e. This
-    removes the odd part of the gradient of f: for a quadratic f, all variance of the gradient in the mean. But it can
-    *raise* the variance of the gradient in the scale. ``"sobol"`` spreads the n samples by Sobol points under a random
-    digital shift, one shift for each batch element. With either noise, each single sample is still a draw of q, so the
-    estimator is unbiased.
+    removes the part of the gradient of f that is odd in e: for a quadratic f, all variance of the gradient in the mean.
+    But it can *raise* the variance of the gradient in the scale. ``"sobol"`` spreads the n samples by Sobol points
+    under a random digital shift, one shift for each batch element. With either noise, each single sample is still a
+    draw of q, so the estimator is unbiased.
 
     Args:
         n: number of samples; even for antithetic noise, a power of two for Sobol noise.

@@ -77,11 +77,17 @@ class Repeated(Chain):
         return apart.movedim(0, apart.dim() - len(self.event_shape)).contiguous()
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, without a graph."""
+        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, without a graph.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         return self._together(draw(self.base_dist, self.k * sample_shape.numel(), generator), sample_shape)
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, differentiable in the parameters."""
+        """Return sets of k samples, ``[*sample_shape, *batch, k, *event]``, differentiable in the parameters.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         return self._together(rdraw(self.base_dist, self.k * sample_shape.numel(), generator), sample_shape)
 
     def log_probs(self, value: Tensor) -> Tensor:

@@ -88,7 +88,11 @@ class RODEO(Estimator):
         return self.n * (self.n - 1) * SteinNetwork.hidden
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:
-        """Return a state with coefficients 0 and a random network."""
+        """Return a state with coefficients 0 and a random network.
+
+        q gives the state its device and its dtype, at least float32. If ``generator`` is None, torch's global generator
+        draws the network.
+        """
         return SteinNetwork(first_parameter(q).detach(), generator)
 
     def __call__(

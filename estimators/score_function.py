@@ -113,7 +113,10 @@ class ScoreFunction(Estimator):
         return self.baseline == "moving-average"
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:
-        """Return a state whose moving average is 0; None if the baseline is a number or "optimal"."""
+        """Return a state whose moving average is 0; None if the baseline is a number or "optimal".
+
+        q gives the state its device and its dtype, at least float32; ``generator`` is ignored.
+        """
         return MovingAverage(first_parameter(q)) if self.needs_state else None
 
     def coefficients(self, fx: Tensor) -> Tensor | None:

@@ -98,7 +98,10 @@ class Subset(Drawable):
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples of D bits, ``[*sample_shape, *batch, D]``, without a graph. In each sample k bits are 1."""
+        """Return samples of D bits, ``[*sample_shape, *batch, D]``, without a graph. In each sample k bits are 1.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         theta = one(self.logits.detach(), self)
         u = uniform(Size((*sample_shape, *self.logits.shape)), theta, generator)
         left = torch.full(u.shape[:-1], self.k, device=u.device)

@@ -204,7 +204,7 @@ class TokenSequence(Chain):
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return sequences of T tokens, whole numbers ``[*sample_shape, *batch, T]``.
 
-        One uniform number is drawn for each token.
+        One uniform number is drawn for each token. If ``generator`` is None, torch's global generator draws.
         """
         like = next(iter(self.weights.values()))
         noise = uniform(self._extended_shape(sample_shape), like.detach(), generator)

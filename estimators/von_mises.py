@@ -40,11 +40,17 @@ class ReparameterizedVonMises(Drawable, VonMises):
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return random angles in radians, ``[*sample_shape, *batch]``, without a graph."""
+        """Return random angles in radians, ``[*sample_shape, *batch]``, without a graph.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         return _wrapped(self._turn(sample_shape, generator) + self.loc.detach())
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return angles in radians, ``[*sample_shape, *batch]``, differentiable once in loc and concentration."""
+        """Return angles in radians, ``[*sample_shape, *batch]``, differentiable once in loc and concentration.
+
+        If ``generator`` is None, torch's global generator draws.
+        """
         turn = self._turn(sample_shape, generator)
         if is_differentiated(self.concentration):
             path = turn + speed(turn, self.concentration.detach()) * grad_only(self.concentration)
