@@ -126,9 +126,9 @@ def _log(x: float) -> float:
 def combined(losses: Sequence[Loss], offsets: Sequence[float]) -> Loss:
     """Return one loss for a candidate from its losses at several points (sets of parameter values).
 
-    The combined loss is the logarithm of a mean of exp(loss − offset) over the points. exp(offset) is a typical mean
-    squared error at a point, so no point counts more because its gradients are larger. The limits are combined in the
-    same way.
+    The combined loss is the logarithm of a mean of exp(loss − offset) over the points. exp(offset) is a typical value
+    of exp(loss) at a point, so no point counts more because its gradients are larger. The limits are combined in the
+    same way. The loss at a single point is returned as it is.
 
     A mean of the losses themselves would be −∞ for a candidate that has no noise at one of the points, and this
     candidate would win.
