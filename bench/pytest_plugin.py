@@ -261,5 +261,8 @@ def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
 
 @pytest.fixture(scope="session")
 def gradient_check(request: pytest.FixtureRequest) -> GradientCheck:
-    """Return assertions for a user's tests, such as ``assert_unbiased`` and ``assert_variance_not_worse``."""
+    """Return assertions for a user's tests, such as ``assert_unbiased`` and ``assert_variance_not_worse``.
+
+    The function is a fixture: pytest calls it, and passes ``request``.
+    """
     return GradientCheck(request.config.rootpath)

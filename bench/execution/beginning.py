@@ -50,7 +50,10 @@ def begin(connection: Connection, printed: Connection, variables: dict[str, str]
 
 
 def end_with_parent() -> None:
-    """On Linux, let the kernel kill this process when the thread that has started it ends. Elsewhere, do nothing."""
+    """On Linux, let the kernel kill this process as soon as its parent ends. Elsewhere, do nothing.
+
+    The parent is the thread that has started this process.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -22,7 +22,8 @@ FORKED = sys.platform == "linux"
 def prepare() -> None:
     """Begin to prepare for worker processes, and return at once. The preparation goes on in the background.
 
-    On Linux, a process begins to import torch. Workers are later forked from this process.
+    On Linux, a new process starts and imports torch; workers are later forked from the new process. On other systems,
+    there is nothing to prepare.
     """
     if FORKED:
         mortal = ["bench.execution.mortal"] if threading.current_thread() is threading.main_thread() else []

@@ -196,7 +196,7 @@ class Pool:
         """Compute the partial sums of one cell with the workers, and yield them in the order of its blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks. If a worker has asked for these sums, it waits, and the other workers compute them.
+        blocks. If a worker needs these sums for its own task, it waits while the other workers compute them.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.

@@ -70,9 +70,10 @@ class _Turn(Progress):
 def rehearse(pool: Pool, named: Named) -> Broken:
     """Load the users' classes among ``named`` in a worker of the pool, and return what is wrong with the selectors.
 
-    The result has an exception for each selector whose class cannot be loaded, by the selector's text and its kind. If
-    a file ends or hangs the worker, the exception says so, and the file must not be loaded in this process. Workers of
-    the pool that start later first load those classes in ``named`` that can be loaded.
+    ``named`` are selectors, each with its kind: "estimator" or "objective". The result has an exception for each
+    selector whose class cannot be loaded, by the selector's text and its kind. If a file ends or hangs the worker, the
+    exception says so, and the file must not be loaded in this process. Workers of the pool that start later first load
+    those classes in ``named`` that can be loaded.
     """
     allowed = plugins.ALLOWED.get()  # if not, to load them here is refused, with the reason
     waiting, broken, pool.preload = [each for each in named if each[0].is_own and allowed], Broken(), ()

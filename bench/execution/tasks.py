@@ -78,10 +78,10 @@ class Task(ABC):
         return head(self.cell, self.settings, self.kind)
 
     def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
-        """Return whether a record settles the task, so that the work need not be done again.
+        """Return whether the record ``line`` settles the task, so that the work need not be done again.
 
         By default there are two conditions: the recorded work did not fail, and the task's code has not changed since.
-        ``rerun`` says which of these conditions count.
+        ``rerun`` says which of these conditions count: "failed" is the word for the first, and "stale" for the second.
         """
         if Rerun.STALE in rerun and line["code"] != code_digest(self.cell.estimator, self.cell.objective):
             return False

@@ -37,7 +37,12 @@ ALL_LOST = "ended with all others, because the process that starts them was kill
 
 
 class Crashed(Lost):
-    """A worker process died at its work, or made no progress for too long. ``how`` says how, without a full stop."""
+    """A worker process died at its work, or made no progress for too long.
+
+    Args:
+        how: what happened to the process, without a full stop, such as ``ended with exit code 3``.
+        words: what the process printed last; the message quotes it.
+    """
 
     def __init__(self, how: str, words: str) -> None:
         self.how = f"{how}{f': {words}' if words else ''}"

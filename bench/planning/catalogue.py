@@ -54,7 +54,8 @@ def kebab(name: str) -> str:
 def canonical_name(kind: Kind, name: str) -> str | None:
     """Return the command-line name that a word stands for; None if the word is unknown.
 
-    The word may be a command-line name, an alias or the name of a class, in any capitals, and with ``_`` for ``-``.
+    The word, ``name``, may be a command-line name, an alias or the name of a class, in any capitals, and with ``_`` for
+    ``-``. ``kind`` says whether it stands for an estimator or an objective.
     """
     return _words(kind).get(name.lower().replace("_", "-"))
 
@@ -77,7 +78,7 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
     """Return the catalogue's entry for a class: a dictionary such as ``{"unbiased": True, "fields": {...}, ...}``.
 
     ``kind`` says whether the class is an estimator or an objective, and ``name`` is its command-line name. If a fact
-    depends on fields, the entry has the fact for the default fields.
+    depends on fields, the entry has the fact for the defaults of these fields.
     """
     instance = cls()
     hints, meanings = get_type_hints(cls), arguments(cls)
@@ -137,7 +138,7 @@ def _own_arguments(cls: type) -> dict[str, str]:
 
 
 def served(facts: Mapping[str, Any]) -> list[str]:
-    """Return the names of the families of q that an estimator serves, from its facts in the catalogue.
+    """Return the names of the families of q that an estimator serves; ``facts`` is its entry in the catalogue.
 
     The result is ``["reparameterized"]`` if the estimator serves every family with differentiable samples, and
     ``["any"]`` if it serves every family.

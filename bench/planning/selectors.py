@@ -220,11 +220,13 @@ def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
 
 
 def covering(texts: Iterable[str], records: Iterable[Mapping[str, Any]], kind: Kind) -> dict[str, list[str]]:
-    """Return the selectors that cover the estimators, or the objectives, of some records, by label.
+    """Return the selectors that cover the estimators, or the objectives, of some records.
 
-    ``texts`` are the selectors to choose from. Each has one value for each of its parameters. ``rloo:n=4`` covers RLOO
-    with n=4, whatever its other fields. The key of the result is a label of a record; the value is the list of the
-    selectors that cover it. ``kind`` says whether estimators or objectives are meant.
+    ``kind`` says whether estimators or objectives are meant. ``rloo:n=4`` covers RLOO with n=4, whatever its other
+    fields. Each key of the result is the text that names an estimator or an objective in the records. The value is the
+    list of the selectors that cover it, which is empty if none does.
+
+    ``texts`` are the selectors to choose from. Every parameter in them has one value; ``rloo:n=2,4`` is not allowed.
     """
     index = defaultdict[Hashable, list[str]](list)
     parameters = defaultdict[str, dict[tuple[str, ...], None]](dict)

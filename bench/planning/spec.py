@@ -88,8 +88,8 @@ class Spec(BaseModel):
         adapt_steps: largest number of steps in which the state of an estimator learns before the measurement.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
         objectives: selectors of the objectives on which the estimators are measured.
-        labels: names of estimators and objectives in figures and in tables for a paper, by selector; None for no such
-            names.
+        labels: display names, by selector, in figures and in tables for a paper, such as
+            ``{"estimators": {"rloo:n=4": "RLOO"}}``; None for no such names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -141,7 +141,10 @@ class Spec(BaseModel):
 
     @classmethod
     def placed(cls, table: dict[str, Any], folder: Path, source: str = "") -> Spec:
-        """Return the spec with the keys in a table. Paths of users' files in the table are relative to ``folder``.
+        """Return the spec whose fields have the values in a table: ``{"seed": 1, "estimators": ["rloo"], ...}``.
+
+        The table must have the estimators and the objectives; any other field that it leaves out has its default. Paths
+        of users' files in the table are relative to ``folder``. The text ``source`` says where the table comes from.
 
         Raises:
             UsageError: the table is not a spec. The message begins with ``source`` and reports all errors.
@@ -151,7 +154,10 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
-        """Return the spec with the keys in a table. The text ``source`` says where the table comes from.
+        """Return the spec whose fields have the values in a table: ``{"seed": 1, "estimators": ["rloo"], ...}``.
+
+        The table must have the estimators and the objectives; any other field that it leaves out has its default. The
+        text ``source`` says where the table comes from.
 
         Raises:
             UsageError: the table is not a spec. The message begins with ``source`` and reports all errors.
@@ -264,11 +270,11 @@ class Spec(BaseModel):
         return table | {key: [str(selector.relative_to(folder)) for selector in table[key]] for key in KINDS}
 
     def wrote(self, text: str, folder: Path) -> bool:
-        """Return whether the TOML file from which this spec was read was written by ``to_toml``, not by a person.
+        """Return whether ``to_toml`` has written the TOML file with this spec; if not, a person has.
 
         ``text`` is the content of the file, and ``folder`` the folder of the file. The result is True if every line of
-        the file is also a line of ``to_toml(folder)``. Lines may be missing, because an earlier version may have
-        written fewer keys.
+        the file is also a line of ``to_toml(folder)``. The file may lack lines of ``to_toml(folder)``, because earlier
+        versions have written fewer keys.
         """
         return set(text.splitlines()) <= set(self.to_toml(folder).splitlines())
 
