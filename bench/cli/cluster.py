@@ -48,8 +48,9 @@ def options(command: F) -> F:
 def placed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a command, with one argument, ``workers``, for all options that say where to measure.
 
-    ``workers`` is a number, the Dask cluster that the options name, or None for as many processes as pay off. The
-    options ``executor``, ``scheduler`` and ``scheduler_file`` are left out of the result.
+    ``given`` has the arguments as click parsed them. ``workers`` is a number of processes, the Dask cluster that the
+    options name, or None for as many processes as pay off. The options ``executor``, ``scheduler`` and
+    ``scheduler_file`` are left out of the result.
 
     Raises:
         click.UsageError: options contradict each other.

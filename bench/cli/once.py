@@ -43,16 +43,16 @@ def once(
     If both exist, the text is printed again, and no file is written. If only the files exist, ``make`` is called, but
     its function for the files writes nothing. A file that was changed or removed since does not exist in this sense.
 
-    The inputs of the files are the files to report on, the options for the report, the code of this project and the
-    versions of all packages. They do not depend on the command: after ``bench report``, ``bench run`` need not write
-    the files again. The text has further inputs: all options of the command, and the width, colours and encoding of the
-    terminal.
+    What is written depends on the files to report on, the options of the report, the code of this project and the
+    versions of all packages. It does not depend on the command: after ``bench report``, ``bench run`` need not write
+    the report again. What is printed depends on more: all options of the command, and the width, colours and encoding
+    of the terminal.
 
     Args:
         make: prints the report, and writes its files with the function that it is given.
         folder: the folder of the files.
-        inputs: returns digests of all files that the report is made of. Called before and after the report is made: if
-            the digests differ, this report is made again the next time.
+        inputs: a function that returns digests of all files that the report is made of. Called before and after the
+            report is made: if the digests differ, this report is made again the next time.
         asked: all options that decide what is printed, as JSON can hold it.
         part: which part of the measurements is reported, as JSON can hold it; None for all.
         silent: True to call ``make`` in any case, because its text is not worth keeping.

@@ -48,9 +48,9 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def misplaced(word: str) -> str:
-    """Return a sentence on where a misplaced word belongs; empty if this cannot be guessed.
+    """Return a sentence on the option to which a word belongs; empty if this cannot be guessed.
 
-    For ``rloo`` the sentence is ``rloo is an estimator: give it as -e rloo.``
+    ``word`` was typed without its option. For ``rloo`` the sentence is ``rloo is an estimator: give it as -e rloo.``
     """
     name, colon, _ = word.partition(":")
     for kind, option in (("estimator", "-e"), ("objective", "-o")):

@@ -62,7 +62,10 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
 
 
 def sentence(standing: Standing, folder: Path) -> str:
-    """Return, as a sentence, how much of a study folder is done, and the command that does the rest if there is one."""
+    """Return, as a sentence, how much of a study folder is done, and the command that does the rest if there is one.
+
+    ``standing`` counts the cells or training runs: those done, those failed and those asked for.
+    """
     if standing.is_complete:
         return f"{standing}."
     command = "train" if standing.noun == "runs" else "run"

@@ -40,7 +40,7 @@ class Plain(Silent):
         self._write(f"measurements: {total}")
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Write how much of the study is done, and when records that it uses again were written.
+        """Write how much of the study is done, and the dates of the records of earlier runs.
 
         ``standing`` is a text that says how much is done, such as ``73 of 120 cells are here, 47 to go``. ``records``
         are those of earlier runs that are used again; the list may be empty.
@@ -107,7 +107,7 @@ class Live(Silent):
         self.bar.update(self._task, total=total, completed=done)
 
     def stand(self, standing: str, records: Sequence[Record]) -> None:
-        """Print above the progress bar how much of the study is done, and when records that it uses again were written.
+        """Print above the progress bar how much of the study is done, and the dates of the records of earlier runs.
 
         ``standing`` is a text that says how much is done, such as ``73 of 120 cells are here, 47 to go``. ``records``
         are those of earlier runs that are used again; the list may be empty.

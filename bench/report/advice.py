@@ -56,9 +56,11 @@ def method_of(label: str) -> str:
 def sentence(decision: Decision) -> str:
     """Return a sentence that recommends an estimator for one objective. It claims no more than the intervals show.
 
-    One estimator alone is recommended only if its interval of variance times cost lies below the interval of every
-    other method. Averaging does not remove a bias. So a biased estimator is mentioned together with the largest budget
-    at which its error is certainly below the error of the best unbiased estimator.
+    ``decision`` is the result of comparing all estimators on this objective. One estimator alone is recommended only if
+    its interval of variance times cost lies below the interval of every other method.
+
+    Averaging does not remove a bias. So a biased estimator is mentioned together with the largest budget at which its
+    error is certainly below the error of the best unbiased estimator.
     """
     return "; ".join(clauses(decision))
 

@@ -92,7 +92,7 @@ def escaped(text: str) -> str:
 
 
 def shown_in_latex(text: str) -> str:
-    """Return a text that LaTeX prints as it is, with mathematical signs and Greek letters in math mode."""
+    """Return LaTeX that prints ``text`` as it is, with mathematical signs and Greek letters in math mode."""
     return signed(escaped(text))
 
 

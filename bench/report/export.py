@@ -19,7 +19,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 class Format(StrEnum):
-    """The format in which the rows of a study are exported."""
+    """The format in which the rows of a study are exported: CSV, JSON or Parquet."""
 
     CSV = "csv"
     PARQUET = "parquet"

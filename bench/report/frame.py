@@ -124,7 +124,10 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return a text with a digest of each file that a record's objective reads: ``data 1a2b3c4d``; empty if none."""
+    """Return a text with a digest of each file that a record's objective reads: ``data 1a2b3c4d``; empty if none.
+
+    Here ``data`` is the field of the objective that names the file.
+    """
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 

@@ -145,9 +145,9 @@ def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     """Return the exponent of a power law through the points of one line, and its standard error.
 
     Each row of ``line`` is a point, with the coordinates in the columns ``x`` and ``value`` that the function ``lines``
-    makes. Points with a ``value`` of 0 or below are left out. If ``quantity`` is "bias" (it is "bias" or "variance"),
-    points at which no bias was found are left out, too. Return None if the points that are left have fewer than three
-    different ``x``, or an ``x`` of 0 or below.
+    makes. Points with a ``value`` of 0 or below are left out. ``quantity`` is "variance" or "bias". For a bias, points
+    at which none was found are left out, too. Return None if the points that are left have fewer than three different
+    ``x``, or an ``x`` of 0 or below.
     """
     points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
     if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():

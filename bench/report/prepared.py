@@ -17,6 +17,6 @@ def prepared(records: Sequence[Mapping[str, Any]], cost: str = "evaluations") ->
     """Return the frame from which tables and figures are made, with a row for each measurement.
 
     The columns are those of ``bench.report.frame.frame``, the price (cost) of one estimate, and the ranks by variance.
-    ``cost`` is the unit of the price, "evaluations" or "seconds".
+    ``records`` are those of a study. ``cost`` is the unit of the price, "evaluations" or "seconds".
     """
     return ranked(priced(frame(records), cost), records)

@@ -146,7 +146,11 @@ class Report:
 
 
 def measures(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is about an estimator, and this estimator was not skipped."""
+    """Return whether a record is about an estimator that was measured, trained or failed.
+
+    The result is False if the estimator was skipped, because it does not fit the objective, and for records that are
+    about no estimator.
+    """
     return "estimator_name" in record and record["outcome"] != Outcome.SKIPPED
 
 

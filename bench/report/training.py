@@ -172,7 +172,8 @@ def _least(header: Sequence[str]) -> dict[str, int]:
 def absences(records: Sequence[Record]) -> list[str]:
     """Return lines of text on the pairs of estimator and objective whose training was skipped, failed or diverged.
 
-    A line gives the reason and the seeds. A pair with several reasons has a line for each.
+    ``records`` are those of a study. A line gives the reason and the seeds. A pair with several reasons has a line for
+    each.
     """
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in labelled(records):
@@ -191,7 +192,8 @@ def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: l
 def markdown(records: Sequence[Record], title: str) -> str:
     """Return the study as Markdown: a table for each problem, what failed or was skipped, what the columns mean.
 
-    A problem is an objective with its training settings. ``title`` is the heading of the page.
+    A problem is an objective with its training settings. ``records`` are those of the study, and ``title`` is the
+    heading of the page.
     """
     parts = [heading(f"{title}: training")]
     for section in sections(problems(records)):
@@ -215,7 +217,8 @@ def data(records: Sequence[Record]) -> str:
 def columns(records: Sequence[Record]) -> pd.DataFrame:
     """Return a row for every checkpoint of every training run, with the columns of ``training.csv``.
 
-    The last columns are the fields of all estimators and objectives, such as ``estimator.temperature``.
+    ``records`` are those of a study. The last columns are the fields of all estimators and objectives, such as
+    ``estimator.temperature``.
     """
     import pandas as pd
 
@@ -239,8 +242,8 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 def show(records: Sequence[Record], console: Console, whole: str = "training.md") -> None:
     """Print the tables of training, then what was skipped, failed or diverged.
 
-    If the console is too narrow for some columns, a note names them. ``whole`` is the name of a file with all columns,
-    for this note; empty if there is none.
+    ``records`` are those of a study. If the console is too narrow for some columns, a note names them. ``whole`` is the
+    name of a file with all columns, for this note; empty if there is none.
     """
     from rich.text import Text
 

@@ -33,7 +33,7 @@ def bias_variance(table: pd.DataFrame) -> Drawing | None:
     """Plot squared bias against variance, with a panel for each objective on which a bias was found.
 
     A significant bias is drawn as its estimate with an interval. A bias that is not significant is a tick at the lower
-    edge of the panel. A grey bar goes from there up to the upper bound of the squared bias.
+    edge of the panel. A grey bar goes from this tick up to the upper bound of the squared bias.
 
     Return None if no bias was found on any objective. ``table`` is the frame that ``bench.report.prepared.prepared``
     returns.

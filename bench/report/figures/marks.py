@@ -52,8 +52,8 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
 def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) -> None:
     """Draw a quantity that has only an upper bound: a tick at the panel's lower edge, and a grey bar up to the bound.
 
-    The vertical axis is logarithmic, and its limits do not follow the bar. ``shift`` moves tick and bar sideways, in
-    1/72 inch.
+    The quantity belongs to x on the horizontal axis, and ``style`` has the colour of the tick. The vertical axis is
+    logarithmic, and its limits do not follow the bar. ``shift`` moves tick and bar sideways, in 1/72 inch.
     """
     from matplotlib.lines import Line2D
     from matplotlib.transforms import ScaledTranslation
@@ -142,8 +142,9 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    ``row`` is the measurement, as a row of the frame of ``bench.report.prepared.prepared``. If the tail is heavy, only
-    the lower limit is known, and the marker is at this limit. A value of zero is drawn at the low end of the axis.
+    ``row`` is the measurement, as a row of the frame of ``bench.report.prepared.prepared``, and ``style`` the style of
+    its estimator. If the tail is heavy, only the lower limit is known, and the marker is at this limit. A value of zero
+    is drawn at the low end of the axis.
     """
     value, low, high = limits(row)
     if value == 0:

@@ -28,7 +28,9 @@ EXPONENT = len("  −1.00 ± 0.01")
 
 
 def sweep(table: pd.DataFrame, quantity: str, field: str) -> Drawing | None:
-    """Plot a quantity against a swept field, with a line for each estimator and a panel for each objective.
+    """Plot a quantity against a field that the study varies.
+
+    There is a panel for each objective, and in it a line for each estimator.
 
     A line has three or more values of the field. A bias is divided by the norm of the exact gradient. If ``field`` is
     "dim" or another field of the objective, a variance is divided by the square of this norm. A line of biases is drawn

@@ -32,7 +32,7 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the indices of the points that no other point beats, sorted by price, the lowest first.
+    """Return the indices of the points (price, variance) that no other point beats, sorted by price, the lowest first.
 
     A point beats a second point if its price or its variance is lower, and neither is higher. Of equal points, the
     first is kept.
@@ -89,9 +89,9 @@ def _draw(table: pd.DataFrame, problems: Sequence[str], title: str) -> Figure:
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
     """Draw the efficient front as steps, and return their corners, pairs (price, variance).
 
-    The front consists of the runs in ``group`` that no other run beats in both price and variance. From the price of
-    one run on the front to the price of the next, the step stays at the variance of the first. ``group`` has a row for
-    each run (measurement of an estimator) on one objective.
+    A run is on the front unless another run in ``group`` is better in price or variance, and no worse in the other.
+    From the price of one run on the front to the price of the next, the step stays at the variance of the first.
+    ``group`` has a row for each run (measurement of an estimator) on one objective.
     """
     if group.empty:
         return []

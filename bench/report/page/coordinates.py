@@ -57,8 +57,9 @@ def profiles(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> dict[
     """Return the data of a chart that shows the variance of each coordinate of a gradient, the largest first.
 
     The key ``rows`` has an entry for each gradient: its place among the measured rows of ``table``, its number of
-    coordinates and their variances. If there are many coordinates, only some of the variances are kept; the key
-    ``ranks`` has their ranks by number of coordinates.
+    coordinates and their variances. If there are many coordinates, only some of the variances are kept. The key
+    ``ranks`` has a dictionary: for each number of coordinates, the ranks of the variances that are kept; rank 1 is the
+    largest.
 
     Exact estimators are left out, and so are estimators with only a lower limit of the variance. Return None if no
     estimator is left.

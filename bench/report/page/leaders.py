@@ -103,8 +103,8 @@ def units(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def overviews(sections: Sequence[Section]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Return three tables in a dictionary by the unit of cost: "evaluations", "seconds" and "samples".
 
-    A table is a pair (header, rows). Each row is for one objective, and names its best estimators if the cost of an
-    estimate is counted in this unit. ``sections`` has the results on each objective.
+    A table is a pair (header, rows). It has a row for each objective, with the estimators that are best when the cost
+    of an estimate is counted in this unit. ``sections`` has the results on each objective.
     """
     by = {section.problem: rows for section in sections if (rows := _measured(section))}
     return {unit: filled(OVERVIEW, [row_of(name, rows, unit) for name, rows in by.items()]) for unit in UNITS}
