@@ -55,9 +55,10 @@ def load(name: str) -> bytes | None:
 
 
 def save(name: str, content: bytes) -> None:
-    """Store bytes in the cache, under a name. Files that were not used for a long time are removed.
+    """Store bytes in the cache, under a name; if the folder cannot be written, nothing happens.
 
-    If the folder cannot be written, nothing happens.
+    Files that were not used for 30 days are removed. If the cache has more than 1 GiB, the files that were not used for
+    the longest time are removed, too.
     """
     with contextlib.suppress(OSError, RuntimeError):
         files.write(_path(name), _digest(content) + b"\n" + content)

@@ -23,7 +23,11 @@ SIZE = 2**23
 
 
 def name_of(piece: Sequence[bytes]) -> str:
-    """Return the name under which a piece, whole lines, is kept; empty if the piece is too short to be kept."""
+    """Return the name under which the cache keeps what is read from a piece; empty if the piece is too short to be
+    kept.
+
+    A piece is a list of successive lines of the records file, each with its line feed.
+    """
     if sum(map(len, piece)) <= SIZE:
         return ""
     found = hashlib.sha256()
@@ -33,13 +37,20 @@ def name_of(piece: Sequence[bytes]) -> str:
 
 
 def load(name: str) -> list[Any] | None:
-    """Return what ``save`` has kept under a name; None if there is nothing."""
+    """Return what ``save`` has kept in the cache under the name of a piece; None if there is nothing.
+
+    An empty name stands for a piece that is not kept: the result is None.
+    """
     content = cache.load(name) if name else None
     return None if content is None else marshal.loads(content)
 
 
 def save(name: str, entries: list[Any]) -> None:
-    """Keep what was read from a piece, values of JSON and bytes, under the name of the piece."""
+    """Keep what was read from a piece in the cache, under the piece's name; if the name is empty, nothing is kept.
+
+    ``entries`` has one item for each line of the piece: a record of values that JSON can hold, the bytes of a line, or
+    None.
+    """
     if name:
         cache.save(name, marshal.dumps(entries))
 
