@@ -23,10 +23,10 @@ SIZE = 2**23
 
 
 def name_of(piece: Sequence[bytes]) -> str:
-    """Return the name under which the cache keeps what is read from a piece; empty if the piece is too short to be
-    kept.
+    """Return the name under which the cache keeps what is read from a piece; empty if a piece is too short.
 
-    A piece is a list of successive lines of the records file, each with its line feed.
+    A piece is a list of successive lines of the records file, each with its line feed. What is read from a short piece
+    is not kept.
     """
     if sum(map(len, piece)) <= SIZE:
         return ""
@@ -46,10 +46,10 @@ def load(name: str) -> list[Any] | None:
 
 
 def save(name: str, entries: list[Any]) -> None:
-    """Keep what was read from a piece in the cache, under the piece's name; if the name is empty, nothing is kept.
+    """Keep what was read from a piece in the cache, under the piece's name; if the name is empty, keep nothing.
 
-    ``entries`` has one item for each line of the piece: a record of values that JSON can hold, the bytes of a line, or
-    None.
+    ``entries`` has one item for each line of the piece: a record, the bytes of a line that names files, or None for a
+    line without a record.
     """
     if name:
         cache.save(name, marshal.dumps(entries))
