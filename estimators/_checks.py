@@ -104,17 +104,21 @@ def true_or_false(estimator: Estimator, field: str) -> None:
 
 
 def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
-    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless the graph of the result reaches x."""
+    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless the graph of the result reaches x.
+
+    The message names ``estimator``. Nothing is checked if x does not require a gradient, or in inference mode.
+    """
     fx = f(x)
     needs_gradient(estimator, fx, x)
     return fx
 
 
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
-    """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
+    """Raise ``NotDifferentiable``, with a message that names ``estimator``, unless the graph of ``fx`` reaches ``x``.
 
-    An f that uses x only as ``x.detach()`` or ``x > 0`` fails. An f with a step and a smooth part passes, although its
-    gradient misses the step. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
+    ``fx`` holds the values f(x). An f that uses x only as ``x.detach()`` or ``x > 0`` fails. An f with a step and a
+    smooth part passes, although its gradient misses the step. Nothing is checked if ``x`` does not require a gradient,
+    or in inference mode.
     """
     if not x.requires_grad or torch.is_inference_mode_enabled():
         return
@@ -133,7 +137,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
 
 
 def no_gradient(estimator: Estimator) -> NotDifferentiable:
-    """Return the exception for an f that has no gradient in x."""
+    """Return the exception for an f that has no gradient in x; its message names ``estimator``."""
     return NotDifferentiable(
         f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
         "Use ScoreFunction or RLOO, which only evaluate f."

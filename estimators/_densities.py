@@ -122,10 +122,10 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return the probability q(x) of states, ``[n, *batch]``, differentiable in q's parameters.
+    """Return the probability q(x) of states x, ``[n, *batch]``, differentiable in q's parameters.
 
-    The result is exact even if a Bernoulli or categorical q has probabilities of 0 or 1. torch's ``log_prob`` clamps
-    such probabilities, so they get no gradient.
+    A state is a joint value of q's variables, or a sequence of tokens. The result is exact even if a Bernoulli or
+    categorical q has probabilities of 0 or 1. torch's ``log_prob`` clamps such probabilities, so they get no gradient.
 
     Args:
         q: a Bernoulli or categorical distribution, or a ``Drawable``, which has its own ``log_prob``.
@@ -148,9 +148,9 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
 def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estimator: object = None) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient is ``sum_k weight_k grad log q(x_k)``, also if q(x_k) is 0.
 
-    Some states are impossible if q was made from probabilities of which some are 0 or 1. Then q(x) is 0 and log q(x) is
-    infinite, but q(x) still has a derivative in the probabilities. The sum is finite because every weight contains the
-    factor q(x_k):
+    A state is a joint value of q's variables, or a sequence of tokens. Some states are impossible if q was made from
+    probabilities of which some are 0 or 1. Then q(x) is 0 and log q(x) is infinite, but q(x) still has a derivative in
+    the probabilities. The sum is finite because every weight contains the factor q(x_k):
 
     ``weight grad log q = (weight / q) grad q``
 

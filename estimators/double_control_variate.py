@@ -20,7 +20,7 @@ from estimators._transforms import value_and_slope
 
 
 class Coefficient(State):
-    """State of DoubleControlVariate, learned by ``adapt``: the coefficient, a scalar."""
+    """State of DoubleControlVariate, learned by ``adapt``: the coefficient of its control variates, a scalar."""
 
     def __init__(self, coefficient: float, like: Tensor) -> None:
         super().__init__(like)

@@ -21,7 +21,10 @@ from estimators._transforms import value_and_slope
 
 
 class ControlVariate(State):
-    """State of REBAR, learned by ``adapt``: the logarithm of the temperature, and the coefficient; both scalars."""
+    """State of REBAR, learned by ``adapt``: two scalars, the logarithm of the temperature and a coefficient.
+
+    The temperature is that of the relaxation. The coefficient is the factor of the control variate.
+    """
 
     def __init__(self, temperature: float, coefficient: float, like: Tensor) -> None:
         super().__init__(like)

@@ -26,7 +26,10 @@ from estimators.returns import credited, score_of_choices
 
 
 class MovingAverage(State):
-    """State of ScoreFunction(baseline="moving-average"). Its ``mean`` is the baseline, 0 before the first update."""
+    """State of ScoreFunction(baseline="moving-average").
+
+    The baseline is ``mean``, the moving average of the values of f, 0 before the first update.
+    """
 
 
 @dataclass(frozen=True)
