@@ -11,8 +11,8 @@ from torch import Tensor
 class PlainFields:
     """Base class of dataclasses with plain fields: numbers of numpy become Python's before any check.
 
-    So ``RLOO(n=numpy.int64(4))`` has the repr and the identity of ``RLOO(n=4)``. A tensor in a field is not converted,
-    because the gradient with respect to it would be lost; the checks of the class refuse it.
+    So ``RLOO(n=numpy.int64(4))`` has the repr of ``RLOO(n=4)``, and is equal to it. A tensor in a field is not
+    converted, because the gradient with respect to it would be lost; the checks of the class refuse it.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -57,10 +57,14 @@ def differentiated_in_state_only() -> Iterator[None]:
 
 
 def again(sources: Iterable[Tensor]) -> bool:
-    """Return whether a gradient can be differentiated once more: by ``create_graph=True`` or in forward mode.
+    """Return whether the gradient that is just being computed will perhaps be differentiated once more.
 
-    ``sources`` are the tensors in which the second derivative would be taken. Inside ``differentiated_in_state_only``,
-    the result is False.
+    The result is True in two cases: autograd records a graph, as in a backward pass with ``create_graph=True``; or one
+    of ``sources`` has a tangent of forward mode. Inside the context ``differentiated_in_state_only``, the result is
+    False.
+
+    Args:
+        sources: the tensors in which the second derivative would be taken.
     """
     if _IN_STATE_ONLY:
         return False

@@ -97,5 +97,5 @@ _SAMPLERS = ({"sample", "draw"}, {"rsample", "rdraw"})
 
 @_cached
 def is_torchs(family: type) -> bool:
-    """Return whether a family is one of torch's own."""
+    """Return whether a class of distributions is one of torch's own."""
     return family.__module__.startswith("torch.distributions.")

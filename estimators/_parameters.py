@@ -118,7 +118,10 @@ def _maker(q: Distribution) -> type[Distribution]:
 
 
 def made_anew(q: Distribution, own: dict[str, Tensor]) -> Distribution:
-    """Return a distribution with the law of q, made by q's constructor from the parameters ``own``."""
+    """Return a distribution with the law of q, made by q's constructor from the parameters in ``own``.
+
+    ``own`` holds them under the names that ``parameters(q)`` gives them. All other arguments are those of q.
+    """
     family = _maker(q)
     names = _arguments(family.__init__)
     arguments: dict[str, Any] = {name: value for name, value in own.items() if name in names}

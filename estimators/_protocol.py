@@ -24,8 +24,8 @@ class State(nn.Module):
 
     ``Estimator.init`` makes a state, and a call of the estimator gets it as the argument ``state``. The function
     ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers. ``update`` is called after
-    the estimator and never inside it, so that no baseline contains its own sample. Three buffers, all scalars, describe
-    the values of the integrand so far:
+    the estimator and never inside it, so that a state never depends on the samples of the call that uses it. Three
+    buffers, all scalars, describe the values of the integrand so far:
 
     - ``mean``: the moving average of the values, 0 before the first update;
     - ``deviation``: the moving average of the absolute distances of the values from ``mean``, 0 before the first
@@ -88,8 +88,9 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 class Estimator(PlainFields, abc.ABC):
     """A Monte Carlo estimator of the gradient of E_{x~q}[f(x)] with respect to q's parameters.
 
-    Subclasses are frozen dataclasses of numbers, strings and tuples; their repr is their identity. Class attributes
-    such as ``unbiased`` declare facts about the estimator. A fact that depends on the fields is a property.
+    Subclasses are frozen dataclasses of numbers, strings and tuples; two of them with one repr are the same estimator.
+    Class attributes such as ``unbiased`` declare facts about the estimator. A fact that depends on the fields is a
+    property.
     """
 
     unbiased: bool = True
@@ -162,7 +163,11 @@ class Estimator(PlainFields, abc.ABC):
         """
 
     def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
-        """Return an untrained state for q, in which the estimator keeps what it learns; None if it learns nothing."""
+        """Return an untrained state for q, in which the estimator keeps what it learns; None if it learns nothing.
+
+        If the state holds random initial weights, they are drawn from ``generator``; from torch's global generator if
+        it is None.
+        """
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
@@ -187,7 +192,11 @@ class Estimator(PlainFields, abc.ABC):
         return None
 
     def refuses_layers(self, families: Sequence[type[Distribution]]) -> str | None:
-        """Return the reason why this estimator does not support a ``Layers`` of these families; None if it does."""
+        """Return the reason why this estimator does not support a q of several layers; None if it does.
+
+        ``families`` are the classes of the distributions of the layers, the first layer first. The method of the base
+        class returns None; a subclass may override it.
+        """
         return None
 
     def check(self, q: Distribution) -> None:

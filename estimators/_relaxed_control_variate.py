@@ -55,5 +55,6 @@ def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path:
     """Return ``sum_k (weight_k score_k + factor path_k)``, ``[*batch, *event]``, a sum over n samples.
 
     ``weight`` is ``[n, *batch]``; ``score`` and ``path`` are ``[n, *batch, *event]``, and ``path`` is overwritten.
+    ``factor`` is a number or a scalar tensor.
     """
     return over_samples(path.mul_(factor).addcmul_(score, spread(weight, score)))

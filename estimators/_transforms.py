@@ -14,7 +14,7 @@ transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
 
 
 def forward_mode() -> bool:
-    """Return whether forward mode is active: a dual level, or ``torch.func.jvp``."""
+    """Return whether code runs in forward-mode differentiation: inside ``dual_level`` or ``jvp`` of torch."""
     return forward_ad._current_level >= 0
 
 

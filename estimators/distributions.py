@@ -12,7 +12,7 @@ Shape = Size | list[int] | tuple[int, ...]
 class Drawable(Distribution, abc.ABC):
     """A distribution that draws from an explicit generator: the base class for families that torch lacks.
 
-    A subclass stores every constructor argument under the argument's name, because ``rows`` rebuilds the distribution
+    A subclass stores every constructor argument under the argument's name, because copies of the distribution are built
     from these attributes. In the methods, ``sample_shape`` is the shape of the axes before ``[*batch, *event]``.
     ``generator`` is the source of all noise; None for torch's global generator.
     """

@@ -35,12 +35,12 @@ class DoubleControlVariate(Estimator):
     ``F_k = f(x_k) - a (x_k - p)^T s_k``,  a the coefficient
     ``s_k = 1/(n-1) sum_{j != k} f'(x_j)``
 
-    f' is the gradient of f, and mean(f'(x)) the mean of the n f'(x_k). Unbiased for every coefficient; with the
-    coefficient 0 the estimator is RLOO. The tangent helps most with two samples, because the noise of the two slopes
-    cancels if f is quadratic. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient.
-    The paper derives g for bits, with the opposite sign of a; the derivation also holds for one-hot categories. A
-    state, made by ``init``, holds the coefficient, and ``adapt`` learns it. A call without a state uses the field
-    ``coefficient``.
+    g is the gradient in the logits of q, and grad p the Jacobian of p in them. f' is the gradient of f in x, and
+    mean(f'(x)) the mean of the n f'(x_k). Unbiased for every coefficient; with the coefficient 0 the estimator is RLOO.
+    The tangent helps most with two samples, because the noise of the two slopes cancels if f is quadratic. Needs df/dx,
+    but only on the support of q. Cost: n evaluations of f, n of its gradient. The paper derives g for bits, with the
+    opposite sign of a; the derivation also holds for one-hot categories. A state, made by ``init``, holds the
+    coefficient, and ``adapt`` learns it. A call without a state uses the field ``coefficient``.
 
     Args:
         n: number of samples, at least 2.

@@ -28,13 +28,13 @@ class DoublyReparameterized(Estimator):
     ``g = sum_k w_k^2 (dx_k/dtheta)^T grad_x log(p(x_k) / q(x_k))``,  averaged over n samples
     ``x_k = T(e_k; theta)``,  the particle x_k ~ q as a function of noise e_k and of q's parameters theta
 
-    A sample is a set of K particles. ``w_k = (p(x_k)/q(x_k)) / sum_j p(x_j)/q(x_j)`` is the normalised weight of
-    particle x_k. Unbiased: the full derivative has a term with the score of q. This term is reparameterized as well,
-    which turns the weights w_k into w_k^2. For one particle, g is the path derivative of StickingTheLanding. With many
-    particles, Reparameterization has more noise than gradient; this estimator does not. Parameters of log p alone, such
-    as those of a decoder, get the gradient of the bound, with weights w_k. Needs a ``Bound`` (an f that exposes its
-    importance weights), df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient,
-    each of K log-joints.
+    A sample is a set of K particles, and f is a ``Bound``: the log of the mean of p(x_k)/q(x_k) over the particles, for
+    a joint density p. ``w_k = (p(x_k)/q(x_k)) / sum_j p(x_j)/q(x_j)`` is the normalised weight of particle x_k.
+    Unbiased: the full derivative has a term with the score of q. This term is reparameterized as well, which turns the
+    weights w_k into w_k^2. For one particle, g is the path derivative of StickingTheLanding. With many particles,
+    Reparameterization has more noise than gradient; this estimator does not. Parameters of log p alone, such as those
+    of a decoder, get the gradient of the bound, with weights w_k. Needs df/dx, and a q with ``rsample`` and
+    ``log_prob``. Cost: n evaluations of f, n of its gradient, each of K log-joints.
 
     Args:
         n: number of samples, each a set of K particles.

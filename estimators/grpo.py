@@ -41,9 +41,9 @@ class GRPO(Estimator):
     L is the length of a sequence. w is the token's probability under q, divided by its probability under the sampler,
     the policy that drew the samples. w is set to 0 in two cases: w is above 1.2 and A is positive, or w is below 0.8
     and A is at most 0. d is log q - log ref of the token, with a reference policy ref. ``PolicyReturn`` holds the
-    sampler, the reference and beta. The penalty is exp(-d) - 1 + d, which is named k3. The factor 1/L turns the
-    gradient unless all sequences are equally long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of
-    ``PolicyGradient``.
+    sampler, the reference and beta. beta weighs a penalty on the distance of q from ref: exp(-d) - 1 + d, named k3. The
+    term with beta is the gradient of this penalty. The factor 1/L turns the gradient unless all sequences are equally
+    long. ``normalise=False`` is ``DrGRPO``. Other choices are fields of ``PolicyGradient``.
 
     Args:
         n: number of samples in the group, at least 2.
@@ -73,7 +73,7 @@ class GRPO(Estimator):
 
     @property
     def linear_in_f(self) -> bool:  # type: ignore[override]
-        """Whether a multiple of f has that multiple of the gradient: only if ``normalise`` is False."""
+        """Whether c f has c times the gradient of f, for every number c: only if ``normalise`` is False."""
         return not self.normalise
 
     @property

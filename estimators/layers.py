@@ -50,11 +50,11 @@ class Layers(Chain):
     ``q.layer(z1, z2, ...)`` that of the next layer after the given ones. A sample x is all layers in one vector:
     ``q.split(x)`` returns ``(z1, z2, ...)``, and ``q.join(z1, z2, ...)`` returns x. So f is a function of x. Any
     estimator that needs only ``log_prob`` can be called on the whole q, and ``Nested`` calls one estimator inside
-    another. Each layer is one choice of a ``Chain``.
+    another. Layers is a ``Chain``, a distribution of choices in a row: each layer is one choice.
 
-    In ``rows(q, R)`` every weight has one more axis on its left, of length R: a matrix ``w["weight"]``, ``[D, H]``,
-    becomes ``[R, D, H]``, and a sample z1, ``[..., D]``, becomes ``[..., R, D]``. With rows and without, the product of
-    the two is
+    ``rows(q, R)`` is q with R copies of its weights, for R independent estimates at once. There every weight has one
+    more axis on its left, of length R: a matrix ``w["weight"]``, ``[D, H]``, becomes ``[R, D, H]``, and a sample z1,
+    ``[..., D]``, becomes ``[..., R, D]``. With rows and without, the product of the two is
 
     ``(z1.unsqueeze(-2) @ w["weight"]).squeeze(-2)``
 

@@ -104,9 +104,18 @@ class MeasureValued(Estimator):
 def differences(
     who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
 ) -> Tensor:
-    """Return what ``MeasureValued(n, coupled)`` returns for f and q, ``[*batch]``.
+    """Return an estimate of E_q[f], ``[*batch]``, with the gradient of ``MeasureValued`` attached.
 
-    ``who`` is the estimator that error messages name.
+    For each parameter of a coordinate, this gradient is a constant times ``f(x with x_i+) - f(x with x_i-)``. Here x_i+
+    and x_i- are draws of coordinate i from two densities, whose difference is the derivative of q up to a constant.
+
+    Args:
+        who: the estimator that messages name.
+        f: the integrand.
+        q: a distribution of independent coordinates.
+        generator: source of all noise; torch's global generator if None.
+        n: number of samples x.
+        coupled: whether x_i+ and x_i- share their noise. If False, each has noise of its own.
     """
     who.check(q)
     wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]

@@ -118,11 +118,12 @@ class MultiSample(Estimator):
         return joined(together.mean(-1), score_of_choices(q, x, weight, self), self)
 
     def set_coefficients(self, f: SetFunction, values: Tensor) -> Tensor:
-        """Return c_i, the factors of the scores of the samples, ``[*batch, N]``, without a graph.
+        """Return the factors c_i in the gradient ``sum_i c_i grad log q(x_i)``, ``[*batch, N]``, without a graph.
 
         Args:
             f: the set function.
-            values: the values of the N = n k samples, one set after another, ``[*batch, N]``.
+            values: the values of the N samples, ``[*batch, N]``: n sets of k samples, one set after another, where n is
+                the field of that name.
         """
         count = values.shape[-1]
         members = _members(count, count // self.n).to(values.device)

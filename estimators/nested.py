@@ -39,7 +39,10 @@ class NestedState(State):
             self.nodes[k].requires_grad_(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set whether the parameters require gradients. The parameters of the layers in ``fixed`` never do."""
+        """Set whether the parameters require gradients, and return this state.
+
+        The parameters of some layers never require gradients: those whose number was in the argument ``fixed``.
+        """
         for k, node in self.nodes.items():
             node.requires_grad_(requires_grad and k not in self.fixed)
         return self
@@ -158,7 +161,10 @@ class Nested(Estimator):
         return any(node.needs_state for node in self.nodes)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> NestedState | None:
-        """Return a state with an untrained state for each layer whose estimator learns; None if none learns."""
+        """Return a state with an untrained state for each layer whose estimator learns; None if none learns.
+
+        Random initial weights are drawn from ``generator``; from torch's global generator if it is None.
+        """
         if not self.needs_state:
             return None
         tried = list(self._tried(_layers(self, q)))
@@ -170,7 +176,10 @@ class Nested(Estimator):
         return math.prod(node.points(layer) for node, layer in self._tried(_layers(self, q)))
 
     def refuses_layers(self, families: Sequence[type[Distribution]]) -> str | None:
-        """Return the reason why an estimator does not serve the family of its layer; None if all layers are served."""
+        """Return the reason why ``outer`` or ``inner`` does not support a layer; None if all layers are supported.
+
+        ``families`` are the classes of the distributions of the layers, the first layer first.
+        """
         reasons = ((k + 1, self.nodes[k > 0].refuses(family)) for k, family in enumerate(families))
         return next((f"Layer {k} of Nested: {reason}" for k, reason in reasons if reason), None)
 

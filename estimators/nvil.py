@@ -54,18 +54,19 @@ class NVIL(Estimator):
 
     ``g = (1/n) sum_k (1/d) (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q,  d = 1 unless ``normalise``
 
-    c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C. C has 32 hidden units
-    (tanh). c and C start at 0, so a call with a fresh state, or without a state, is ScoreFunction.
+    c is a moving average of the values that past calls returned, C a network and u the parameters of q. Unbiased:
+    neither c nor C depends on the x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds
+    c and C. C has 32 hidden units (tanh). c and C start at 0, so a call with a fresh state, or without a state, is
+    ScoreFunction.
 
-    ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distance of the
-    value from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. d changes
-    slowly in training, and keeps the gradients at the size that an f of deviation 1 would give.
+    ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distances of these
+    values from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. d
+    changes slowly in training, and keeps the gradients at the size that an f of deviation 1 would give.
 
     There are three departures from the paper. First, C is a function of the parameters of q, because an estimator knows
     nothing else about a batch element; in the paper it is a function of the data. Second, ``adapt`` trains C to lower
     the variance; in the paper, C regresses on f. Third, the division is optional, and s averages absolute distances of
-    the value from c, not squares of f(x_k) - c - C(u).
+    the returned values from c, not squares of f(x_k) - c - C(u).
 
     Args:
         n: number of samples.

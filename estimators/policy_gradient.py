@@ -26,14 +26,16 @@ class PolicyGradient(Estimator):
 
     ``g = sum_i sum_t share_it (rho_it A_it - beta k'(d_it)) grad log q(x_it | x_i<t)``,  x_i ~ mu
 
-    i runs over the n samples of a prompt, its group, and t over the tokens. The advantage A is a return minus a
-    baseline, perhaps divided by a scale. The sampler mu is the policy that drew the samples. The importance weight rho
-    is q divided by mu, perhaps clipped. The penalty k is a function of d = log q - log ref, and k' its derivative. The
-    term with k' is there only if ``kl_in`` is "loss". The share is 1/n, or another factor that ``reduction`` chooses.
+    i runs over the n samples of a prompt, its group, and t over the tokens. The advantage A is a return (the reward of
+    the sample, perhaps less a penalty) minus a baseline, perhaps divided by a scale. The sampler mu is the policy that
+    drew the samples. The importance weight rho is q divided by mu, perhaps clipped. The penalty k is a function of d =
+    log q - log ref, and k' its derivative. The term with k' is there only if ``kl_in`` is "loss". If ``kl_in`` is
+    "reward", beta k is subtracted from the reward instead. The share is 1/n, or another factor that ``reduction``
+    chooses.
 
     Every choice has a field. With the defaults the estimator is RLOO. The baseline of a sample then comes from the
-    other samples. The penalty is then a part of the return, and rho is the weight of the whole sequence. The defaults
-    are unbiased for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
+    other samples. ``kl_in`` is then "reward", and rho is the weight of the whole sequence. The defaults are unbiased
+    for any sampler. f is a ``PolicyReturn``, or any function of sequences, and may be a black box. q is a
     ``TokenSequence``, whose last batch axis is the axis of prompts. Cost: n evaluations of f, and one more for the
     greedy baseline.
 
@@ -186,7 +188,10 @@ class PolicyGradient(Estimator):
 
     @property
     def needs_squares(self) -> bool:
-        """Whether the method ``weights`` needs its argument ``squares``."""
+        """Whether the method ``weights`` needs its argument ``squares``: yes for the baseline "optimal-token".
+
+        ``squares`` holds, for each token, the sum of the squared probabilities of the vocabulary.
+        """
         return self.baseline == "optimal-token"
 
     def refuses(self, family: type[Distribution]) -> str | None:

@@ -223,7 +223,7 @@ class OptimalTokenBaseline(PolicyGradient):
     The fields are those of ``PolicyGradient``; here the defaults are
     ``baseline="optimal-token", leave_one_out=False, kl_per="token"``.
 
-    Reference: Li et al. 2026 ("The optimal token baseline", 2602.07078), as verl has it.
+    Reference: Li et al. 2026 ("The optimal token baseline", 2602.07078), as the trainer verl computes it.
     """
 
     baseline: str = "optimal-token"

@@ -86,7 +86,12 @@ class QuadraticControlVariate(Estimator):
         at_least(self, 1, field="rank")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
-        """Return a state whose quadratic is 0: slope, diagonal and weights are 0, and the factors U are random."""
+        """Return a state whose quadratic is 0: its slope b and its curvature B are 0.
+
+        ``B = diag(d) + U diag(w) U^T``
+
+        b, d and w start at 0. U is random, drawn from ``generator``; from torch's global generator if it is None.
+        """
         self.check(q)
         return Quadratic(q.event_shape.numel(), self.rank, first_parameter(q).detach(), generator)
 

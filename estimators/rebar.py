@@ -88,7 +88,7 @@ class REBAR(Estimator):
         finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:
-        """Return a state that starts at the fields ``temperature`` and ``coefficient``."""
+        """Return a state that starts at the fields ``temperature`` and ``coefficient``; ``generator`` is not used."""
         return ControlVariate(self.temperature, self.coefficient, first_parameter(q).detach())
 
     def __call__(

@@ -43,7 +43,7 @@ class LearnedRelaxation(State):
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's output, ``[...]``, for relaxed samples y, ``[..., inputs]``; 0 at first.
 
-        The caller adds the moving average of the value.
+        The caller adds the moving average of the values that past calls of the estimator returned.
         """
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
         return (y.to(inner.dtype) @ inner + bias).tanh() @ self.outer + self.offset
@@ -68,8 +68,8 @@ class RELAX(Estimator):
 
     A state, made by ``init``, holds r and the temperature, and ``adapt`` learns them. r has 10 hidden units (tanh) and
     starts at 0. So a call with a fresh state, or without a state, is ScoreFunction, or REBAR if ``relaxed`` is True. If
-    ``relaxed`` is False, a moving average of the value is added to c. The paper has no such average: r would learn it,
-    but slowly.
+    ``relaxed`` is False, a moving average of the values that past calls returned is added to c. The paper has no such
+    average: r would learn it, but slowly.
 
     ``relaxed=True`` is the paper's method for autoencoders, ``relaxed=False`` its method for black boxes. The variance
     with True is the lower one if f at the relaxed sample says much about f at x. On a small trained autoencoder, True

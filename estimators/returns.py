@@ -78,10 +78,11 @@ class Return(Checked):
 
         Args:
             x: samples, ``[..., *batch, *event]``.
-            q: the distribution.
+            q: the distribution of x, which holds T choices made one after another.
 
         Raises:
-            InvalidIntegrand: the costs have another shape, do not fit the number of choices of q, or change x.
+            InvalidIntegrand: ``costs`` returns another shape or changes x; the matrix ``reads`` is not ``[C, T]``; or
+                ``reads`` is None, and C is not T.
         """
         values, choices = self._costs(q)(x), len(widths(q))
         expected = (values.shape[-1], choices) if self.reads is None else tuple(self.reads.shape)

@@ -22,7 +22,15 @@ from estimators._transforms import value_and_slope
 
 
 class SteinNetwork(State):
-    """State of RODEO, learned by ``adapt``: coefficients a and b of its control variates, and the network H."""
+    """State of RODEO, learned by ``adapt``: two coefficients, a and b, and a network H of two outputs.
+
+    RODEO has two control variates: a times the first is in the baseline, b times the second is added to the gradient. H
+    makes both from f. At first a and b are 0, and the weights of H are random.
+
+    Args:
+        like: a tensor of q, which gives device and dtype.
+        generator: source of the random weights; torch's global generator if None.
+    """
 
     hidden: ClassVar[int] = 32
 

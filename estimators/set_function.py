@@ -47,7 +47,9 @@ class SetFunction(Checked):
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "SetFunction":
         """Return a copy for sets drawn from ``q``, with ``around(values)`` in place of ``values``.
 
-        ``around`` maps a function of x to a function of x, such as one that counts its calls.
+        Args:
+            around: maps a function of x to a function of x, such as one that counts its calls.
+            q: the distribution of the sets. If it is None, the copy does not check what ``values`` returns.
         """
         return replace(self, values=around(self.values), q=q)
 

@@ -25,10 +25,11 @@ class StickingTheLanding(Estimator):
     ``x_k = T(e_k; theta)``,  the sample x_k ~ q as a function of noise e_k and of q's parameters theta
 
     Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
-    at a fixed x. This term has mean 0, and is left out here. The variance is 0 if q is the posterior. If not, it can be
-    higher than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over this q
-    (an f that exposes its importance weights) of at most one particle. With several particles, the mean of the omitted
-    term would not be 0. Cost: n evaluations of f, n of its gradient.
+    at a fixed x. This term has mean 0, and is left out here. The variance is 0 if q is the posterior, p divided by its
+    integral. If not, it can be higher than with Reparameterization. f is a ``Bound`` over q, ``log p(x) - log q(x)``
+    for a joint density p. A ``Bound`` whose samples are sets of several particles is refused: the mean of the omitted
+    term would not be 0. Needs df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
         n: number of samples.

@@ -22,9 +22,9 @@ class StraightThrough(Estimator):
     ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q
 
     J is the Jacobian of q's probabilities in q's parameters, and grad f the gradient of f in x. Biased unless f is
-    linear. For a bit and ``f(b) = (b - t)^2``, the mean of g is ``2 p (1-p) (p - t)``. This mean vanishes at p = t, and
-    has the wrong sign if t lies between p and 1/2. Needs df/dx, but only on the support of q. Cost: n evaluations of f,
-    n of its gradient.
+    linear. Let a bit be 1 with probability p, and ``f(b) = (b - t)^2``. Then the mean of g for the logit is
+    ``2 p (1-p) (p - t)``. This mean vanishes at p = t, and has the wrong sign if t lies between p and 1/2. Needs df/dx,
+    but only on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -29,7 +29,7 @@ class TransformerPolicy(Policy):
     - for the inputs: ``prompts``, ``[P, W]``, ``tokens``, ``[V, W]``, and ``positions``, ``[T, W]``;
     - for the attention of all blocks: ``attention_norm``, ``[blocks, W]``, ``attention``, ``[blocks, W, 3 W]``
       (queries, keys, values), and ``projection``, ``[blocks, W, W]``;
-    - for the second part of all blocks: ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``,
+    - for the step with gelu in all blocks: ``mlp_norm``, ``[blocks, W]``, ``up``, ``[blocks, W, 4 W]``, and ``down``,
       ``[blocks, 4 W, W]``;
     - for the logits: ``norm``, ``[W]``, and ``output``, ``[W, V]``.
 

@@ -35,7 +35,7 @@ class UnorderedSet(Estimator):
     Args:
         n: number of states, 2 to 10.
 
-    Reference: Kool, van Hoof & Welling 2020, section 4, with the built-in baseline.
+    Reference: Kool, van Hoof & Welling 2020, section 4. The sum over s' is the paper's built-in baseline.
     """
 
     n: int = 2
