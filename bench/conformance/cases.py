@@ -98,7 +98,7 @@ def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
     """Return Gauss-Hermite nodes, ``[N, *batch, *event]``, and weights, ``[N, *batch]``, for independent normals.
 
-    For every f in ``CASES``, they give the expectation up to rounding.
+    They give the expectation of every f in the test problems ``CASES``, up to rounding.
     """
     own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
@@ -161,7 +161,7 @@ def penalised(reward: Integrand, q: Distribution) -> PolicyReturn:
 
 
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth function f of x for the cases.
+    """Return a smooth function f of x, the f of many test problems.
 
     Let a and b be two fixed vectors, t the ``shift``, and u the vector x, in one-hot form if x holds integers. With dot
     products such as a.u, f is ``sin(a.u + t) - cos(2 b.u)/2 + (a.u)(b.u)``.

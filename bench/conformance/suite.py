@@ -565,7 +565,7 @@ class Conformance:
     # Tools
 
     def trials(self) -> list[Trial]:
-        """Return the trials: the estimator paired with each of ``cases`` that it serves.
+        """Return the trials: the estimator paired with each of ``cases``, the test problems, that it serves.
 
         Raises:
             AssertionError: the estimator serves none of ``cases``.
