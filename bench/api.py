@@ -123,7 +123,8 @@ class Measurement:
     def angle(self) -> float | None:
         """Angle between the mean gradient and the exact one in degrees, corrected for noise.
 
-        The result is None if ``scale`` is None, or if theta has only one coordinate.
+        The result is None if theta has only one coordinate, if the exact gradient is 0, or if there is nothing to
+        compare the mean gradient with.
         """
         return self.summary.angle
 
@@ -142,7 +143,7 @@ class Measurement:
         """Whether the mean gradient has the scale and the direction of the exact gradient, in a word.
 
         The word is ``unbiased``, ``scaled`` (only the scale is wrong), ``turned``, ``points away`` or ``undecided``.
-        The result is None if there is nothing to compare the mean gradient with.
+        The result is None if ``bias_bound`` is None, or if the exact gradient is 0.
         """
         return self.summary.direction
 

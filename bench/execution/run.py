@@ -34,8 +34,8 @@ class Ran(NamedTuple):
     """The records after a run. Most of the sums over gradients in them are left out, because tables do not need them.
 
     Args:
-        records: the records of all cells (estimators on objectives) of the specs: of measurements, of
-            timings, and of cells that could not be measured.
+        records: the records of all cells (estimators on objectives) of the specs: of measurements, of timings,
+            and of cells that could not be measured.
         held: all records of the study folder.
         digest: digest of the measurements in the folder at the end of the run (``bench.records.store.digest``); empty
             before the end.

@@ -106,8 +106,8 @@ class Made(Objective):
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        The parameters of q count among the tensors, because an estimate has gradients at them. The tensors of theta
-        count only if ``with_theta`` is True.
+        The parameters of q count among the tensors, because an estimate computes gradients with respect to them. The
+        tensors of theta count only if ``with_theta`` is True.
         """
         return self.made.measured_row_elements(with_theta=with_theta)
 

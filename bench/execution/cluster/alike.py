@@ -156,9 +156,9 @@ def code_of(instance: Any) -> str:
 
 
 def data_folder() -> str | None:
-    """Return the absolute path of the folder of images, the data of some objectives; None if there is no such folder.
+    """Return the absolute path of the folder of images, which are the data of some objectives.
 
-    The environment variable BENCH_DATA_DIR names the folder.
+    The environment variable BENCH_DATA_DIR names the folder. The result is None if the variable is not set.
     """
     named = os.environ.get(VARIABLE)
     return named and str(Path(named).resolve())
