@@ -50,15 +50,15 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
 def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
-    The n Sobol points in [0, 1)^D, for D coordinates, are fixed. For each batch element, a random shift is added to all
-    of them. So every single point is uniform, and the n points of one batch element are spread evenly. The first binary
-    digit of a coordinate becomes the sign of the normal. The other digits are read as a probability p, which determines
-    the absolute value a of the normal: ``P(|Z| > a) = p`` for a standard normal Z. So no digits are lost in the tails.
-    (The quantile function would need a uniform, and float32 rounds a uniform near 1 to 1.) If ``generator`` is None,
-    torch's global generator draws the shifts.
+    ``*batch`` and ``*event`` are the shapes of q. The n Sobol points in [0, 1)^D, for D coordinates, are fixed. For
+    each batch element, a random shift is added to all of them. So every single point is uniform, and the n points of
+    one batch element are spread evenly. The first binary digit of a coordinate becomes the sign of the normal. The
+    other digits are read as a probability p, which determines the absolute value a of the normal: ``P(|Z| > a) = p``
+    for a standard normal Z. So no digits are lost in the tails. (The quantile function would need a uniform, and
+    float32 rounds a uniform near 1 to 1.) If ``generator`` is None, torch's global generator draws the shifts.
 
     Raises:
-        Refusal: an event has more coordinates than torch's Sobol engine (21,201).
+        Refusal: an event has more coordinates than torch's Sobol engine (21,201), or ``torch.func.vmap`` is active.
     """
     like = first_parameter(q)
     shape, dim = Size((*q.batch_shape, *q.event_shape)), math.prod(q.event_shape)

@@ -54,7 +54,7 @@ def _overrides(family: type[Distribution]) -> bool:
 
 @_cached
 def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
-    """Return whether a class of distributions has the sampler and the density of one of the classes ``laws``.
+    """Return whether the class ``family`` has the sampler and the density of one of the classes ``laws``.
 
     A subclass that overrides the sampler or the density does not have them. torch's own subclasses count as their
     parents: Chi2 as a Gamma.

@@ -48,9 +48,9 @@ class DeltaMethod(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points that one call holds at once, the larger one of n and the number D of coordinates.
+        """Return the number of points that one call holds at once, the larger one of n and D.
 
-        The Hessian has D rows, and each row counts as a point.
+        D is the number of coordinates of q. The Hessian has D rows, and each row counts as a point.
         """
         return max(self.n, q.event_shape.numel())
 

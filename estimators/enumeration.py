@@ -33,7 +33,9 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of states, joint values of q's variables or sequences, all held in memory at once.
+        """Return the number of states of q, which are all held in memory at once.
+
+        A state is a joint value of q's variables, or a sequence of tokens.
 
         Raises:
             Refusal: there are more than 65,536 states.

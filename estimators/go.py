@@ -55,7 +55,7 @@ class GO(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points in the largest call of f, per batch element."""
+        """Return the number of points in the largest call of f, per batch element of q."""
         return self.n * min(q.event_shape.numel(), AT_ONCE)
 
     def __call__(

@@ -58,7 +58,7 @@ class GumbelRao(Estimator):
         positive(self, "temperature")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of relaxed points that are averaged and held in memory at once, per batch element."""
+        """Return the number of relaxed points that are averaged and held in memory at once, per batch element of q."""
         return self.n * self.inner
 
     def __call__(

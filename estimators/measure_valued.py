@@ -88,7 +88,7 @@ class MeasureValued(Estimator):
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points in the largest call of f, per batch element."""
+        """Return the number of points in the largest call of f, per batch element of q."""
         each, variables = 2 if isinstance(inner(q), Normal) else 1, math.prod(q.event_shape)
         if isinstance(inner(q), OneHotCategorical | Categorical):
             each = probs(q).shape[-1] - 1

@@ -64,7 +64,7 @@ class StochasticAD(Estimator):
         one_of(self, "side", *SIDES)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points in the largest call of f, per batch element."""
+        """Return the number of points in the largest call of f, per batch element of q."""
         return self.n * max(1, len(SIDES[self.side]) * min(math.prod(q.event_shape), AT_ONCE))
 
     def __call__(

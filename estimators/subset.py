@@ -89,7 +89,7 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q, ``[..., *batch]``, at points of D coordinates, ``[..., *batch, D]``.
+        """Return log q, ``[..., *batch]``, at points ``value`` of D coordinates, ``[..., *batch, D]``.
 
         The points may lie off the support, because log q is extended linearly.
         """

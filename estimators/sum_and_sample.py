@@ -48,7 +48,9 @@ class SumAndSample(Estimator):
         at_least(self, 2, ": one state is summed and one is drawn. Use ScoreFunction(n=1) or SumAndSample(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of states, joint values of q's variables or sequences, all held in memory at once.
+        """Return the number of states of q, which are all held in memory at once.
+
+        A state is a joint value of q's variables, or a sequence of tokens.
 
         Raises:
             Refusal: there are more than 4,096 states.
