@@ -23,8 +23,8 @@ from estimators._surrogate import joined
 class LearnedBaseline(State):
     """State of NVIL: a learned baseline for each batch element.
 
-    The baseline is a moving average of the values of f, plus the output of a network with one hidden layer. The input
-    of the network is the parameters of q.
+    The baseline is a moving average of the values that past calls returned, plus the output of a network with one
+    hidden layer. The input of the network is the parameters of q.
     """
 
     hidden: ClassVar[int] = 32
@@ -40,7 +40,7 @@ class LearnedBaseline(State):
     def forward(self, context: Tensor) -> Tensor:
         """Return the baseline of each batch element, ``[*batch]``.
 
-        The baseline is the moving average of the values of f, plus the network's output.
+        The baseline is the moving average of the values that past calls of NVIL returned, plus the network's output.
 
         Args:
             context: q's parameters, joined along the last axis, ``[*batch, inputs]``.

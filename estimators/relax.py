@@ -24,8 +24,8 @@ from estimators._transforms import value_and_slope
 class LearnedRelaxation(State):
     """State of RELAX, learned by ``adapt``: a network of one hidden layer on relaxed samples, and the log temperature.
 
-    The state also holds a moving average of the values of f: the network alone would need many steps of Adam to learn
-    their mean.
+    The state also holds a moving average of the values that past calls returned: the network alone would need many
+    steps of Adam to learn their mean.
     """
 
     hidden: ClassVar[int] = 10

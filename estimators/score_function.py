@@ -28,7 +28,7 @@ from estimators.returns import credited, score_of_choices
 class MovingAverage(State):
     """State of ScoreFunction(baseline="moving-average").
 
-    The baseline is ``mean``, the moving average of the values of f, 0 before the first update.
+    The baseline is ``mean``, the moving average of the values that past calls returned, 0 before the first update.
     """
 
 
