@@ -120,8 +120,8 @@ class Draws:
         """Return sums over the gradients of the draws with the numbers ``indices``; if the work fails, an exception.
 
         A draw is a batch of replicates; a span is a range of draws that are summed in one pass. The result has a pair
-        for each span: its sums, and the digests of its draws as one text. Only the first draws of a cell have digests.
-        The exception can be pickled, and the parent process raises it.
+        for each span: its sums, and a text with the digests of its draws. Only the first draws of a cell have
+        digests, so the text of a later span is empty. The exception can be pickled, and the parent process raises it.
         """
         try:
             with set_apart():

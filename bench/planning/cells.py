@@ -20,7 +20,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Id of the cell, 16 hexadecimal digits, made of the identities of the estimator and the objective."""
+        """Id of the cell, 16 hexadecimal digits: a digest of the names and the fields of estimator and objective."""
         return cell_id(self.estimator, self.objective)
 
     @property

@@ -47,7 +47,10 @@ class Setup:
 
 @functools.cache
 def facts_here() -> Facts:
-    """Return the versions on which the bits of a measurement depend, by name, without importing torch."""
+    """Return what the bits of a measurement depend on, such as the versions of the software, by name.
+
+    Facts that cannot be known without importing torch are left out.
+    """
     packages = ("torch", "numpy", "scipy", "dask", "distributed")
     return {
         "Python": platform.python_version(),
@@ -70,7 +73,7 @@ def arithmetic_here() -> Facts:
 
 
 def differing(here: Facts, wanted: Facts) -> list[str]:
-    """Return the facts in ``here`` that are not as in ``wanted``, each as a part of a sentence."""
+    """Return the facts that have other values in ``here`` than in ``wanted``, each as a part of a sentence."""
     return [f"{name} is {here.get(name)}, not {fact}" for name, fact in wanted.items() if here.get(name) != fact]
 
 
@@ -123,7 +126,7 @@ def file_differences(files: Facts) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Work for a worker of a cluster: to find out how its process differs from the coordinator.
+    """Work for a worker of a cluster: to find out how the worker's process differs from the coordinator.
 
     Args:
         facts: what the coordinator (the process of the command) gets from ``arithmetic_here``; the worker has to get
@@ -135,7 +138,10 @@ class Comparison:
     own: bytes
 
     def record(self, _progress: object = None, _pool: object = None) -> list[str]:
-        """Return how this process differs from the coordinator, each difference as a part of a sentence."""
+        """Return how this process differs from the coordinator, each difference as a part of a sentence.
+
+        The coordinator is the process of the command. The arguments are not used.
+        """
         if found := differing(arithmetic_here(), self.facts):
             return found
         each = pickle.loads(self.own)

@@ -24,7 +24,7 @@ FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Unlike(Exception):
-    """A worker differs from the coordinator. The arguments are its address and the differences."""
+    """A worker differs from the process of the command. The arguments are its address and the differences."""
 
 
 class Killed(Exception):
@@ -88,7 +88,8 @@ _lock = threading.Lock()
 def check(setup: bytes, dask_worker: DaskWorker) -> list[str]:
     """Return how this worker differs from the coordinator, each difference as a part of a sentence.
 
-    ``setup`` is the pickled ``Setup`` of the coordinator. Dask itself passes ``dask_worker``.
+    The coordinator is the process of the command. ``setup`` is the pickled ``Setup`` of the coordinator. Dask itself
+    passes ``dask_worker``.
     """
     try:
         _hosted(setup, dask_worker)
@@ -118,7 +119,7 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
     exception is pickled in place of the sums.
 
     Args:
-        setup: the pickled ``Setup`` of the coordinator.
+        setup: the pickled ``Setup`` of the coordinator, the process of the command.
         key: a text that is different for every cell.
         packed: the pickled ``Draws`` of the cell, with empty ``indices``.
         indices: the numbers of the draws.
@@ -135,7 +136,7 @@ def partials(setup: bytes, key: str, packed: bytes, indices: range) -> bytes:
 
 
 def dask_setup(_worker: DaskWorker) -> None:
-    """Make a worker of a local cluster ignore interrupts, which the coordinator handles. Dask calls this function."""
+    """Make a worker of a local cluster ignore interrupts, which the command handles. Dask calls this function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
