@@ -50,7 +50,8 @@ class Conformance:
     def setup_method(self, method: Callable[[], None]) -> None:
         """Skip every check but ``test_is_a_frozen_dataclass_of_plain_values`` if the estimator is no frozen dataclass.
 
-        The other checks would fail for this reason alone. pytest calls this method before each check.
+        The other checks would fail for this reason alone. pytest calls this method before each check; ``method`` is the
+        check.
         """
         if not self._is_frozen() and method.__name__ != "test_is_a_frozen_dataclass_of_plain_values":
             raise SkipTest("the estimator must first be a frozen dataclass")
@@ -309,7 +310,7 @@ class Conformance:
     # Hazards
 
     def test_saturated_logits(self) -> None:
-        """At logits of +-50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
+        """At logits of ±50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
         for trial in self._trials_with("logits", lambda case: "logits" in parameters(case.q())):
             theta = tuple(50 * t.sign() for t in trial.case.theta)
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
@@ -335,14 +336,17 @@ class Conformance:
         _skip_if(not ends.seen, "no uniforms are drawn")
 
     def test_extreme_temperatures(self) -> None:
-        """Losses and gradients are finite at temperatures of 1e-3 and 1e3."""
+        """If the estimator has a field ``temperature``, losses and gradients are finite for the values 1e-3 and 1e3."""
         _skip_if(not hasattr(self.estimator, "temperature"), "the estimator has no temperature")
         for trial in self.trials():
             for temperature in (1e-3, 1e3):
                 self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
 
     def test_one_sample(self) -> None:
-        """With n = 1, losses and gradients are finite, or a refusal says what to use instead."""
+        """If the estimator has a field ``n``, losses and gradients are finite for n = 1, or n = 1 is refused.
+
+        A refusal says what to use instead.
+        """
         _skip_if(not hasattr(self.estimator, "n"), "the estimator has no n")
         for trial in self.trials():
             try:

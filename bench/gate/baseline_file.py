@@ -20,7 +20,7 @@ RESTORE = "Restore it from version control."
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return the path of the baseline called ``name`` in the repository at ``root``.
+    """Return the path of the baseline called ``name`` in the repository at ``root``: results/baselines/NAME.json.
 
     A baseline is the gate's file of accepted statistics. A name that ends in ``.json`` is taken as a path, relative to
     ``root``.

@@ -117,7 +117,7 @@ class FirstDraws:
 
 
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
-    """Compute the gradients of a cell's first 8 draws (batches), and count the evaluations of f and of df/dx.
+    """Return a digest of the gradients of a cell's first 8 draws (batches), and the evaluations of f and of df/dx.
 
     A cell is an estimator on an objective. ``settings`` say how the cell is measured.
     """

@@ -16,7 +16,10 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """Return the GPUs that this process may use, each as ``CUDA_VISIBLE_DEVICES`` names it."""
+    """Return the GPUs that this process may use, each as ``CUDA_VISIBLE_DEVICES`` names it.
+
+    The list is empty if torch is not loaded.
+    """
     torch = sys.modules.get("torch")
     count = int(torch.cuda.device_count()) if torch else 0
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -95,9 +95,10 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def on_terminals(text: str) -> str:
-    """Return a text of several lines that is safe to print: without escape sequences and control characters.
+    """Return a text of several lines that is safe to print.
 
-    A space replaces every character that a terminal obeys or hides.
+    Escape sequences are left out. A space replaces every other character that a terminal obeys or hides; line feeds
+    stay.
     """
     if text.replace("\n", "").isprintable():
         return text
