@@ -71,8 +71,8 @@ def probs(q: Distribution) -> Tensor:
     categories.
 
     A categorical q made from logits holds them normalised by torch. Then the result is p, their exponential, with the
-    Jacobian ``diag(p)``; normalised logits have a Jacobian of their own. Together they give ``diag(p) - p p^T``, the
-    Jacobian of the softmax.
+    Jacobian ``diag(p)`` in them; the normalised logits have a Jacobian of their own in the given logits. Together they
+    give ``diag(p) - p p^T``, the Jacobian of the softmax.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":

@@ -72,6 +72,8 @@ class Bound(Checked):
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
         """Return log p(x_k) - log q(x_k) of each particle x_k, ``[..., *batch, K]``; K is 1 if ``particles`` is None.
 
+        The particles are the K points of which a sample consists; log p is the ``log_joint`` of this bound.
+
         Args:
             x: samples of q, ``[..., *batch, *event]``.
             q: the distribution in log q(x_k); None for the q of this bound.
@@ -111,8 +113,10 @@ def log_mean_exp(x: Tensor) -> Tensor:
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
     """Return f if it is a ``Bound`` over q, with a number of particles that the estimator supports.
 
+    The particles of a ``Bound`` are the points of which one sample of q consists.
+
     Raises:
-        Refusal: f is no such ``Bound``.
+        Refusal: f is no such ``Bound``. The message names ``estimator``.
     """
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(

@@ -153,9 +153,9 @@ class PolicyGradient(Estimator):
 
     @property
     def gradient_scale(self) -> float | None:  # type: ignore[override]
-        """The expected gradient divided by the exact one: (n - 1)/n if the baseline is the mean of the whole group.
+        """The expected gradient divided by the exact one: (n - 1)/n if the baseline is a mean over all n samples.
 
-        None if the estimator is unbiased, or if this quotient is unknown.
+        The samples are those of one prompt. None if the estimator is unbiased, or if this quotient is unknown.
         """
         known = self._exact and self.baseline == "mean" and not self.leave_one_out
         return (self.n - 1) / self.n if known and self.kl_in == "reward" else None

@@ -214,11 +214,11 @@ class OptimalTokenBaseline(PolicyGradient):
 
     ``W_jt = sum_{u <= t} (1 - 2 q(x_ju | x_j<u) + sum_v q(v | x_j<u)^2)``,  0 after the end of sequence j
 
-    x_i is one of the n samples of a prompt, its group, and R_it its return from token t on. W_jt adds up, over the
-    tokens u of sequence j up to t, the squared norm of the score of token u in its logits. Biased, in length and in
-    direction: the baseline contains the sample itself. With ``leave_one_out=True`` it does not, and the estimator is
-    unbiased; where no other sequence reaches token t, the baseline is then 0. q is a ``TokenSequence``. Cost: n
-    evaluations of f.
+    x_i is one of the n samples of a prompt, its group, and R_it its return: the reward, less the penalties of the
+    tokens from t on. W_jt adds up, over the tokens u of sequence j up to t, the squared norm of the score of token u in
+    its logits. Biased, in length and in direction: the baseline contains the sample itself. With ``leave_one_out=True``
+    it does not, and the estimator is unbiased; where no other sequence reaches token t, the baseline is then 0. q is a
+    ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are
     ``baseline="optimal-token", leave_one_out=False, kl_per="token"``.

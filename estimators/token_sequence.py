@@ -43,8 +43,9 @@ class TokenSequence(Chain):
     and has probability 1. The length L of a sequence counts the 0 that ends it. A sequence of T tokens needs no end.
     The last axis of the batch is the axis of prompts, which are numbered from 0.
 
-    q's parameters are the weights of the policy, ``weights.NAME``. ``rows(q, R)`` has R sets of weights, and computes
-    with all of them at once. If the R sets are copies of one set, samples are drawn with this set alone.
+    q's parameters are the weights of the policy, ``weights.NAME``. ``rows(q, R)`` is q with R sets of weights, for R
+    independent estimates, and computes with all of them at once. If the R sets are copies of one set, samples are drawn
+    with this set alone.
 
     Args:
         weights: the weights of the policy by name, each ``[*lead, *own shape]``. The batch shape is ``[*lead, P]``.

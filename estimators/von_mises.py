@@ -84,10 +84,11 @@ class ReparameterizedVonMises(Drawable, VonMises):
 
 
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
-    """Return the derivative of von Mises samples x in the concentration, in radians, of the shape of ``turn``.
+    """Return the derivative of von Mises samples in the concentration, in radians, of the shape of ``turn``.
 
-    x is ``turn``, the angle between a sample and loc in radians, and q the density of this angle. F' is the derivative
-    of the distribution function in the concentration, and A the mean of cos t under q.
+    ``turn`` is the angle from loc to a sample, -pi to pi. For a negative angle, the result is the negative of that for
+    the positive one, so let x be an angle from 0 to pi. q is the density of the angle. F' is the derivative of its
+    distribution function in the concentration, and A the mean of cos t under q.
 
     ``dx/dconcentration = -F'(x) / q(x)``
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
