@@ -62,7 +62,7 @@ def labels_in(folders: Iterable[Path], specs: Iterable[Spec], place: Path | None
         folders: the folders of the study. The first ``labels.toml`` in them counts, unless ``place`` is given.
         specs: the specs of the study. Their display names count if there is no file. A name in a later spec replaces
             that in an earlier one.
-        place: a file of labels.
+        place: the file of labels to read; None to look in the folders.
 
     Raises:
         UsageError: a file cannot be read, or is no file of labels.
@@ -95,10 +95,10 @@ def check(labels: Labels, records: Records) -> None:
 def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
     """Return the names that figures give to all estimators and objectives of a study.
 
-    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. The order is that
-    of a table: first what ``labels`` names, then the others in the order of ``specs``. A selector without fields, such
-    as ``rloo``, covers all settings of an estimator or objective. If ``labels`` gives a name to such a selector, this
-    name is also in the result; its key is the command-line name.
+    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. What ``labels``
+    names comes first; the others follow in the order of ``specs``. A selector without fields, such as ``rloo``, covers
+    all settings of an estimator or objective. If ``labels`` gives a name to such a selector, this name is also in the
+    result; its key is the command-line name.
 
     Args:
         records: the records of the study.
@@ -118,10 +118,10 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
     """Return the display names in two dictionaries: those of the estimators, and those of the objectives.
 
-    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. The order is that
-    of a table. Estimators and objectives that ``labels`` names come first, in the order of ``labels``. All others
-    follow in the order of ``specs``; the display name of each is its key. If one selector of ``labels`` covers several
-    estimators, the fields that differ are added to the name: ``RLOO (n=4)``.
+    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. Estimators and
+    objectives that ``labels`` names come first, in the order of ``labels``. All others follow in the order of
+    ``specs``; the display name of each is its key. If one selector of ``labels`` covers several estimators, the fields
+    that differ are added to the name: ``RLOO (n=4)``.
 
     Args:
         records: the records of the study.
