@@ -102,6 +102,7 @@ class _Part:
     """One spec of a study, planned into cells; with the tasks for them, and for the pairs that do not fit."""
 
     spec: Spec
+    settings: Settings
     cells: list[Cell]
     skips: list[Skip]
 
@@ -109,25 +110,28 @@ class _Part:
     def of(cls, spec: Spec, known: dict[Objective, Objective]) -> Self:
         """Plan a spec. Equal objectives of several specs are one instance, which ``known`` holds."""
         estimators, objectives = spec.instances()
-        spec.settings().check_device()
-        return cls(spec, *plan(estimators, [known.setdefault(objective, objective) for objective in objectives]))
+        settings = spec.settings()
+        settings.check_device()
+        return cls(
+            spec, settings, *plan(estimators, [known.setdefault(objective, objective) for objective in objectives])
+        )
 
     @functools.cached_property
     def tasks(self) -> list[MomentsTask]:
         """The measurements whose number of replicates is fixed."""
         wanted = [] if self.spec.precision_target else self.cells
-        return [MomentsTask(cell, self.spec.settings()) for cell in wanted]
+        return [MomentsTask(cell, self.settings) for cell in wanted]
 
     @functools.cached_property
     def refused(self) -> list[MomentsTask]:
-        return [MomentsTask(skip.cell, self.spec.settings()) for skip in self.skips]
+        return [MomentsTask(skip.cell, self.settings) for skip in self.skips]
 
     @functools.cached_property
     def pilots(self) -> list[PilotTask]:
         target = self.spec.precision_target
         if target is None:
             return []
-        most = replace(self.spec.settings(), replicates=target.max_replicates)
+        most = replace(self.settings, replicates=target.max_replicates)
         return [PilotTask(cell, most, target=target) for cell in self.cells]
 
     @functools.cached_property

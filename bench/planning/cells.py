@@ -117,16 +117,18 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
     """Return the reason why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
     if reason := estimator.refuses(objective.family) or estimator.refuses_layers(objective.layer_families):
         return reason
-    name = label(objective)
     if estimator.needs_df and not objective.differentiable:
-        return f"{estimator!r} needs df/dx, and {name} has none. Use ScoreFunction or RLOO."
+        return f"{estimator!r} needs df/dx, and {label(objective)} has none. Use ScoreFunction or RLOO."
     if estimator.needs_relaxed_f and not objective.relaxable:
-        return f"{estimator!r} evaluates f off the support of q, and {name} is not defined there. Use StraightThrough."
+        off = "evaluates f off the support of q"
+        return f"{estimator!r} {off}, and {label(objective)} is not defined there. Use StraightThrough."
     if estimator.needs_bound and not objective.bound:
         use = "Reparameterization" if estimator.needs_df else "RLOO"
-        return f"{estimator!r} needs the log-weights of a bound, and {name} is not one. Use {use}."
+        return f"{estimator!r} needs the log-weights of a bound, and {label(objective)} is not one. Use {use}."
     if estimator.needs_costs and not objective.costs:
-        return f"{estimator!r} needs a Return, an f that shows its costs, and {name} is not one. Use RLOO."
+        return f"{estimator!r} needs a Return, an f that shows its costs, and {label(objective)} is not one. Use RLOO."
     if estimator.needs_set and not objective.sets:
-        return f"{estimator!r} needs a SetFunction, an f of several samples, and {name} is not one. Use RLOO."
+        return (
+            f"{estimator!r} needs a SetFunction, an f of several samples, and {label(objective)} is not one. Use RLOO."
+        )
     return estimator.refuses_particles(objective.particles) if objective.bound else None

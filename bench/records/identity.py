@@ -1,6 +1,7 @@
 """Identity by content, for estimators, objectives, cells and runs."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ def fields_of(instance: Any) -> dict[str, Any]:
 
     The fields are the arguments with which the dataclass is created.
     """
-    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
+    return {name: getattr(instance, name) for name in _defaults(type(instance))}
 
 
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -36,8 +37,14 @@ def changed_fields(instance: Any, former: Mapping[str, object] | None = None) ->
     default, not with the present one. None stands for no former defaults.
     """
     given = fields_of(instance)
-    defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}
+    defaults = {**_defaults(type(instance)), **(former or {})}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
+
+
+@functools.cache
+def _defaults(cls: Any) -> dict[str, Any]:
+    """Return the defaults of the fields with which a dataclass is created, in the order of their definition."""
+    return {field.name: field.default for field in dataclasses.fields(cls) if field.init}
 
 
 def identity(instance: Any) -> dict[str, Any]:
