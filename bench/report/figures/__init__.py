@@ -18,6 +18,7 @@ from bench.records.lines import LineKind, plain
 from bench.records.text import described
 from bench.report.figures.drawing import Drawing
 from bench.report.figures.memory import Memory
+from bench.report.figures.texts import laid_out_once
 from bench.report.figures.theme import Names, styled
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def comparison(rows: Sequence[Ratio], axis: str, suffix: str, *, margin: float, 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), laid_out_once():
         warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks, and of labels without end
         yield
 
