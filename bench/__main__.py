@@ -18,7 +18,7 @@ def open_what_is_closed() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit with an error if another distribution has overwritten the package ``bench``."""
+    """Run the command line; exit with an error if another project's package ``bench`` is installed over this one."""
     import bench
     from bench import interrupts
 

@@ -48,9 +48,11 @@ class Checked:
         raise NotImplementedError
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
-        """Return a copy for samples of ``q``, with ``around(f)`` in place of f.
+        """Return an integrand of the same kind that computes and checks ``around(f)`` in place of f.
 
-        ``around`` maps a function to a function, such as f to 2 f. The copy checks the values of ``around(f)``.
+        Args:
+            around: maps a function to a function, such as f to 2 f.
+            q: the distribution whose samples the new integrand takes.
         """
         raise NotImplementedError
 

@@ -91,7 +91,10 @@ class MultiSample(Estimator):
         )
 
     def points(self, q: Distribution) -> int:
-        """Return the number of sets that one call holds in memory at once, per batch element."""
+        """Return the number of sets of k samples that one call holds in memory at once, per batch element of q.
+
+        q is a ``Repeated``, and k is the number of samples in one draw from it.
+        """
         k = q.event_shape[0] if q.event_shape else 1
         return max(self.n, min(math.comb(self.n * k, k), MOST_SETS))
 

@@ -127,7 +127,7 @@ class PolicyReturn(Checked):
         return found if self.q is None else found.to(first_parameter(self.q).dtype)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "PolicyReturn":
-        """Return a copy for samples of ``q``, with ``around(reward)`` in place of ``reward``.
+        """Return a copy of this integrand for samples of ``q``, with ``around(reward)`` in place of ``reward``.
 
         ``around`` maps a function of x to a function of x, such as one that counts its calls. If ``q`` is None, the
         copy gets its q from an estimator later.

@@ -66,7 +66,9 @@ class Return(Checked):
         return CheckedFunction(self.costs, q, name="costs", columns=True)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
-        """Return a copy for samples of ``q``, with ``around(costs)`` in place of ``costs``; ``total`` is treated alike.
+        """Return a copy of this integrand for samples of ``q``, with ``around(costs)`` in place of ``costs``.
+
+        If there is a ``total``, ``around(total)`` takes its place.
 
         ``around`` maps a function of x to a function of x, such as one that counts its calls. If ``q`` is None, the
         copy gets its q from an estimator later.

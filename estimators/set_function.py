@@ -45,7 +45,7 @@ class SetFunction(Checked):
         return self.together(self.each(x, self.q))
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "SetFunction":
-        """Return a copy for sets drawn from ``q``, with ``around(values)`` in place of ``values``.
+        """Return a copy of this function for sets drawn from ``q``, with ``around(values)`` in place of ``values``.
 
         Args:
             around: maps a function of x to a function of x, such as one that counts its calls.

@@ -37,7 +37,7 @@ def name_of(piece: Sequence[bytes]) -> str:
 
 
 def load(name: str) -> list[Any] | None:
-    """Return what ``save`` has kept in the cache under the name of a piece; None if there is nothing.
+    """Return what ``save`` has put into the cache under the name of a piece; None if there is nothing.
 
     An empty name stands for a piece that is not kept: the result is None.
     """
@@ -46,10 +46,14 @@ def load(name: str) -> list[Any] | None:
 
 
 def save(name: str, entries: list[Any]) -> None:
-    """Keep what was read from a piece in the cache, under the piece's name; if the name is empty, keep nothing.
+    """Put what was read from a piece of the records file into the cache.
 
-    ``entries`` has one item for each line of the piece: a record, the bytes of a line that names files, or None for a
-    line without a record.
+    A piece is a list of successive lines of the file.
+
+    Args:
+        name: the piece's name, from ``name_of``; if it is empty, nothing is put into the cache.
+        entries: one item for each line of the piece: its record, None if the line has none, or the line itself if
+            its record refers to other files.
     """
     if name:
         cache.save(name, marshal.dumps(entries))

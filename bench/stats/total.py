@@ -157,10 +157,10 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
         V: the variance, which is the mean of the squared norms of the centred gradients.
         tail: the tail fitted to the squared norms.
         replicates: number of replicates of the run.
-        top: the largest of ``n`` squared distances of gradients from the exact gradient. If that is unknown, the
-            distances are from the mean of a block, a group of gradients. ``top`` decides whether the tail is heavy for
-            certain.
-        n: number of these distances.
+        top: the largest values in a series of squared distances. They are distances of gradients from the exact
+            gradient, or from the mean of their block (a group of gradients). These values decide whether the tail is
+            heavy for certain.
+        n: number of distances in the whole series.
         finite_support: whether the samples can take only finitely many values.
     """
     heavy = tail.khat is not None and tail.khat >= variance.HEAVY_TAIL_INDEX
