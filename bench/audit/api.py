@@ -52,8 +52,9 @@ def audit(
         length: the largest number of tokens of a sequence.
         beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
         samples: number of batches that are sampled for each policy, if more than 100,000 different batches are
-            possible. None means 10,000. If the loss mixes prompts and does not work under ``vmap``, it has to be called
-            for each batch: None then means that 1,000 are sampled if more than 1,000 are possible.
+            possible. None means 10,000. A loss has to be called for each batch if it does not work under
+            ``torch.func.vmap`` and its batches cannot be joined. None then means that 1,000 are sampled if more than
+            1,000 are possible.
         say: called with a line on the progress, again and again, if the loss has to be called for each batch.
 
     Raises:

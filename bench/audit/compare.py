@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def is_aligned(self) -> bool:
-        """Whether the loss's expected gradient points in the direction of its target, within the tolerance.
+        """Whether the expected gradient points in the direction of its target: ``direction`` is "unbiased" or "scaled".
 
         The lengths of the two gradients may differ.
         """
@@ -53,7 +53,7 @@ def compare(estimate: Estimate, target: Tensor) -> Comparison:
     """Return the comparison of an expected gradient, ``estimate``, with a target gradient, ``[D]``.
 
     D is the number of parameters. If the expected gradient was estimated from sampled batches, the comparison has the
-    limits of intervals.
+    limits of 95 % intervals for scale and angle.
     """
     rows, norm = estimate.rows, float(target.norm())
     if rows is not None and float(rows.var(0).sum()) > (NOTHING * norm) ** 2:

@@ -48,12 +48,13 @@ class Findings:
         beta: weight of KL(pi||ref) in the target ``penalised-reward``; None if there is no such target.
         is_fitted: whether ``beta`` was found by least squares, and not given.
         variance: for each policy, the variance of the gradient of a batch, as a multiple of the variance of RLOO. The
-            gradient is first divided by its scale: its component along the target, in units of the target's length.
-            None if the scale is not positive, or a prompt has one sample.
+            gradient is first divided by its scale: its component along the gradient of the target, in units of the
+            length of this gradient. The target is ``E r - beta KL(pi||ref)`` or, for a loss without rewards,
+            ``-KL(pi||ref)``. None if the scale is not positive, or a prompt has one sample.
         factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
             None if it differs from batch to batch.
         pieces: for each policy, a comparison of the expected gradient of a batch with the mean of the gradients of its
-            single prompts. Empty if ``factor`` is a number, or if this mean is 0.
+            single prompts. Empty if ``factor`` is a number, or if such a mean is 0.
         signs: what else was noticed: names in ``bench.audit.signs.SIGNS``.
     """
 

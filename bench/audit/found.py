@@ -23,7 +23,8 @@ class Found:
         loss: the loss.
         policy: the policy.
         group: number of samples for each prompt.
-        traits: whether the loss depends on the order of samples, and whether it mixes prompts.
+        traits: whether the loss depends on the order of samples, and whether the gradient for a prompt depends on other
+            prompts.
         samples: number of batches that are sampled, if there are too many to sum over. If None, it is 10,000, or 1,000
             if each batch takes a call of the loss; in that case at most 1,000 batches are summed over.
     """
@@ -53,17 +54,19 @@ class Found:
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
-        """Compare the expected gradient for the rewards alone with the gradient of a target, such as "reward".
+        """Compare the reward's part of the loss's expected gradient with the gradient of a target, such as "reward".
 
-        The penalty for leaving the reference is switched off: the policy itself takes the place of the reference.
+        For the reward's part, the penalty for leaving the reference is switched off: the policy itself takes the place
+        of the reference. ``name`` is the name of the target.
         """
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 
     def of_penalty(self, name: str) -> Comparison:
-        """Compare the penalty's part of the expected gradient with minus the gradient of a divergence.
+        """Compare the penalty's part of the loss's expected gradient with minus the gradient of a divergence.
 
         The penalty's part is the expected gradient minus the one with the policy itself in the place of the reference.
-        ``name`` is the divergence, such as "reverse-kl".
+        It is compared with minus a gradient, because a step down the loss should lower the divergence. ``name`` is the
+        name of the divergence, such as "reverse-kl".
         """
         return compare(self._steadied(self.penalty, 0.0, 1.0), -self.policy.targets[name])
 
@@ -75,7 +78,7 @@ class Found:
         return compare(self._steadied(self.whole, 1.0, beta), self.target(1.0, beta))
 
     def off_policy(self) -> Comparison:
-        """Compare the expected gradient on samples of an older policy, mu, with the gradient of the expected reward.
+        """Compare the loss's expected gradient on samples of an older policy with the gradient of the expected reward.
 
         The penalty for leaving the reference is switched off: the policy itself takes the place of the reference.
         """
@@ -120,13 +123,14 @@ class Found:
     def variance(self, beta: float | None) -> float | None:
         """Return the variance of the gradient of a batch, relative to the variance of the gradient of RLOO.
 
-        Before its variance is computed, the gradient of the loss is divided by its scale. The scale is the component of
-        the expected gradient along the target's gradient, divided by the length of the target's gradient. The result is
-        None if the scale is not positive, or if each prompt has one sample.
+        The target is ``E r - beta * KL(pi||ref)`` or, if the loss uses no rewards, ``-KL(pi||ref)``. r is the reward,
+        pi the policy and ref the reference. RLOO is unbiased for the target. Before its variance is computed, the
+        gradient of the loss is divided by its scale. The scale is the component of the expected gradient along the
+        target's gradient, divided by the length of the target's gradient. The result is None if the scale is not
+        positive, or if each prompt has one sample.
 
         Args:
-            beta: the weight of KL(pi||ref), with the policy pi and the reference ref, in the target and in the rewards
-                of RLOO; None for 0.
+            beta: the weight of KL(pi||ref) in the target, if the loss uses rewards; None for 0.
         """
         terms = self._terms(beta)
         target = self.target(*terms)

@@ -48,7 +48,7 @@ class Loss:
     Args:
         function: the function. Its arguments are some of ``logp``, ``old_logp``, ``ref_logp``, ``mask``, ``rewards``
             and ``tokens``. Any other argument needs a default value, which is used.
-        name: the name of the function in messages.
+        name: the name of the function in messages; by default its own name.
 
     Raises:
         UsageError: the function has another argument without a default, or has no ``logp``.
@@ -69,7 +69,11 @@ class Loss:
 
     @property
     def is_called_for_each(self) -> bool:
-        """Whether the loss has to be called for each batch, because it mixes prompts and does not work under vmap."""
+        """Whether the loss has to be called once for each batch.
+
+        If so, it does not work under ``torch.func.vmap``, and batches cannot be joined to a larger one. The usual
+        reason is that the gradient for a prompt depends on the other prompts of its batch.
+        """
         return not self.is_vectorised and self.averages is None
 
     def _asked(self, function: Callable[..., Any]) -> tuple[str, ...]:
@@ -103,10 +107,10 @@ class Loss:
         return asked
 
     def try_out(self, batches: Batch) -> None:
-        """Check the loss on a few batches, and find out whether many can be computed at once.
+        """Check the loss on a few batches, and set ``is_vectorised``: whether many batches can be computed at once.
 
         Args:
-            batches: the arguments of several batches, each ``[batches, ...]``.
+            batches: the arguments of several batches, by name, each ``[batches, ...]``.
 
         Raises:
             UsageError: the loss is no number, has no gradient, changes its arguments, or is random.
@@ -142,10 +146,10 @@ class Loss:
         return not torch.equal(before.nan_to_num(), after.nan_to_num())
 
     def try_again(self) -> None:
-        """Check that the loss gives the same gradient now as at the beginning of ``try_out``.
+        """Check that the loss still gives the gradients that it gave in ``try_out``, for the same batches.
 
         Raises:
-            UsageError: the gradient has changed.
+            UsageError: a gradient has changed.
         """
         few, before = self._first
         if not _same(self._in_a_loop(few), before):
@@ -160,7 +164,7 @@ class Loss:
         The shape is that of ``logp``: ``[batches, prompts, samples of a prompt, length]``.
 
         Args:
-            batches: the arguments of many batches, each ``[batches, ...]``.
+            batches: the arguments of many batches, by name, each ``[batches, ...]``.
 
         Raises:
             UsageError: the loss or its gradient is not finite.

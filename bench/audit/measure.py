@@ -36,8 +36,8 @@ class Traits:
     Args:
         ordered: whether the gradient depends on the order of the samples of a prompt.
         pieces: the factor by which the gradient of a batch of several prompts exceeds the mean of the gradients of its
-            single prompts. 1 for a loss that averages over prompts. None if the loss mixes prompts, because no single
-            factor exists then.
+            single prompts. 1 for a loss that averages over prompts. None if no single factor exists, because the loss
+            mixes prompts: the gradient for a prompt depends on the other prompts of its batch.
         signs: the signs of common mistakes that the loss shows, by their names in ``SIGNS``.
     """
 
@@ -91,8 +91,10 @@ class Batches:
     Args:
         policy: the policy.
         group: number of samples for each prompt.
-        traits: what is known of the loss. If the loss does not mix prompts, each prompt is a batch of its own.
-        samples: number of batches that are sampled, if more than ``most`` different batches are possible.
+        traits: what is known of the loss. Unless the gradient for a prompt depends on the other prompts, each prompt is
+            a batch of its own.
+        samples: number of batches that are sampled, if more than ``most`` different batches are possible; fewer if all
+            of their gradients would need too much memory.
         off_policy: whether an older policy, mu, writes the samples. If not, the policy itself writes them.
         most: largest number of batches over which an expectation is summed; None for 100,000.
     """
@@ -158,7 +160,8 @@ class Batches:
 def number_of_batches(sequences: int, prompts: int, group: int, traits: Traits) -> int:
     """Return the number of batches over which an exact expectation is summed.
 
-    If the loss mixes prompts, a batch has all prompts. If not, a batch has one prompt.
+    If the loss mixes prompts, which means that the gradient for a prompt depends on the other prompts, a batch has all
+    prompts. If not, a batch has one prompt, and each prompt has the returned number of batches.
 
     Args:
         sequences: number of different sequences.
@@ -205,9 +208,10 @@ def rloo(group: int, reward: float = 1.0, beta: float = 0.0) -> Weigh:
 
 
 def traits_of(loss: Loss, policies: Sequence[AuditPolicy], group: int) -> Traits:
-    """Check a loss on sampled batches, and find out whether it mixes prompts and depends on the order of samples.
+    """Check a loss on sampled batches, and return what has to be known of it before its expected gradient is computed.
 
-    The order is the order of the samples in a group.
+    One trait is whether the gradient depends on the order of the samples in a group. Another one is whether the
+    gradient for a prompt depends on the other prompts. The third is a list of the signs of common mistakes.
 
     Args:
         loss: the loss.

@@ -12,13 +12,16 @@ class Audit(Findings):
     """What an audit has found about a loss. ``str(audit)`` is the text that ``bench audit`` prints.
 
     The fields are those of ``Findings``. For example, ``targets["reward"]`` compares the loss's expected gradient with
-    the gradient of the expected reward: one ``Comparison`` for each policy, with ``scale``, ``angle`` and
-    ``direction``.
+    the gradient of the expected reward. There is one ``Comparison``, with ``scale``, ``angle`` and ``direction``, for
+    each of the nine policies on which the loss was called.
     """
 
     @property
     def sentence(self) -> str:
-        """What the loss's expected gradient is, in words: one sentence for each of its parts, such as the penalty."""
+        """What the loss's expected gradient is, in words: one sentence for each of its parts, such as the penalty.
+
+        A sentence for each sign of a common mistake follows.
+        """
         return sentence(self)
 
     def __str__(self) -> str:
@@ -26,5 +29,5 @@ class Audit(Findings):
         return text(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the sentence and all numbers as plain values for JSON."""
+        """Return a dictionary of plain values, for JSON: all fields of the audit, and its ``sentence``."""
         return {"sentence": self.sentence, **asdict(self)}

@@ -30,7 +30,7 @@ def signs_of(loss: Loss, batches: Batch, weights: Tensor, *, ordered: bool, mixe
 
     Args:
         loss: the loss.
-        batches: the arguments of several batches, each ``[batches, ...]``.
+        batches: the arguments of several batches, by name, each ``[batches, ...]``.
         weights: minus the derivatives of the loss with respect to the log-probability of each token,
             ``[batches, prompts, samples of a prompt, length]``.
         ordered: whether the gradient depends on the order of the samples of a prompt.

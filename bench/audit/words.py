@@ -29,7 +29,10 @@ SMALL = 0.005
 
 
 def sentence(audit: Findings) -> str:
-    """Return what an audit has found about a loss's gradient: one sentence for each part, such as the penalty."""
+    """Return in words what an audit has found about a loss's gradient.
+
+    The text has one sentence for each part of the gradient, such as the penalty, and one for each sign of a mistake.
+    """
     out = []
     if "reward" in audit.targets:
         names = {name: label.format(k=audit.group) for name, label in REWARDS.items()}
@@ -91,7 +94,8 @@ def _turn(found: Comparisons) -> str:
 def scales(found: Comparisons) -> str:
     """Return the least and the largest scale of the comparisons in ``found`` as text, such as ``0.71 to 0.83 ± 0.02``.
 
-    The number after ± is the largest half-width of an interval. It is left out if the scales are exact.
+    A scale is the component of a gradient along its target, divided by the length of the target. The number after ± is
+    the largest half-width of an interval of a scale. It is left out if the scales are exact.
     """
     limits = [(each.scale_low, each.scale_high) for each in found]
     halves = [(high - low) / 2 for low, high in limits if low is not None and high is not None]
@@ -99,7 +103,10 @@ def scales(found: Comparisons) -> str:
 
 
 def angles(found: Comparisons) -> str:
-    """Return the least and the largest angle of the comparisons in ``found`` in degrees, such as ``4 to 9``."""
+    """Return the least and the largest angle of the comparisons in ``found`` as text, in degrees, such as ``4 to 9``.
+
+    A comparison has the angle between a gradient and its target.
+    """
     low, high = (f"{end:.{0 if end >= 10 else 1}f}" for end in _ends([each.angle for each in found]))
     return (low if low == high else f"{low} to {high}").replace("0.0", "0")
 
@@ -114,7 +121,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def text(audit: Findings) -> str:
-    """Return the text that ``bench audit`` prints."""
+    """Return the text that ``bench audit`` prints: sentences on the loss, a table of its comparisons, and notes."""
     lines = [f"{audit.loss}({', '.join(audit.takes)})", ""]
     lines += [f"  {each}" for each in sentence(audit).replace(". ", ".\n").splitlines()]
     rows = [("compared with the gradient of", "scale", "angle", "in a word")]
@@ -132,7 +139,8 @@ def text(audit: Findings) -> str:
 def in_degrees(found: Comparisons) -> str:
     """Return the least and the largest angle of the comparisons in ``found`` as text, such as ``4 to 9°``.
 
-    If the angles have intervals, the text also has the largest upper limit, as in ``4 to 9°, at most 11°``.
+    A comparison has the angle between a gradient and its target. If the angles have intervals, the text also has the
+    largest upper limit, as in ``4 to 9°, at most 11°``.
     """
     limits = [each.angle_high for each in found if each.angle_high is not None]
     return f"{angles(found)}°" + (f", at most {format_bound(max(limits), ceil)}°" if limits else "")

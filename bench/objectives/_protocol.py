@@ -67,7 +67,7 @@ class Objective(PlainFields, abc.ABC):
     """An expectation E_{x~q}[f(x)]. Its gradient with respect to theta, the parameters behind q, is to be estimated.
 
     A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes,
-    such as ``family``, declare facts about it, so that planning can read them without computing anything.
+    such as ``family``, declare facts about it, which can be read before anything is computed.
     """
 
     family: ClassVar[type[Distribution]]
@@ -116,8 +116,8 @@ class Objective(PlainFields, abc.ABC):
         """Number of elements in the largest tensor of one estimate with one sample.
 
         The number limits how many estimates are computed at a time. If a subclass does not declare the number, two
-        trial calls measure it, once for each instance. If a trial call raises an exception, the number is ``dim``. The
-        later measurement then raises and reports the exception.
+        trial calls of f measure it, once for each instance. If a trial call raises an exception, the number is ``dim``.
+        The later measurement then raises and reports the exception.
         """
         if MEASURED not in self.__dict__:
             try:
@@ -139,7 +139,7 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def known_row_elements(self) -> int | None:
-        """``row_elements`` if it is known already, else None. Nothing is measured.
+        """``row_elements`` if it was measured or set before, else None. Nothing is measured now.
 
         ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
         """
@@ -156,7 +156,7 @@ class Objective(PlainFields, abc.ABC):
     def restarted(self, seed: int) -> Self:
         """Return the objective for another training run, with new initial weights and a new order of minibatches.
 
-        The weights and the order follow from ``seed``. The result is this objective itself if ``seed`` is 0, or if the
+        The weights and the order follow from ``seed``. The result equals this objective if ``seed`` is 0, or if the
         objective has no random initial weights.
         """
         return self

@@ -72,7 +72,7 @@ class BestOfK(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of random variables in one sample of q: k, one for each answer of a set."""
+        """Number of random variables in one sample of q: k, the number of answers that are judged together."""
         return self.k
 
     @property

@@ -22,8 +22,8 @@ class Steps(Chain):
     ``P(right | cell) = sigmoid(logits[sight(cell)])``
 
     The walker starts in cell 0 and stops in the last cell. There are three sights: the wall in cell 0, the door in the
-    last cell but one, and neither in all other cells. Choice t is a pair of two bits, (right, moves): whether the
-    action is to go right, and whether it moves the walker at all. In the last cell both bits are 0, with probability 1.
+    last cell but one, and neither in all other cells. Step t is a pair of bits, (right, moves): whether the action is
+    to go right, and whether it moves the walker at all. In the last cell both bits are 0, with probability 1.
 
     Args:
         logits: logits of going right for each sight, ``[*batch, 3]``.

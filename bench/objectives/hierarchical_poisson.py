@@ -67,14 +67,18 @@ class HierarchicalPoisson(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of variables: the effects of groups and places, their two scales, and the constant mu."""
+        """Number of random variables: one effect of each group and of each place, and three more.
+
+        The three are the scale of the group effects, the scale of the place effects, and the constant mu.
+        """
         return self.groups + self.places + 3
 
     @property
     def row_elements(self) -> int:
         """Number of elements in the largest tensor of one estimate with one sample.
 
-        This tensor has one Poisson rate for each group and place or, if there are more of these, all random variables.
+        This tensor holds a Poisson rate for each pair of a group and a place. If the random variables are more than
+        these pairs, the tensor holds the random variables.
         """
         return max(self.groups * self.places, self.dim)
 

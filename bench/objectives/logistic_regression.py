@@ -78,7 +78,10 @@ class LogisticRegression(Objective):
 
 
 def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
-    """Return ``sum_n log sigmoid(x_n.w)``, ``[...]``, for points w, ``[..., D]``, and data rows x_n, ``[N, D]``."""
+    """Return ``sum_n log sigmoid(x_n.w)``, ``[...]``, for points w, ``[..., D]``, and data rows x_n, ``[N, D]``.
+
+    The sum is the log-likelihood of the labels if the rows with the label 0 were multiplied by -1 before.
+    """
     if transformed():
         return logsigmoid(linear(w, data)).sum(-1)
     value: Tensor = _LogLikelihood.apply(w, data)  # type: ignore[no-untyped-call]

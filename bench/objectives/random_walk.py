@@ -43,7 +43,9 @@ class Walk(Chain):
         return torch.stack(walk, -1)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """Return the log-probability of each step, ``[..., steps]``. For a step below position 0 it is minus infinity.
+        """Return the log-probability of each step of given walks, ``[..., *batch, steps]``.
+
+        For a step below position 0 it is minus infinity.
 
         Args:
             value: walks, steps of +1 or -1, ``[..., *batch, steps]``.

@@ -60,7 +60,7 @@ class SubsetQuadratic(Objective):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether there are few enough subsets to sum over all of them."""
+        """Whether the exact value is known: only if there are few enough subsets to sum over all of them."""
         return math.comb(self.dim, self.k) <= ENUMERABLE
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

@@ -73,7 +73,7 @@ class Verifier(Objective):
         policy: "table" (logits for every beginning of a sequence), "recurrent" or "transformer" (about 20,000 weights).
         vocabulary: number of tokens, at least 2; token 0 is the end.
         length: largest number of tokens, from 1 to 64.
-        prompts: number of prompts, at least 1: the batch.
+        prompts: number of prompts, at least 1; they are the batch of q.
         kl: weight of the penalty.
         drift: distance of the reference policy from the initial policy: 0 is the initial policy itself, 1 an unrelated
             one.
@@ -119,7 +119,7 @@ class Verifier(Objective):
 
     @property
     def family(self) -> type[Distribution]:  # type: ignore[override]
-        """Family of q: ``TokenSequence``, or ``Repeated`` if several answers are judged together."""
+        """Class of q: ``TokenSequence``, or ``Repeated`` if several answers are judged together."""
         return TokenSequence if self.k == 1 else Repeated
 
     @property
@@ -143,17 +143,23 @@ class Verifier(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the policy's output for all tokens or, if larger, in its largest weight tensor."""
+        """Number of elements in the largest tensor of one estimate with one sample.
+
+        This tensor is one that the policy computes for all tokens or, if larger, one of the policy's weights.
+        """
         return max([*self._sizes(), self.k * self.prompts * self.length * self.network.widest])
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether there are few enough sequences to sum over all of them."""
+        """Whether the exact value is known: only if there are few enough sequences to sum over all of them."""
         return elements(self.network, self.prompts, self.length) <= ENUMERATED
 
     @property
     def reference_estimator(self) -> Estimator | None:  # type: ignore[override]
-        """``RLOO(n=8)`` if there are too many sequences to sum over, else None."""
+        """Estimator whose mean over a long run stands in for the exact gradient: ``RLOO(n=8)``.
+
+        None if the exact gradient is a sum over all sequences, because they are few enough.
+        """
         return None if self.has_exact else RLOO(n=8)
 
     def restarted(self, seed: int) -> "Verifier":

@@ -22,7 +22,7 @@ class Training:
 
     Args:
         steps: number of steps of the optimizer, at least 1.
-        seeds: number of runs of each estimator, with the seeds 0, 1, 2 ...
+        seeds: number of runs of each estimator on each objective, with the seeds 0, 1, 2 ...
         optimizer: "adam", "sgd" or "rmsprop", with torch's defaults except for the learning rate.
         rate: learning rate, above 0.
         measure_every: number of steps between two checkpoints, at least 1; None for a twentieth of all steps. At a

@@ -47,6 +47,7 @@ class TrainingRun(Task):
     """One training run of an estimator on an objective. Its result is a training record.
 
     Args:
+        cell: the estimator and the objective.
         settings: options for measuring the gradient's variance; their seed is also the seed of the training run.
         how: options of the training itself.
         keep: folder for the final weights; None to discard them.
@@ -62,7 +63,7 @@ class TrainingRun(Task):
     def of(cls, cell: Cell, how: Training, seed: int, keep: Path | None = None) -> Self:
         """Return the training run of a cell (an estimator on an objective) with a seed.
 
-        ``how`` has the options of the training; ``keep`` is the folder for the final weights, or None.
+        ``how`` has the options of the training; ``keep`` is the folder for the final weights, or None to discard them.
         """
         return cls(cell=cell, settings=how.settings(seed), how=how, keep=keep)
 
@@ -90,7 +91,7 @@ class TrainingRun(Task):
         return {**how, "looks": self.how.checkpoints}
 
     def head(self) -> Record:
-        """Return the start of the training record: the keys that are known before the training."""
+        """Return the part of the training record that is known before the training."""
         given = self._training()
         facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate"), "seed": self.seed}
         return {**head(self.cell, self.settings, self.kind), "run": self.run_id, **given, **facts}
@@ -99,7 +100,8 @@ class TrainingRun(Task):
         """Return whether the record ``line`` holds the result of the run, so that the run need not be repeated.
 
         By default there are two conditions: the record is no failure, and the code has not changed since. ``rerun``
-        says which of these conditions count. If weights are kept, their file must exist as well.
+        says which of these conditions count: "failed" is the word for the first, and "stale" for the second. If weights
+        are kept, their file must exist as well.
         """
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line, rerun) and kept
@@ -136,12 +138,12 @@ def train(
         spec: has the estimators and objectives; nothing else in the spec is used.
         how: the settings of the training, with a device that this machine has.
         folder: the study folder, created if it does not exist.
-        progress: receives the events of the runs.
+        progress: receives the events of the runs, such as the start and the end of each.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
             allow; or a Dask cluster. Of the results, only the seconds depend on it.
         keep_weights: whether to keep the final weights of every run. They are written to ``weights`` in the folder,
             named by their digest. ``weights.csv`` lists the files and the runs.
-        rerun: which runs are made again although the folder holds their records.
+        rerun: which runs are made again although the folder holds their records: some words of ``Rerun``.
         cell_timeout: seconds without progress after which a worker process is ended, and its run has failed. If it is
             given, all runs are made in workers. If it is None, only runs with a user's code have to be made in workers,
             and their limit is half an hour.

@@ -92,8 +92,12 @@ class Trainee:
         """Return the random generator of a stage, such as "training".
 
         The seed follows from the seed of the run, the stage, the objective and ``index``. It does not depend on the
-        estimator, so all estimators on an objective share the noise. If ``device`` is None, the generator is on the
-        device of the training.
+        estimator, so all estimators on an objective share the noise.
+
+        Args:
+            stage: what the random numbers are for, in a word.
+            index: a number that tells several generators of one stage apart.
+            device: device of the generator; None for the device of the training.
         """
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
@@ -101,7 +105,8 @@ class Trainee:
     def train(self, progress: OnProgress) -> Record:
         """Train, and return the part of the training record that holds the results.
 
-        ``progress`` gets the number of steps done and the total, at every checkpoint.
+        ``progress`` is called with the number of steps done and the number of all steps, at every checkpoint but the
+        first.
         """
         f_evals, grad_evals = count_evaluations(self.engine())
         checkpoints, divergence = self.train_to_the_end(progress)
@@ -123,9 +128,10 @@ class Trainee:
         }
 
     def train_to_the_end(self, progress: OnProgress) -> tuple[list[Record], Divergence | None]:
-        """Train; return the results at every checkpoint, and the divergence of the run or None if there was none.
+        """Train; return the results at every checkpoint, and when and why the run diverged.
 
-        A divergence ends the run. ``progress`` gets the number of steps done and the total, at every checkpoint.
+        The second result is None if the run did not diverge. A divergence ends the run. ``progress`` is called with the
+        number of steps done and the number of all steps, at every checkpoint but the first.
         """
         found = [self.checkpoint(0, math.nan, 0.0)]
         divergence = self.divergence(found)
@@ -145,10 +151,13 @@ class Trainee:
         return found, divergence
 
     def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
-        """Return the divergence of the run, judged at its last checkpoint; None if the run has not diverged.
+        """Return when and why a run has diverged, judged at its last checkpoint so far; None if it has not diverged.
 
         Let s be the objective at step 0. A run has diverged if its objective is not finite, or is worse than s by more
-        than `100 max(1, |s|)`.
+        than ``100 max(1, |s|)``.
+
+        Args:
+            checkpoints: the results at all checkpoints so far, step 0 first.
         """
         start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
@@ -201,7 +210,7 @@ class Trainee:
         """Return the results at a checkpoint: the objective after a step and, if measured, the gradient's variance.
 
         Args:
-            step: the number of the step.
+            step: the number of steps done.
             training_value: the mean estimate of the objective in the steps since the last checkpoint.
             seconds: the time spent on training so far.
         """
@@ -260,7 +269,10 @@ class Trainee:
         return summary
 
     def engine(self) -> Engine:
-        """Return an engine at the current weights, with the current state of the estimator (what it has learned)."""
+        """Return the engine that computes gradients of the estimator at the current weights.
+
+        The estimator has its current state, which is what it has learned.
+        """
         engine = Engine(self.cell, self.how.settings(self.seed), problem=self.problem)
         engine.state = self.state
         return engine

@@ -20,14 +20,15 @@ from estimators import Bound, command_line_name
 
 
 class Autoencoder(Objective):
-    """Bound of a variational autoencoder with latents z, averaged over small images x.
+    """Evidence lower bound of a variational autoencoder with latents z, averaged over small images x.
 
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
 
-    The gradient is taken in theta, the encoder's weights; ``extra`` holds the decoder's weights. A subclass is a frozen
-    dataclass that declares the fields of this class, in any order. It defines the abstract methods ``_posterior``,
-    ``_log_prior`` and ``bounds``; for pictures, it also defines ``_most_likely``, ``_prior_samples`` and ``_walk``. In
-    the shapes of their arguments, ``*latents`` is the shape of the latents of one image, such as ``dim`` for bits.
+    If ``particles`` is not None, f is the importance-weighted bound. The gradient is taken in theta, the encoder's
+    weights; ``extra`` holds the decoder's weights. A subclass is a frozen dataclass with the fields ``dim``,
+    ``hidden``, ``batch``, ``seed``, ``at``, ``data`` and ``particles``, in any order. It defines the abstract methods.
+    Three of them are for pictures only: ``_most_likely``, ``_prior_samples`` and ``_walk``. In the shapes of their
+    arguments, ``*latents`` is the shape of the latents of one image, such as ``dim`` for bits.
     """
 
     hidden: int
@@ -138,7 +139,7 @@ class Autoencoder(Objective):
 
     @property
     def weights_file(self) -> Path | None:
-        """Path of the weights file that ``at`` names; None for initial weights."""
+        """Path of the file of weights that the field ``at`` names; None for initial weights."""
         if self.at == "initial":
             return None
         return TRAINED / f"{command_line_name(type(self))}.pt" if self.at == "trained" else Path(self.at)

@@ -42,8 +42,8 @@ class BernoulliVAE(Autoencoder):
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
             come with the package) or the path of a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
-            the files into the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; from your
+            own files, in the folder that ``--data-dir`` names).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(b_1 ... b_K) = log((1/K) sum_k [p(x, b_k) / q(b_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
@@ -66,7 +66,11 @@ class BernoulliVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether f is the evidence lower bound, and q has few enough states (2^dim) to sum over all of them."""
+        """Whether the exact value is known.
+
+        The value is known if f is the evidence lower bound, and q has few enough states (2^dim) to sum over all of
+        them.
+        """
         return self.dim <= ENUMERABLE and self.particles is None
 
     def _posterior(self, output: Tensor) -> Distribution:

@@ -43,8 +43,8 @@ class CategoricalVAE(Autoencoder):
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
             come with the package) or the path of a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
-            the files into the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; from your
+            own files, in the folder that ``--data-dir`` names).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(z_1 ... z_K) = log((1/K) sum_k [p(x, z_k) / q(z_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
@@ -72,7 +72,11 @@ class CategoricalVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether f is the evidence lower bound, and q has few enough states (classes^dim) to sum over all of them."""
+        """Whether the exact value is known.
+
+        The value is known if f is the evidence lower bound, and q has few enough states (classes^dim) to sum over all
+        of them.
+        """
         return self.dim * math.log(self.classes) <= math.log(ENUMERABLE) * (1 + 1e-12) and self.particles is None
 
     @property

@@ -48,8 +48,8 @@ class GaussianVAE(Autoencoder):
         decoder: "network" or "linear".
         at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
             come with the package) or the path of a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
-            the files into the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; from your
+            own files, in the folder that ``--data-dir`` names).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(z_1 ... z_K) = log((1/K) sum_k [p(x, z_k) / q(z_k | x)])``, with a Monte Carlo reference; None for the
             evidence lower bound.
@@ -77,7 +77,7 @@ class GaussianVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether f is the evidence lower bound and the decoder is linear."""
+        """Whether the exact value is known: only if f is the evidence lower bound and the decoder is linear."""
         return self.decoder == "linear" and self.particles is None
 
     @property

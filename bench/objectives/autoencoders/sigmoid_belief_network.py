@@ -44,8 +44,8 @@ class SigmoidBeliefNetwork(Objective):
         width: number of bits in each layer, at least 1.
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; you put
-            the files into the data folder).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; from your
+            own files, in the folder that ``--data-dir`` names).
 
     Reference: Neal 1992; the linear networks of Gu, Levine, Sutskever & Mnih 2016 (MuProp), section 5. Data: Alpaydin &
     Kaynak 1998, as bundled with scikit-learn.
@@ -79,17 +79,21 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def layer_families(self) -> tuple[type[Distribution], ...]:  # type: ignore[override]
-        """Family of every layer of q: ``Bernoulli``."""
+        """Class of the distribution of each layer of q, in order: ``Bernoulli`` for every layer."""
         return (Bernoulli,) * self.layers
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether all layers together have few enough bits to sum over their states."""
+        """Whether the exact value is known: only if there are few enough bits to sum over the states of all layers."""
         return self.dim <= ENUMERABLE
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in a layer for all images or, if more, in the weights of all layers but the first."""
+        """Number of elements in the largest tensor of one estimate with one sample.
+
+        This tensor holds the values of the widest layer for all images; the pixels count as a layer. If the weights of
+        all layers of q but the first are more numbers, the tensor holds these weights.
+        """
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
     @property

@@ -53,19 +53,18 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
 def pictures(
     held_out: Callable[[], Tensor], code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
 ) -> Callable[[Generator], Theta]:
-    """Return a function that maps a generator to three stacks of pictures, ``[rows, columns, side, side]`` each.
+    """Return a function from a generator to three stacks of pictures by name, ``[rows, columns, side, side]`` each.
 
     - ``reconstructions``: rows of held-out images, each above a row of their reconstructions.
     - ``samples``: mean images of latents that are drawn from the prior.
-    - ``walk``: mean images along two directions of the latents.
+    - ``walk``: mean images on a square grid of latents; one latent changes along the rows, another along the columns.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
         code: maps images to their most likely latents, ``[images, *latents]``.
         decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
         prior: draws latents from the prior, ``[32, *latents]``.
-        walk: maps the held-out images' most likely latents to latents along two directions,
-            ``[steps, steps, *latents]``.
+        walk: maps the held-out images' most likely latents to the grid of latents, ``[steps, steps, *latents]``.
     """
 
     def drawn(generator: Generator) -> Theta:
