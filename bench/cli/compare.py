@@ -74,6 +74,7 @@ def command(
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names
     from bench.records.lines import plain
+    from bench.records.store import uncollected
     from bench.report.compare import Unknown, markdown, of_estimators, of_studies, table, verdict
 
     a, b = _two(sides, named)
@@ -90,17 +91,18 @@ def command(
         cell, estimator = (a, b) if " on " in a else (b, a)
         raise UsageError(f"{cell!r} is a cell, and {estimator!r} an estimator. Give two cells or two estimators.")
     only: list[list[str]] = [[], []]
-    if all(studies):
-        found, *only = of_studies(*map(_records, paths), pooled=pool)
-    else:
-        try:
-            found, *only = of_estimators(_records(_folders(str(study)) or [study]), a, b, names, pooled=pool)
-        except Unknown as error:
-            alike = [known for known in error.known if (" on " in known) == (" on " in error.label)]
-            held = f" It has {', '.join(alike[:SHOWN])}{', ...' if len(alike) > SHOWN else ''}."
-            raise UsageError(f"{error}{did_you_mean(error.label, error.known) or held}") from None
-        except CommandError as error:
-            raise CommandError(f"{a!r} and {b!r} are no study folders. {error}", error.exit_code) from None
+    with uncollected():
+        if all(studies):
+            found, *only = of_studies(*map(_records, paths), pooled=pool)
+        else:
+            try:
+                found, *only = of_estimators(_records(_folders(str(study)) or [study]), a, b, names, pooled=pool)
+            except Unknown as error:
+                alike = [known for known in error.known if (" on " in known) == (" on " in error.label)]
+                held = f" It has {', '.join(alike[:SHOWN])}{', ...' if len(alike) > SHOWN else ''}."
+                raise UsageError(f"{error}{did_you_mean(error.label, error.known) or held}") from None
+            except CommandError as error:
+                raise CommandError(f"{a!r} and {b!r} are no study folders. {error}", error.exit_code) from None
     if not found:
         what = "the studies have no measured cell in common" if all(studies) else "no objective was measured with both"
         lists = [labels[0] + (f" and {len(labels) - 1} more" if labels[1:] else "") for labels in only if labels]

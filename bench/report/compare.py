@@ -284,6 +284,8 @@ def _only(
     Where the other side has runs that ``alike`` gives the same text, the labels say in which settings the runs differ.
     """
     taken, by_label, others = {id(record) for record in compared}, dict[str, list[Record]](), dict[str, list[Record]]()
+    if taken.issuperset(map(id, mine)):
+        return []
     for run in mine:
         by_label.setdefault(_label(run), []).append(run)
     for run in theirs:
@@ -309,6 +311,8 @@ def _told_apart(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _apart(label: str, record: Record, alike: Sequence[Record]) -> str:
     """Return a label with the record's settings and replicates, as far as they vary among the records alike."""
+    if len(alike) == 1:
+        return label
     parts = [setting_text(key, record[key]) for key in SETTINGS if len({each[key] for each in alike}) > 1]
     parts += [f"R={record['replicates']:,}"] if len({each["replicates"] for each in alike}) > 1 else []
     return f"{label} ({', '.join(parts)})" if parts else label
@@ -322,6 +326,8 @@ def _matching(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Re
         return _settings(x) == _settings(y), x["replicates"] == y["replicates"], x["replicates"] + y["replicates"]
 
     pairs = [(x, y) for x in a for y in b]
+    if len(pairs) == 1:
+        return pairs
     return [pair for pair in pairs if likeness(pair)[:2] == (True, True)] or [max(pairs, key=likeness)]
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 Rows = Sequence[Sequence[str]]
+SPACES = re.compile(r" (?![^\[(]*[\])])")
+"""Spaces outside of brackets."""
 JOINTS = re.compile(r"(?<=[:,])(?=[A-Za-z])")
 PIECE = re.compile(r".{1,32}", re.DOTALL)
 """A part of a piece that is too long to stay whole."""
@@ -30,8 +32,12 @@ def fitting(
         return whole
     kept = dict(whole)
     for name in kept.keys() & broken_up.keys():
-        longest = max(len(piece) for cell in columns[name] for _, piece in _pieces(cell))
-        kept[name] = min(whole[name], max(longest, broken_up[name]))
+        longest = broken_up[name]
+        for cell in sorted({*columns[name]}, key=len, reverse=True):
+            if len(cell) <= longest:
+                break
+            longest = max(longest, *(len(piece) for _, piece in _pieces(cell)))
+        kept[name] = min(whole[name], longest)
     for name in dropped_first:
         if _length(kept) > width:
             kept.pop(name, None)
@@ -72,7 +78,7 @@ def shortened(text: str, most: int = 64) -> str:
 def _pieces(cell: str) -> list[tuple[str, str]]:
     """Return the pieces that a cell cannot be broken in, each with what joins it to the piece before."""
     out = []
-    for word in re.split(r" (?![^\[(]*[\])])", cell):
-        first, *rest = (part for piece in re.split(JOINTS, word) for part in re.findall(PIECE, piece) or [""])
+    for word in SPACES.split(cell):
+        first, *rest = (part for piece in JOINTS.split(word) for part in PIECE.findall(piece) or [""])
         out += [(" ", first), *(("", piece) for piece in rest)]
     return out
