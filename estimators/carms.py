@@ -37,11 +37,10 @@ class CARMS(Estimator):
     order starts at category s, which is drawn anew for each variable in each call. s is any of the C categories if C is
     at most 32. If C is larger, s is one of 8 categories, at equal steps of the cumulative probability, and the mean in
     P(c, d) is over these 8. Unbiased, because every pair of categories can be drawn. In one order, two categories near
-    its start are never drawn together. But for every pair there is an order in which both are far enough from the
-    start. Pairs of equal categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most
-    over RLOO if there are few categories. The variables of q have independent noise. Supports OneHotCategorical and
-    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each
-    a sum over the orders.
+    its start are never drawn together. But another order has one of them, or both, near its end. Pairs of equal
+    categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most over RLOO if there
+    are few categories. The variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits,
+    use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each a sum over the orders.
 
     Args:
         n: number of samples, at least 2.

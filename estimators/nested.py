@@ -41,7 +41,7 @@ class NestedState(State):
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set whether the parameters require gradients, and return this state.
 
-        The parameters of some layers never require gradients: those whose number was in the argument ``fixed``.
+        The states of some layers are left out: those that the argument ``fixed`` of ``NestedState`` names.
         """
         for k, node in self.nodes.items():
             node.requires_grad_(requires_grad and k not in self.fixed)

@@ -16,7 +16,8 @@ class Progress:
     def stand(self, standing: str, records: Sequence[Record]) -> None:
         """Receive how much of the study is done, in words, such as ``73 of 120 cells are here, 47 to go``.
 
-        ``records`` are the valid records that an earlier run has left. At the end of a run, the list is empty.
+        A run may call this method when it begins and again when it ends. ``records`` are the valid records that earlier
+        runs have left; the call at the end passes an empty list.
         """
 
     def cell(self, label: str) -> None:

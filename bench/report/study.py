@@ -62,10 +62,10 @@ class Report:
     ) -> dict[Path, str]:
         """Write the report into a folder; return the paths written, each with the SHA-256 of its content.
 
-        The files are ``report.html``, ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*``. A study of training
-        has ``training.md`` and ``training.csv`` in place of ``table.*``. A study of both has the files of both. Equal
-        records give equal bytes. Figures are drawn only if the records have changed. A figure without data, or one that
-        cannot be drawn, is not written, and its file from an earlier report is removed.
+        The files are ``report.html``, ``figures/*``, and tables. Measurements of gradients make ``table.md``,
+        ``table.csv`` and ``table.tex``; records of training make ``training.md`` and ``training.csv``. Equal records
+        give equal bytes. Figures are drawn only if the records have changed. A figure without data, or one that cannot
+        be drawn, is not written, and its file from an earlier report is removed.
 
         Args:
             folder: the study folder; made if it does not exist.

@@ -48,9 +48,9 @@ class BiasVerdict(Word):
 
 
 class Direction(Word):
-    """A word for what the data say about a mean gradient's scale and direction, such as SCALED or TURNED.
+    """A word for how a mean gradient's length and direction compare with the exact gradient's, such as TURNED.
 
-    Both are compared with those of the exact gradient.
+    TURNED says that the direction is wrong.
     """
 
     UNBIASED = "unbiased"  # scale and direction are right within the tolerance
