@@ -21,8 +21,9 @@ class Chain(Drawable):
     x_t is choice t, and x_<t are the choices before it. A sample x holds all T choices. A subclass stores every
     constructor argument under the argument's name, and defines ``draw`` and ``log_probs``. A subclass may hold the
     weights of a network as a mapping of tensors. A weight may have extra axes on the left of its own shape, ``[*lead,
-    *own]``, for several networks. The batch shape of q then begins with ``*lead``. ``rows`` puts one such axis on the
-    left of every weight, so the network must use batched products.
+    *own]``, for several networks. The batch shape of q then begins with ``*lead``. The function ``rows`` makes one copy
+    of every weight for each independent estimate. The copies lie along one new axis on the left, so the network must
+    use batched products.
 
     The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
     several coordinates. A subclass whose choices differ in size overrides ``widths``.

@@ -246,8 +246,8 @@ class ReinforcePlusPlus(PolicyGradient):
     tokens of all sequences of all prompts, so long sequences count more. w is the token's probability under q, divided
     by mu. w is set to 0 in two cases: w is above 1.2 and R exceeds mean R, or w is below 0.8 and R is at most mean R.
     Biased, by a random scale and in direction: the mean and the deviation contain the sample itself. With
-    ``baseline="mean"`` the group's mean is subtracted before the whitening, as in the variant named
-    REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
+    ``baseline="mean"``, the mean of R_jt over the n samples j of the same prompt is first subtracted from R_it, as in
+    the variant named REINFORCE++-baseline. q is a ``TokenSequence``. Cost: n evaluations of f.
 
     The fields are those of ``PolicyGradient``; here the defaults are ``baseline="none", leave_one_out=False,
     scaling="tokens", reduction="token-mean", kl_per="token", kl_of="sampler", ratio="token", clipping="ppo"``.
