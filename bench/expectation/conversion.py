@@ -61,7 +61,7 @@ class Point:
         """Return a context in which a user's function may mix theta with tensors of its own.
 
         A tensor that the user made in float32, on the CPU, is converted when it meets theta in float64 or on a GPU. If
-        the user gave theta in the dtype and on the device that it has here, the context does nothing.
+        the user gave theta in the dtype and on the device of this ``Point``, the context does nothing.
         """
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
@@ -90,10 +90,10 @@ class _Caller(nn.Module):
 
 
 class Converting(TorchFunctionMode):
-    """A context, with a dtype and a device, in which operations of torch may mix tensors of other dtypes and devices.
+    """A context that converts the tensors of an operation of torch to one dtype and device if they are mixed.
 
-    If at least one tensor of an operation has this dtype and this device, the others are converted to them. Tensors of
-    integers keep their dtype.
+    If at least one floating-point tensor of an operation has the context's dtype and device, the others are converted
+    to both. Tensors of integers are moved to the device, and keep their dtype. Operations in place convert nothing.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:

@@ -154,7 +154,11 @@ class Expectation(Objective):
 
     @property
     def forms(self) -> Forms:
-        """Whether theta and extra were given as modules or as dicts, and how many rows of data a batch has."""
+        """Whether theta and extra were given as modules or as dicts, and how many rows of data a batch has.
+
+        The result has three fields: ``theta`` and ``extra`` are "module" or "dict", and ``batch_size`` is the number of
+        rows. ``extra`` is None if none was given, and ``batch_size`` is None if there are no data.
+        """
         theta, extra = (
             None if given is None else "module" if isinstance(given, nn.Module) else "dict"
             for given in (self._parts.theta, self._parts.extra)

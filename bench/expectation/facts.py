@@ -176,10 +176,11 @@ def coordinates_of(q: Distribution) -> int:
 
 
 def is_enumerable(q: Distribution) -> bool:
-    """Return whether the exact value can be a sum over all joint states of q.
+    """Return whether the exact expectation of f can be computed as a sum over all joint states of q.
 
-    The estimator ``Enumeration`` must accept q or, for a ``Layers``, each of its layers. There must be at most 65,536
-    states, which together hold at most 2^24 numbers.
+    The estimator ``Enumeration`` must accept q. If q is a ``Layers``, a distribution of several layers of random
+    variables, ``Enumeration`` must accept each layer. There must be at most 65,536 states, which together hold at most
+    2^24 numbers.
     """
     estimator = enumeration_of(q)
     if estimator.refuses(type(inner(q))) or (isinstance(q, Layers) and estimator.refuses_layers(q.families)):
@@ -192,15 +193,23 @@ def is_enumerable(q: Distribution) -> bool:
 
 
 def enumeration_of(q: Distribution) -> Estimator:
-    """Return the estimator that sums over all states of q: for a ``Layers``, layer by layer."""
+    """Return the estimator that sums over all states of q.
+
+    If q is a ``Layers``, a distribution of several layers of random variables, the estimator sums layer by layer.
+    """
     return Nested("enumeration", "enumeration") if isinstance(q, Layers) else Enumeration()
 
 
 def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:
     """Return an unbiased estimator for a long run in place of an exact gradient; None if none works.
 
-    ``problem`` has the integrand f, and q is its distribution. The estimator is ``Reparameterization(n=8)`` if f is
-    ``differentiable`` without jumps, else ``RLOO(n=8)``.
+    The estimator is ``Reparameterization(n=8)`` if it fits q, and f has a gradient df/dx and no jumps. If not, the
+    estimator is ``RLOO(n=8)``.
+
+    Args:
+        problem: has the integrand f.
+        q: the distribution of the samples.
+        differentiable: whether f has a gradient df/dx, as ``is_differentiable`` returns it.
     """
     for estimator in (Reparameterization(n=8), RLOO(n=8)):
         if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):

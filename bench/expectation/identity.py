@@ -13,8 +13,9 @@ from torch import Tensor, nn
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
     """Yield the bytes that identify a value, such as a function or a tensor. A changed value has other bytes.
 
-    The bytes are the numbers of tensors, the sources of functions, and what functions close over. Functions and objects
-    whose ids are in ``seen`` were visited before, and are skipped.
+    The bytes are the numbers of tensors, the sources of functions, and what functions close over. ``seen`` has the ids
+    of the functions and objects that were visited before. These are skipped, and the ids of new ones are added to
+    ``seen``.
     """
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)

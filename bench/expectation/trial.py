@@ -22,7 +22,8 @@ def q_of(problem: Problem, called_with: str) -> Distribution:
     ``called_with`` says in words what the function is called with, for messages.
 
     Raises:
-        ValueError: the function fails or returns no distribution, or two calls give different parameters.
+        ValueError: the function fails or returns no distribution; two calls give different parameters; or q does not
+            work with two copies of its parameters. Or two draws with one seed, or two calls of log q, differ.
     """
     try:
         q: Any = problem.q(problem.theta)
@@ -76,20 +77,30 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the user's function: ``log_joint`` if the integrand of ``problem`` is a ``Bound``, else ``f``."""
+    """Return the user's function: ``log_joint`` if the integrand of ``problem`` is a ``Bound``, else ``f``.
+
+    A ``Bound`` is a lower bound on the log evidence, made from ``log_joint``. The integrand is made for this q, by
+    ``problem.integrand(q)``.
+    """
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def name_of_f(problem: Problem, q: Distribution) -> str:
-    """Return the name of the user's function: "log_joint" if the integrand of ``problem`` is a ``Bound``, else "f"."""
+    """Return the name of the user's function: "log_joint" if the integrand of ``problem`` is a ``Bound``, else "f".
+
+    A ``Bound`` is a lower bound on the log evidence, made from ``log_joint``. The integrand is made for this q, by
+    ``problem.integrand(q)``.
+    """
     return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
 
 
 def value_shape(problem: Problem, q: Distribution) -> torch.Size:
-    """Return the shape of the values for one sample of q: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles.
+    """Return the shape of what the user's function, ``f`` or ``log_joint``, returns for one sample of q.
 
-    The values are those of the function that ``problem`` integrates.
+    The shape is the batch shape of q, ``[*batch]``. If the integrand of ``problem`` is a ``Bound`` (a lower bound on
+    the log evidence) of K particles, the shape is ``[*batch, K]``. One sample of q then consists of K particles, and
+    ``log_joint`` returns a number for each.
     """
     f = problem.integrand(q)
     return torch.Size((*q.batch_shape, f.particles)) if isinstance(f, Bound) and f.particles else q.batch_shape

@@ -44,10 +44,10 @@ class Adaptation:
 def adapt_state(engine: Engine) -> Adaptation:
     """Train the state of the engine's estimator, then freeze the state; return how the training went.
 
-    The state is what the estimator has learned. If it has no state, nothing is done. The training has noise of its own,
-    separate from the noise of the measurement. Its number of steps is at most the settings' ``adapt_steps``. The second
-    moment of the gradient is averaged over every 50 steps. Training ends when this average has fallen by less than 1 %
-    since the 50 steps before.
+    The state is what the estimator learns. If the estimator has no state, nothing is done. The training has noise of
+    its own, separate from the noise of the measurement. Its number of steps is at most the settings' ``adapt_steps``.
+    The second moment of the gradient is averaged over every 50 steps. Training ends when this average has fallen by
+    less than 1 % since the 50 steps before.
     """
     if engine.state is None:
         return Adaptation()

@@ -190,7 +190,7 @@ def time_pair(
 
 
 def looks_of(pairs: int) -> list[int]:
-    """Return after how many pairs of timed blocks the intervals are computed: 12, 24, 48, ... and ``pairs``."""
+    """Return after how many pairs of timed blocks confidence intervals are computed: 12, 24, 48, ... and ``pairs``."""
     looks = [FLOOR]
     while 2 * looks[-1] < pairs:
         looks.append(2 * looks[-1])

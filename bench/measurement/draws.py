@@ -49,7 +49,10 @@ MOST_DRAWS = 2**20
 
 
 def cap(objective: Objective, device: str) -> int:
-    """Return the most replicates in a draw (batch): a power of two, fixed by the objective and the kind of device."""
+    """Return the most replicates in a draw (batch): a power of two, fixed by the objective and the kind of device.
+
+    The ``device`` is "cpu" or "cuda".
+    """
     most = CAP[device] // max(1, objective.row_elements)
     return max(SMALLEST_DRAW, 1 << (max(1, most).bit_length() - 1))
 
@@ -58,8 +61,8 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the sizes of draws (batches of replicates), without end, for runs of fewer than 2^16 replicates.
 
     A run takes the first draws that together have enough replicates. The first 8 draws have 256 replicates each, the
-    next 4 have 512, the next 4 have 1024, and so on, up to ``cap(objective, device)``. Rounding 2048 or more replicates
-    up to whole draws adds less than a quarter.
+    next 4 have 512, the next 4 have 1024, and so on. No draw has more than ``cap(objective, device)`` replicates;
+    ``device`` is "cpu" or "cuda". Rounding 2048 or more replicates up to whole draws adds less than a quarter.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -71,9 +74,10 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
     """Yield the sizes of draws (batches of replicates), without end, for a long run: 8 small draws, then large ones.
 
-    The run has R ``replicates``. Let s be the largest power of two up to R/512. A small draw has max(1024, s)
-    replicates and a large one 64 s, but no draw has more than ``cap(objective, device)``. Few draws suffice for a long
-    run, which saves calls to torch. Rounding R up to whole draws adds at most an eighth.
+    The run has R ``replicates``, at least 2^16. Let s be the largest power of two up to R/512. A small draw has
+    max(1024, s) replicates and a large one 64 s, but no draw has more than ``cap(objective, device)``. The ``device``
+    is "cpu" or "cuda". Few draws suffice for a long run, which saves calls to torch. Rounding R up to whole draws adds
+    at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
@@ -163,10 +167,10 @@ def starts(sizes: Sequence[int]) -> list[int]:
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
     """Return the number of replicates, from the start of a run, for which every series is computed row by row.
 
-    A row is one replicate, and a series has one number for each row. Later in the run, only the series w, the squared
-    norm of the centred gradient, is computed row by row. Of the other series, only means over blocks (groups of rows)
-    are left. A span is a range of draws (batches) whose sums are computed in one pass. The result covers every span
-    that starts within the first 2^17 replicates.
+    A row is one replicate, and a series has one number for each row. At the start of a run, all series are computed row
+    by row. Later, only the series w is: the squared norm of the centred gradient. Of the other series, only means over
+    blocks (groups of rows) are left. The start consists of all spans that begin within the first 2^17 replicates. A
+    span is a range of draws (batches) whose sums are computed in one pass.
 
     Args:
         sizes: the number of replicates in each draw.
@@ -179,8 +183,12 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
 def slices(rows: int, elements: int, device: str) -> int:
     """Return the number of equal calls that a draw is cut into, so that one call fits into the processor's cache.
 
-    The number is a power of two. A draw is a batch of ``rows`` replicates. ``elements`` is the size of the largest
-    tensor of one replicate in a call.
+    The number is a power of two.
+
+    Args:
+        rows: the number of replicates in the draw, a batch.
+        elements: the size of the largest tensor of one replicate in a call.
+        device: "cpu" or "cuda".
     """
     count = 1
     while count < rows and rows * elements > count * CALL[device]:

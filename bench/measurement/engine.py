@@ -82,7 +82,8 @@ class Engine(Source):
         """Return the random generator of a draw, a batch of replicates.
 
         The seed follows from four things: the root seed, the ``stage`` (a word such as "measure" or "pilot"), the
-        number ``draw``, and the owner of the noise. The owner is the objective if all its estimators share noise. If
+        number ``draw``, and the owner of the noise. The root seed is the settings' ``seed``; for the stages "init" and
+        "adapt", it is ``adapt_seed`` if this is given. The owner is the objective if all its estimators share noise. If
         they do not, the owner is the cell, an estimator on an objective.
         """
         if stage not in self._streams:
@@ -196,9 +197,9 @@ def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> N
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Return an estimator's loss for q, after checks that it can be differentiated for each replicate.
+    """Check that an estimator's loss can be differentiated for each replicate, and return the loss.
 
-    Each replicate has its own row (copy) in q.
+    ``q`` has a row (copy) for each replicate.
 
     Raises:
         InvalidLoss: the loss is not one value per batch element, or has no gradient at q's parameters.

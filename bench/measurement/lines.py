@@ -75,7 +75,7 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 def skipped(head: Record, reason: str) -> Record:
     """Return the record of a cell whose estimator does not fit its objective; ``reason`` says why.
 
-    The record consists of ``head``, the outcome and the reason.
+    The record consists of ``head`` (the keys that are known before the work), the outcome "skipped" and the reason.
     """
     return {**head, "outcome": Outcome.SKIPPED, "reason": message(reason)}
 
@@ -83,7 +83,7 @@ def skipped(head: Record, reason: str) -> Record:
 def failed(head: Record, reason: str) -> Record:
     """Return the record of work that failed; ``reason`` says why.
 
-    The record consists of ``head``, the outcome and the reason.
+    The record consists of ``head`` (the keys that are known before the work), the outcome "failed" and the reason.
     """
     return {**head, "outcome": Outcome.FAILED, "reason": message(reason)}
 
@@ -91,8 +91,8 @@ def failed(head: Record, reason: str) -> Record:
 def safely(work: Callable[[], Record], head: Record) -> Record:
     """Do the work and return its record. If the work raises an exception, return a record of the exception.
 
-    The record of an exception consists of ``head``, the outcome and the reason. The outcome is "skipped" if the
-    estimator refused the objective, else "failed".
+    The record of an exception consists of ``head`` (the keys that are known before the work), the outcome and the
+    reason. The outcome is "skipped" if the estimator refused the objective, else "failed".
     """
     try:
         with set_apart():

@@ -24,12 +24,14 @@ Autograd = Callable[[Distribution, Integrand, Generator], tuple[Tensor, ...]]
 class LookUp:
     """An estimator's gradients with respect to q's parameters, computed fast from a table of scores.
 
-    The table has the scores of all sequences. The samples have the same distribution as the estimator's own, but not
-    the same random numbers. ``elements`` is the size of the largest tensor that is made for one estimate, besides its
-    gradient.
+    q is a ``TokenSequence``, a policy that writes sequences of tokens. A score is the gradient of the log-probability
+    of one token, and the table has the scores of all sequences. The samples have the same distribution as the
+    estimator's own, but not the same random numbers. ``elements`` is the size of the largest tensor that is made for
+    one estimate, besides its gradient.
 
     Args:
-        estimator: an estimator with ``weights``, ``coefficients`` or ``set_coefficients``.
+        estimator: an estimator that says by which numbers it multiplies scores, in one of the methods ``weights``,
+            ``coefficients`` and ``set_coefficients``.
         q: the policy, of batch shape ``[P]`` for P prompts; or sets of its sequences, a ``Repeated``.
         f: the integrand.
 
@@ -98,11 +100,11 @@ class LookUp:
 def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | None:
     """Return the look-up of an estimator's gradients in a table of scores; None if they have to come from autograd.
 
-    There is a look-up under three conditions:
+    There is a look-up under four conditions:
 
-    - the estimator says by which numbers it multiplies scores;
-    - q is a ``TokenSequence``, or a ``Repeated`` of one, and a table with the scores of all tokens that q can write is
-      not too large;
+    - the estimator says by which numbers it multiplies scores, and needs no learned state, ``Return`` or ``Bound``;
+    - q is a ``TokenSequence`` (a policy that writes tokens), or a ``Repeated`` of one (sets of sequences);
+    - a table with the scores of all tokens that q can write is not too large;
     - f has no gradient, and no noise of its own.
     """
     if estimator.needs_state or estimator.needs_costs or estimator.needs_bound or not weighs(estimator):
@@ -116,8 +118,9 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
 def too_large(objective: Objective) -> str:
     """Return a sentence if a table of all scores of an objective's policy would be too large, else empty text.
 
-    The sentence says which parameter of the objective to lower, and that gradients come from autograd until then. The
-    text is empty, too, if q is not a policy whose sequences can be listed.
+    The policy is q, if q is a ``TokenSequence`` or sets of its sequences, a ``Repeated``. For any other q, the text is
+    empty, too. The sentence says which parameter of the objective to lower, and that gradients come from autograd until
+    then.
     """
     if objective.family not in (TokenSequence, Repeated):
         return ""
@@ -134,7 +137,7 @@ def too_large(objective: Objective) -> str:
 
 
 def weighs(estimator: Estimator) -> bool:
-    """Return whether an estimator says by which numbers its ``__call__`` multiplies scores.
+    """Return whether an estimator says by which numbers its ``__call__`` multiplies scores, the gradients of log q.
 
     An estimator says so in one of the methods ``weights``, ``coefficients`` and ``set_coefficients``. An inherited
     method does not count if the class defines a ``__call__`` of its own.

@@ -28,10 +28,11 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Yield a cell's partial sums in block order, each with the digests of its draws, computed in this process.
+    """Yield a cell's partial sums in block order, each with a text, computed in this process.
 
     A cell is an estimator on an objective. A draw is a batch of gradients, and a block a group of gradients that are
-    summed together.
+    summed together. A partial sum is over some successive blocks. Its text joins the digests of its draws, which
+    identify their gradients. Only the first 8 draws have a digest; later texts are empty.
 
     Args:
         engine: the engine of the cell.
@@ -48,15 +49,15 @@ def measure_moments(
     reference: Reference | None = None,
     keep: Path | None = None,
 ) -> Record:
-    """Measure an engine's cell (an estimator on an objective), and return its moments record.
+    """Measure an engine's cell (an estimator on an objective), and return its moments record: sums and statistics.
 
     Args:
         engine: the engine of the cell.
         progress: called with the number of replicates done and the total.
         spread: function that computes partial sums of the gradients, in this process or in worker processes.
-        reference: the mean gradient of a long run, for an objective without an exact gradient.
+        reference: the mean gradient of a long run, for an objective without an exact gradient; None if there is none.
         keep: a file for the sums of a measurement that takes longer than half a minute. After an interruption, the
-            measurement continues from them, with the same result, bit for bit.
+            measurement continues from them, with the same result, bit for bit. None to write no file.
 
     Raises:
         Lost: gradients were not finite.
@@ -105,10 +106,11 @@ def summarise_cell(
     Args:
         engine: the engine of the cell. Its state (what the estimator learned) must have finished learning.
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
-        reference: a measured gradient in place of an unknown exact one. If both are None, the bias is not tested.
+        reference: a measured gradient in place of an unknown exact one; None if there is none. If neither ``exact`` nor
+            ``reference`` is given, the bias is not tested.
         spread: the function that computes the partial sums.
         progress: called with the number of replicates done and the total.
-        under_way: the sums of an interrupted measurement of the cell.
+        under_way: the sums of an interrupted measurement of the cell; None to begin anew.
 
     Raises:
         Lost: gradients were not finite.
@@ -129,8 +131,8 @@ def summarise_cell(
 def shape_of(engine: Engine) -> dict[str, Any]:
     """Return the keys of a record that describe a gradient, with their values.
 
-    The keys are the number n of samples, the number of coordinates, and the sizes and the shapes of the tensors of
-    theta.
+    The key ``n`` has the estimator's number of samples, or None if it has none; ``size`` has the number of coordinates.
+    ``groups`` and ``shapes`` have the size and the shape of each tensor of theta.
     """
     return {
         "n": getattr(engine.cell.estimator, "n", None),

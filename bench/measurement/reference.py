@@ -33,11 +33,12 @@ def cell_of(objective: Objective) -> Cell | None:
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings for the reference of an objective: the ``settings`` of its cells, but in float64.
+    """Return the settings for the reference of an objective, made from the ``settings`` of its cells.
 
-    A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. A
-    reference has as many replicates as a cell, but is more precise, because its estimator uses more samples. All cells
-    of the objective use one reference.
+    A reference is a mean gradient in place of an unknown exact gradient. A cell is an estimator on an objective. In the
+    result, the dtype is float64 and timing is switched off. The noise follows from the seed and the objective, not from
+    the estimator. A reference has as many replicates as a cell, but is more precise, because its estimator uses more
+    samples. All cells of the objective use one reference.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
@@ -45,7 +46,10 @@ def settings_of(settings: Settings) -> Settings:
 def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ignore) -> Record:
     """Measure a reference, a mean gradient in place of an unknown exact gradient, and return its record.
 
-    The cell must come from ``cell_of``, and the settings from ``settings_of``.
+    Args:
+        cell: the cell to measure, from ``cell_of``.
+        settings: how the cell is measured, from ``settings_of``.
+        progress: called with the number of replicates done and the total.
 
     Raises:
         Lost: the estimator is biased, its gradients are not finite, or their variance seems to be infinite.
@@ -88,7 +92,8 @@ def read(line: Record) -> Reference | None:
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
     """Return the reference of an objective, measured once per process; None if the objective needs or has none.
 
-    A reference is a mean gradient in place of an unknown exact gradient. The settings must come from ``settings_of``.
+    A reference is a mean gradient in place of an unknown exact gradient. The result is None if the objective has an
+    exact gradient or names no reference estimator. The settings must come from ``settings_of``.
     """
     cell = cell_of(objective)
     if cell is None:

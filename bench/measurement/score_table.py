@@ -36,8 +36,8 @@ class ScoreTable:
         q: the distribution, of batch shape ``[P]`` for P prompts.
 
     Raises:
-        Lost: the table would take more than ``MOST_BYTES``, and the message says which number to lower; or the weights
-            of q cannot be cut into one policy for each prompt.
+        Lost: the table would take more than 2 GB, and the message says which number to lower; or the weights of q
+            cannot be cut into one policy for each prompt.
     """
 
     def __init__(self, q: TokenSequence) -> None:
@@ -177,7 +177,7 @@ def size_in_bytes(q: TokenSequence, **other: int) -> int:
 def check_size(q: TokenSequence) -> None:
     """Check, before memory is taken, that the table with the scores of all tokens that q can write is not too large.
 
-    The limit is ``MOST_BYTES``.
+    The limit is the constant ``MOST_BYTES`` of this module, 2 GB.
 
     Raises:
         Lost: the table would take more; the message says which number to lower, and how far.

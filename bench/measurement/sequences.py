@@ -23,14 +23,15 @@ from estimators import (
 
 
 class Sequences:
-    """All answers of a ``TokenSequence`` to its prompts, each with its log-probabilities and its reward or value of f.
+    """All answers of a ``TokenSequence`` to its prompts, each with its log-probabilities and its value of f.
 
-    The policy has S possible sequences. Sequence s, as an answer to prompt p, has the number ``p S + s``. The tensors
-    here have no autograd graph.
+    A ``TokenSequence`` is a policy, a distribution over S possible sequences of tokens for each prompt. Sequence s, as
+    an answer to prompt p, has the number ``p S + s``. For an estimator with the method ``weights``, the value of a
+    sequence is its reward alone, without a penalty. The tensors here have no autograd graph.
 
     Args:
-        estimator: an estimator that has one of the methods ``weights`` (as a ``PolicyGradient`` has), ``coefficients``
-            and ``set_coefficients``.
+        estimator: an estimator that says by which numbers it multiplies scores (gradients of log q). One of its methods
+            ``weights`` (as a ``PolicyGradient`` has), ``coefficients`` and ``set_coefficients`` returns them.
         q: the policy, of batch shape ``[P]`` for P prompts; or sets of k of its sequences, a ``Repeated``.
         f: the integrand; for sets, a ``SetFunction``.
 
@@ -76,8 +77,8 @@ class Sequences:
 
         R is the number of independent calls, and P of prompts. G is the number of sequences for each prompt: n for an
         estimator with n samples, or n k if each sample is a set of k sequences, one set after another. The sequences
-        come from the integrand's sampler if it has one and the estimator has ``weights``; else from q. A sequence is
-        drawn from one uniform number, by inverse transform in float64.
+        come from q, or from the ``sampler`` of f, another policy, if f has one and the estimator has the method
+        ``weights``. A sequence is drawn from one uniform number, by inverse transform in float64.
 
         Args:
             rows: R, the number of independent calls of the estimator.

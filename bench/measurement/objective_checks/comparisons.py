@@ -23,9 +23,10 @@ def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
         sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
 
     The variance and the range are those of the samples of the column. The range is the largest sample minus the
-    smallest. Values outside the range were not sampled, but are part of the true mean. For a power tail with an index
-    above 1.03, they change it by less than the second term. Two kinds of columns are not judged: columns in which one
-    sample dominates the variance, and constant columns, such as a rare reward that no sample has earned.
+    smallest. Rare values outside this range are part of the true mean, although no sample shows them. Unless the tail
+    is very heavy, with an index below 1.03, they change the mean by less than the second term. Two kinds of columns are
+    not judged: columns in which one sample dominates the variance, and constant columns, such as a rare reward that no
+    sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """

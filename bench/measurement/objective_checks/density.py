@@ -26,9 +26,10 @@ def ratios_of_densities(trial: ObjectiveTrial) -> None:
     ``E_q[q'(x) / q(x)] = 1``
 
     q is the distribution before the step, and q' the one after it. Two faults break this equation: a ``log_prob`` that
-    is a multiple of the true one, and a ``Chain`` that counts a choice twice. Neither changes the mean of the score.
-    For a ``Chain``, the equation is also checked for each choice. Every step is taken in both directions. In the mean
-    of both ratios, noise that is proportional to the step cancels.
+    is a multiple of the true one, and a ``Chain`` that counts a choice twice. A ``Chain`` is a distribution of choices
+    in a row. Neither fault changes the mean of the score. For a ``Chain``, the equation is also checked for each
+    choice. Every step is taken in both directions. In the mean of both ratios, noise that is proportional to the step
+    cancels.
 
     Raises:
         Fault: the objective is at fault.

@@ -28,6 +28,8 @@ STEP, SLOPE = 1e-3, 1e-2
 def exact_number(trial: ObjectiveTrial) -> None:
     """Check that the exact value is one number, and that autograd gives its gradient at theta.
 
+    The exact value is the expectation of f, as the problem's function ``exact`` returns it.
+
     Raises:
         Fault: the objective is at fault.
         NotJudged: the objective declares ``has_exact = False``.
@@ -75,6 +77,9 @@ def exact_number(trial: ObjectiveTrial) -> None:
 def exact_against_the_sum(trial: ObjectiveTrial) -> None:
     """Check that the exact value and the exact gradient agree with the sum over all states of q.
 
+    The exact value is the expectation of f, as the problem's function ``exact`` returns it. In the sum, f at each state
+    is multiplied by the probability of the state.
+
     Raises:
         Fault: the objective is at fault.
         NotJudged: there is no exact value, or q has too many states to sum.
@@ -106,6 +111,8 @@ def exact_against_the_sum(trial: ObjectiveTrial) -> None:
 
 def exact_against_samples(trial: ObjectiveTrial) -> None:
     """Check that the exact value and the exact gradient agree with means over samples, up to statistical errors.
+
+    The exact value is the expectation of f, as the problem's function ``exact`` returns it.
 
     Raises:
         Fault: the objective is at fault.

@@ -23,7 +23,11 @@ LARGEST_ROW = 2**28
 
 
 def declared_facts(trial: ObjectiveTrial) -> None:
-    """Check that ``family``, ``dim``, ``has_exact`` and the other declared facts have values of the right kind."""
+    """Check that ``family``, ``dim``, ``has_exact`` and the other declared facts have values of the right kind.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
     if wrong := wrong_declarations(trial.objective):
         raise trial.fault(" It ".join(wrong).rstrip("."))
 
@@ -32,6 +36,9 @@ def problem_and_theta(trial: ObjectiveTrial) -> None:
     """Check that ``build`` returns a Problem in the dtype that it is given, float64 or float32.
 
     The problem's ``theta`` must hold leaf tensors that require gradients.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     for dtype in (torch.float64, torch.float32):
         problem: Any = trial.first(dtype)
@@ -63,7 +70,13 @@ def problem_and_theta(trial: ObjectiveTrial) -> None:
 
 
 def family_of_q(trial: ObjectiveTrial) -> None:
-    """Check that q is of the declared family and depends on theta."""
+    """Check that q is of the declared family and depends on theta.
+
+    The declared family is the class in the objective's attribute ``family``.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
     q, family = trial.q, trial.objective.family
     if not isinstance(q, Distribution):
         raise trial.fault(f"q returned {kind_of(q)}, which is not a distribution")
@@ -90,6 +103,9 @@ def trained_probabilities(trial: ObjectiveTrial) -> None:
 
     With such a probability, samples never show one of the two outcomes. An estimator that only evaluates f at samples
     misses what this outcome contributes to the gradient, and seems biased.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     for name, p in parameters(trial.q).items():
         at_edge = p.detach().eq(0) | p.detach().eq(1)
@@ -103,7 +119,13 @@ def trained_probabilities(trial: ObjectiveTrial) -> None:
 
 
 def rows_of_q(trial: ObjectiveTrial) -> None:
-    """Check that q can be copied, with one copy for each replicate: every parameter must be ``[*batch, ...]``."""
+    """Check that q can be copied, with one copy for each replicate: every parameter must be ``[*batch, ...]``.
+
+    The copies must have the log-probabilities of q, and log q at one sample must not depend on other samples.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
     q = trial.q
     advice = (
         "Every parameter must be a tensor [*batch, ...], stored under its argument's name, and products must allow for "
@@ -155,6 +177,9 @@ def size_of_a_row(trial: ObjectiveTrial) -> None:
     """Check that one estimate fits into memory, and that ``row_elements``, if it is declared, is not far too small.
 
     ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     declared = measured = trial.objective.row_elements
     if type(trial.objective).row_elements is not Objective.row_elements:
@@ -175,6 +200,10 @@ def reference(trial: ObjectiveTrial) -> None:
     """Check that the objective's reference estimator is unbiased and fits the objective.
 
     The mean gradient of a long run of this estimator takes the place of an unknown exact gradient.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the objective has an exact gradient or names no reference estimator.
     """
     estimator = trial.objective.reference_estimator
     if estimator is None or trial.objective.has_exact:
@@ -189,7 +218,11 @@ def training_data(trial: ObjectiveTrial) -> None:
     """Check that the problems on minibatches and on held-out data share the tensors of the whole problem.
 
     The shared tensors are ``theta`` and ``extra``; copies of them are a fault. All minibatches must have one batch
-    shape, and ``restarted(0)`` must return the objective itself.
+    shape. The objective's method ``restarted(seed)`` prepares another training run; ``restarted(0)`` must return the
+    objective itself.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     problem = trial.problem
     others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}

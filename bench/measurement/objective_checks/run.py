@@ -91,8 +91,8 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
 def check_once(objective: Objective, checks: tuple[Check, ...]) -> None:
     """Run ``checks`` on an objective, unless this process has run them on an equal objective before.
 
-    Call this function after the checks of the objective's class. A check that cannot decide on this objective is left
-    out.
+    Before this call, ``wrong_class`` must have found no fault in the class of the objective. A check that raises
+    ``NotJudged`` is passed over.
 
     Raises:
         Fault: the objective is at fault.

@@ -129,7 +129,11 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return the integrand's values for q at the samples ``x``: a tensor ``[..., *batch]``."""
+        """Return f(x), where f is the problem's integrand for q.
+
+        ``x`` are samples of q, ``[..., *batch, *event]``, and the result should be ``[..., *batch]``. The shape is not
+        checked.
+        """
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
         if not callable(f):

@@ -22,6 +22,9 @@ def values_of_f(trial: ObjectiveTrial) -> None:
     """Check that f gives one number per sample and batch element.
 
     The number must depend on this sample alone. f must not change the samples that it is given.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     q, r, x = trial.q, trial.rows, trial.many
     fx = [_values(trial, over, samples) for over, samples in ((q, trial.draw(q, 2)), (r, trial.x), (r, x))][-1]
@@ -55,8 +58,13 @@ def values_of_f(trial: ObjectiveTrial) -> None:
 def costs_of_f(trial: ObjectiveTrial) -> None:
     """Check that the costs of f, if it is a ``Return``, sum to f, and that no cost depends on a later choice.
 
-    The choices are the random variables of a sample, in the order in which q draws them. Each cost belongs to one
-    choice, and the choices after this one are later.
+    A ``Return`` is an f that is a sum of costs. The choices are the random variables of a sample, in the order in which
+    q draws them. Cost t belongs to choice t, and all choices after t are later. If the ``Return`` has the matrix
+    ``reads``, a cost must depend on no choices but those that ``reads`` names for it.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: f is no ``Return``.
     """
     q, r, x = trial.q, trial.rows, trial.many
     shown = trial.problem.integrand(q)
@@ -81,7 +89,14 @@ def costs_of_f(trial: ObjectiveTrial) -> None:
 
 
 def sets_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f, if it is a ``SetFunction``, does not depend on the order of the samples in a set."""
+    """Check that f, if it is a ``SetFunction``, does not depend on the order of the samples in a set.
+
+    A ``SetFunction`` computes a value for each sample of a set, and combines these values into one number.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: f is no ``SetFunction``.
+    """
     shown = trial.problem.integrand(trial.q)
     if isinstance(shown, SetFunction) != trial.objective.sets:
         built = "a SetFunction" if isinstance(shown, SetFunction) else "not a SetFunction"
@@ -106,7 +121,12 @@ def sets_of_f(trial: ObjectiveTrial) -> None:
 def columns_of_log_probs(trial: ObjectiveTrial) -> None:
     """Check that the log-probability of a choice does not depend on choices after it, if f is a ``Return``.
 
-    The choices are the random variables of a sample, in the order in which q draws them.
+    A ``Return`` is an f that is a sum of costs. The choices are the random variables of a sample, in the order in which
+    q draws them. The log-probabilities of all choices must sum to log q.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: f is no ``Return``.
     """
     q, r, x = trial.q, trial.rows, trial.many
     if not isinstance(trial.problem.integrand(q), Return):
@@ -166,7 +186,11 @@ def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
 def repeated_build(trial: ObjectiveTrial) -> None:
     """Check that two calls of ``build`` return equal problems, and that float32 and float64 agree up to rounding.
 
-    The problems are equal if ``build`` draws all random data from a fixed seed.
+    Three problems are built: two in float64, which must be equal, and one in float32, which may differ from them by
+    rounding. The problems are equal if ``build`` draws all random data from a fixed seed.
+
+    Raises:
+        Fault: the objective is at fault.
     """
     first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)
@@ -201,7 +225,11 @@ def repeated_build(trial: ObjectiveTrial) -> None:
 
 
 def theta_through_q(trial: ObjectiveTrial) -> None:
-    """Check that f depends on theta through the q that f is given, and in no other way."""
+    """Check that f depends on theta through the q that f is given, and in no other way.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
     advice = (
         "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs in extra, or "
         "in the parameters of q"
@@ -218,7 +246,12 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
 
 
 def gradient_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f has a gradient at x, if the objective declares ``differentiable``."""
+    """Check that f has a gradient df/dx at samples x of q, if the objective declares ``differentiable``.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the objective declares ``differentiable = False``, or x holds integers.
+    """
     if not trial.objective.differentiable or not trial.x.is_floating_point():
         raise NotJudged("differentiable is False, or x holds integers")
     x = trial.x.clone().requires_grad_()

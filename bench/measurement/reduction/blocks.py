@@ -120,7 +120,7 @@ def draws_partial(
             float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: number of rows in the whole run; it determines how many of the largest w are kept.
-        origin: pivots and units of the sums; computed from the first of the draws if None.
+        origin: the pivots to subtract, and the units of squared norms; computed from the first of the draws if None.
         tracked: the number of rows at the start of the run for which every series is computed. 0 if these draws come
             later: then only w and the truncated series are computed. None for all rows of the run.
         truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out. For a block of n

@@ -30,7 +30,11 @@ class Workspace:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return the buffer `name` in this shape, uninitialised, with the dtype and device of `like`."""
+        """Return the buffer `name` in this shape, uninitialised, with the dtype and device of `like`.
+
+        Calls with one name share memory: a tensor from an earlier call is overwritten when this one is filled. New
+        memory is taken if there is no such buffer, or if it is too small or has another dtype or device.
+        """
         buffer, count = self._buffers.get(name), prod(shape)
         if buffer is None or buffer.numel() < count or buffer.dtype != like.dtype or buffer.device != like.device:
             buffer = torch.empty(count, dtype=like.dtype, device=like.device)
@@ -63,8 +67,9 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    The values in `out` are squared if `squared` is True. `g` and `out` are `[blocks · rows, size]`. The pivot is
-    `[size]`, or None for 0. The result d is `[blocks, size]`, float64.
+    `g` holds the gradients of `blocks` equal blocks. The values in `out` are squared if `squared` is True. `g` and
+    `out` are `[blocks · rows, size]`. The pivot, a point near the mean of `g`, is `[size]`, or None for 0. The result d
+    is `[blocks, size]`, float64.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -223,7 +228,8 @@ def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
     A sub-block has 32 consecutive rows. A remainder of 16 or more rows is a sub-block, too.
 
     Returns:
-        Matrices `[sub-blocks, n, n]`, float64, one tensor for each number of rows n.
+        A tensor `[sub-blocks, 32, 32]`, float64. If a remainder of n rows is among the sub-blocks, a tensor `[1, n, n]`
+        follows in the list.
     """
     rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK

@@ -42,7 +42,10 @@ class Origin:
 
     @property
     def spread(self) -> float:
-        """The unit of squared norms of whole gradients: a power of two near the sum of the units of theta's tensors."""
+        """The unit of squared norms of whole gradients: a power of two near the sum of `spreads`.
+
+        `spreads` are the units of the squared norms in each tensor of theta.
+        """
         return _power_of_two(sum(self.spreads))
 
 
