@@ -129,10 +129,9 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return f(x), where f is the problem's integrand for q.
+        """Return the values of f, the problem's integrand for q, at the samples ``x``.
 
-        ``x`` are samples of q, ``[..., *batch, *event]``, and the result should be ``[..., *batch]``. The shape is not
-        checked.
+        ``x`` is ``[..., *batch, *event]``, and the values should be ``[..., *batch]``, but this shape is not checked.
         """
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
