@@ -42,7 +42,10 @@ def count(estimator: Estimator, q: Distribution, limit: int) -> int:
 
 
 def support(q: Distribution) -> Tensor:
-    """Return every joint state of a Bernoulli or categorical q, or every sequence, ``[states, *event]``."""
+    """Return every joint state of a Bernoulli or categorical q, ``[states, *event]``.
+
+    For a ``TokenSequence``, the states are the sequences.
+    """
     base = inner(q)
     if isinstance(base, TokenSequence):
         return base.enumerate_support(expand=False).reshape(-1, *q.event_shape)

@@ -72,10 +72,11 @@ class Bound(Checked):
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
         """Return log p(x_k) - log q(x_k) of each particle x_k, ``[..., *batch, K]``; K is 1 if ``particles`` is None.
 
-        The particles are the K points of which a sample consists; log p is the ``log_joint`` of this bound.
+        log p is the ``log_joint`` of this bound.
 
         Args:
-            x: samples of q, ``[..., *batch, *event]``.
+            x: samples of the bound's q, ``[..., *batch, *event]``. If ``particles`` is K, the first axis of the event
+                is the axis of the K particles.
             q: the distribution in log q(x_k); None for the q of this bound.
         """
         axes = len(self.q.event_shape) - (self.particles is not None)
@@ -86,7 +87,8 @@ class Bound(Checked):
         """Return log q(x_k) of each particle x_k, ``[..., *batch, K]``; K is 1 if ``particles`` is None.
 
         Args:
-            x: samples of q, ``[..., *batch, *event]``.
+            x: samples of the bound's q, ``[..., *batch, *event]``. If ``particles`` is K, the first axis of the event
+                is the axis of the K particles.
             q: the distribution in log q(x_k); None for the q of this bound.
         """
         q = self.q if q is None else q

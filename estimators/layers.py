@@ -112,8 +112,8 @@ class Layers(Chain):
         """Yield the distribution of every layer in turn, given that all samples of the layers before it are 1.
 
         Raises:
-            Refusal: a layer is no distribution or a ``Categorical``, or its batch shape does not fit the samples of the
-                layers before it.
+            Refusal: a layer is a ``Categorical``, a layer is no distribution, or the batch shape of a layer does not
+                fit the samples of the layers before it.
         """
         z = list[Tensor]()
         for k in range(len(self.layers)):

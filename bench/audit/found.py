@@ -54,10 +54,11 @@ class Found:
         return reward * self.policy.targets["reward"] - beta * self.policy.targets["reverse-kl"]
 
     def of_reward(self, name: str) -> Comparison:
-        """Compare the reward's part of the loss's expected gradient with the gradient of a target, such as "reward".
+        """Compare the reward's part of the expected gradient with one of the policy's target gradients.
 
-        For the reward's part, the penalty for leaving the reference is switched off: the policy itself takes the place
-        of the reference. ``name`` is the name of the target.
+        The reward's part is the expected gradient of the loss if the reference is the policy itself. A penalty for
+        leaving the reference is then 0. ``name`` is the name of the target gradient: "reward" is the gradient of the
+        expected reward.
         """
         return compare(self._steadied(self.reward, 1.0, 0.0), self.policy.targets[name])
 

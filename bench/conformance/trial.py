@@ -261,8 +261,8 @@ class Trial:
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
         """Assert that samples ``a`` and independent samples ``b`` have the same mean and variance.
 
-        Differences that noise or float32 rounding explains are allowed. Both are matrices with a row for each sample;
-        each column is compared. ``what`` names the samples ``a`` in messages.
+        ``a`` and ``b`` are matrices with a row for each sample; each column is compared. Differences that noise or
+        float32 rounding explains are allowed. ``what`` names the samples ``a`` in messages.
         """
         a, b = a.double().cpu(), b.double().cpu()
         assert a.isfinite().all(), f"{self} {what} is not finite."
@@ -277,7 +277,7 @@ class Trial:
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
         """Assert that column i of ``a`` has no significant correlation with column i of ``b``, for every i.
 
-        Both are matrices with a row for each sample. ``what`` names the columns in messages.
+        ``a`` and ``b`` are matrices with a row for each sample. ``what`` names the columns in messages.
         """
         product = (a - a.mean(0)) * (b - b.mean(0))
         z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)

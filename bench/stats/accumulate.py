@@ -14,11 +14,13 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """The running total of the sums of blocks of gradients; the blocks are added in order.
+    """The statistics of a run so far; the partial sums of its blocks of gradients are added in order.
 
-    A block is a set of gradients that are summed together. The accumulator also keeps the sums for two tests of the
-    bias by `sum_test`. One test is of the gradients, the other of their part perpendicular to the exact gradient.
-    `nonfinite` is the number of gradients so far that were NaN, infinite or too large to square.
+    A block is a set of gradients that are summed together. The accumulator keeps moments over all gradients, a few
+    numbers of each block, and the largest values. If there is an exact gradient, `sum_test` tests twice for a bias, and
+    the accumulator keeps the sums that these tests need. One test is of the gradients, the other of their part
+    perpendicular to the exact gradient. `nonfinite` is the number of gradients so far that were NaN, infinite or too
+    large to square.
 
     Args:
         groups: number of coordinates of each parameter tensor, by name. A gradient is the flattened tensors in this

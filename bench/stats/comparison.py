@@ -271,10 +271,10 @@ def log_ratio_rows(
     """Compare the variances of the n runs of each group, two by two; return the results, and which runs can be ranked.
 
     A run is one measurement of an estimator, and the runs on one objective are a group. Gradients are summed in blocks.
-    A run cannot be ranked if its tail is heavy, or if nothing in it varied: its log ratios are then 0 and its p-values
-    1. The groups must be alike: the k-th runs of all groups have blocks of the same sizes, and either all or none of
-    them can be ranked. `common` says whether the runs of a group used common noise. If they did, two runs whose blocks
-    have the same sizes are compared block by block.
+    A run cannot be ranked if its tail is heavy, or if nothing in it varied. In both cases its log ratios are 0 and its
+    p-values 1. The groups must be alike: the k-th runs of all groups have blocks of the same sizes, and either all or
+    none of them can be ranked. `common` says whether the runs of a group used common noise. If they did, two runs whose
+    blocks have the same sizes are compared block by block.
 
     The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays of the shape
     `[groups, rows, n]`: ln(V_i/V_j) for every j, with V_i the variance of run i, and the two-sided p-values of
@@ -282,7 +282,7 @@ def log_ratio_rows(
     which runs can be ranked.
 
     Raises:
-        ValueError: a run that can be ranked has no variance above 0.
+        ValueError: the summary of a run that can be ranked has no variance, or a variance that is not above 0.
     """
     ranked = np.array([run.is_comparable for run in groups[0]], dtype=np.bool_)
     return _rows(groups, ranked, common=common), ranked

@@ -136,10 +136,10 @@ class Total:
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
     """Return confidence limits for the expectation of non-negative numbers with the sample mean `V`.
 
-    `shape` and `tail` describe the distribution of the numbers. If the numbers are squared norms of centred gradients
-    with covariance Σ, `rho` is tr Σ²/(tr Σ)². The upper limit is infinite if the tail index is at least 1 or V = 0.
-    With at least 1000 replicates, or a tail index of at least 1/2, the upper limit is not below the tail's upper bound
-    of the mean.
+    There is one number per replicate. `shape` and `tail` describe the distribution of the numbers. For squared norms of
+    centred gradients with covariance Σ, `rho` is tr Σ²/(tr Σ)², or 1 if this is unknown. For other numbers, `rho` is 0.
+    The upper limit is infinite if the tail index is at least 1 or V = 0. With at least 1000 replicates, or a tail index
+    of at least 1/2, the upper limit is not below the tail's upper bound of the mean.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)

@@ -107,7 +107,8 @@ def draws_partial(
     of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). If squares of float32 gradients leave
     the range of float32, the gradients are requested again and reduced in float64.
 
-    A series is a list with one number per row. One series is w, the squared norm of the centred gradient.
+    A series is a list with one number per row. One series is w: in a block of n rows, w is the squared norm of the
+    centred gradient, times n/(n − 1).
 
     Args:
         gradients: function from the number of a draw to its gradients: a tensor for each tensor of theta, with one
@@ -123,8 +124,7 @@ def draws_partial(
         origin: the pivots to subtract, and the units of squared norms; computed from the first of the draws if None.
         tracked: the number of rows at the start of the run for which every series is computed. 0 if these draws come
             later: then only w and the truncated series are computed. None for all rows of the run.
-        truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out. For a block of n
-            rows, w is the squared distance of a row from the mean of its block, times n/(n − 1).
+        truncate_at: the limit c0 of the truncated series, `min(w, c0)`; None leaves this series out.
         workspace: memory to reuse; None for fresh memory.
 
     Raises:
