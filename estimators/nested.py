@@ -137,12 +137,12 @@ class Nested(Estimator):
 
     @property
     def value_unbiased(self) -> bool:  # type: ignore[override]
-        """Whether the values of both estimators are unbiased."""
+        """Whether ``outer`` and ``inner`` both return unbiased values."""
         return all(node.value_unbiased for node in self.nodes)
 
     @property
     def deterministic(self) -> bool:  # type: ignore[override]
-        """Whether neither estimator has noise."""
+        """Whether the estimators ``outer`` and ``inner`` are both without noise."""
         return all(node.deterministic for node in self.nodes)
 
     @property
@@ -157,7 +157,7 @@ class Nested(Estimator):
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
-        """Whether one of the estimators learns."""
+        """Whether one of the estimators ``outer`` and ``inner`` learns."""
         return any(node.needs_state for node in self.nodes)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> NestedState | None:

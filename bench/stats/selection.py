@@ -94,14 +94,16 @@ def is_tiny(summary: Summary) -> bool:
 
 
 def has_no_noise(summary: Summary, *, deterministic: bool) -> bool:
-    """Return whether the estimates of an unbiased estimator are certainly free of noise, up to rounding.
+    """Return whether the estimates of an unbiased estimator count as free of noise.
 
-    Equal estimates alone prove nothing: a rare, different one may still come. Equal estimates are a proof in three
-    cases:
+    The result is False if the estimates differ by more than rounding. Estimates that are equal up to rounding count as
+    free of noise in three cases:
 
     - the estimator is declared to be ``deterministic``;
-    - they agree with the exact gradient up to a thousandth of its norm;
-    - the exact gradient is unknown, and they are not 0.
+    - the exact gradient is known, and the estimates agree with it up to a thousandth of its norm;
+    - the exact gradient is unknown, and the estimates are not 0.
+
+    In all other cases, a rare, different estimate may still come, and the result is False.
     """
     if not is_tiny(summary):
         return False
