@@ -246,7 +246,7 @@ def training_data(trial: ObjectiveTrial) -> None:
 
 
 def refuse_shared(trial: ObjectiveTrial, first: Problem, second: Problem) -> None:
-    """Raise a ``Fault`` if two problems share a tensor of theta or extra.
+    """Raise a ``Fault`` if two problems share a tensor of ``theta`` or of ``extra``, the two fields with tensors.
 
     The problems ``first`` and ``second`` were built one after the other by the objective of ``trial``.
     """

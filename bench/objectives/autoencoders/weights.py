@@ -38,7 +38,10 @@ def _digest_of(path: Path, _changed: int, _size: int) -> str:
 
 
 def digest(weights: Weights) -> str:
-    """Return the digest of theta and extra, 16 hexadecimal digits, which identifies the weights."""
+    """Return the digest that identifies weights, 16 hexadecimal digits.
+
+    ``weights`` are named tensors under the keys "theta" and "extra", as in the ``Problem`` of an autoencoder.
+    """
     hashed = hashlib.sha256()
     for part in ("theta", "extra"):
         for name, t in weights[part].items():
@@ -48,7 +51,10 @@ def digest(weights: Weights) -> str:
 
 
 def of(problem: Problem) -> Weights:
-    """Return a copy of a problem's theta and extra on the CPU: named tensors, under the keys "theta" and "extra"."""
+    """Return a copy of a problem's weights on the CPU: the named tensors of its fields ``theta`` and ``extra``.
+
+    The keys of the result are the names of the fields, "theta" and "extra".
+    """
     parts = {"theta": problem.theta, "extra": problem.extra}
     return {part: {name: t.detach().cpu().clone() for name, t in tensors.items()} for part, tensors in parts.items()}
 
@@ -64,10 +70,10 @@ def save(problem: Problem, folder: Path) -> Path:
 
 
 def load_into(problem: Problem, path: Path, owner: str) -> None:
-    """Copy the weights in a file into a problem's theta and extra. The tensors of the problem keep dtype and device.
+    """Copy the weights in a file into a problem. The tensors of the problem keep dtype and device.
 
     Args:
-        problem: the problem whose theta and extra are overwritten.
+        problem: the problem whose tensors ``theta`` and ``extra`` are overwritten.
         path: the file of weights.
         owner: name of the objective's class, for error messages.
 
