@@ -48,9 +48,10 @@ def audit(
         name: the name of the loss in the result; by default the function's own name.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.
-        vocabulary: number of tokens; token 0 ends a sequence.
+        vocabulary: number of different tokens; token 0 ends a sequence.
         length: the largest number of tokens of a sequence.
-        beta: the weight of KL(pi||ref) that the loss is meant to have; None to find the one that fits best.
+        beta: the weight of KL(pi||ref), with the policy pi and the reference ref, that the loss is meant to have; None
+            to find the one that fits best.
         samples: number of batches that are sampled for each policy, if more than 100,000 different batches are
             possible. None means 10,000. A loss has to be called for each batch if it does not work under
             ``torch.func.vmap`` and its batches cannot be joined. None then means that 1,000 are sampled if more than

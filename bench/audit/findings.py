@@ -33,15 +33,18 @@ class Point:
 class Findings:
     """The numbers of an audit, for every policy and target.
 
+    r is the reward, pi one of the policies, and ref the reference policy.
+
     Args:
         loss: the name of the loss.
         takes: the names of the loss's arguments, such as ``("logp", "rewards")``.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.
-        vocabulary: number of tokens.
+        vocabulary: number of different tokens.
         length: the largest number of tokens of a sequence.
         is_exact: True if the expected gradients are sums over all batches, False if batches were sampled.
-        batches: number of batches that were summed or sampled for each policy.
+        batches: number of batches that were summed or sampled for each policy. If ``factor`` is a number, a batch has
+            one prompt, and the number is that of each prompt.
         is_vectorised: whether the loss could be computed for many batches at once.
         points: the policies.
         targets: for each target that applies, by name, such as "reward": one comparison of gradients for each policy.

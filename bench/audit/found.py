@@ -93,8 +93,8 @@ class Found:
         """Compare the expected gradient of a batch with the mean of the gradients of its single prompts.
 
         The expectation for a prompt is summed over all groups of samples that the prompt can have. If there are too
-        many groups, both gradients come from the same sampled batches. The comparison then has intervals: they cover
-        the noise of both gradients, to first order in the angle between them. The result is None if the mean is 0.
+        many groups, both gradients come from the same sampled batches. The comparison then has intervals, which cover
+        the noise of both gradients. The result is None if the mean is 0.
         """
         one = self._batches(Traits(self.traits.ordered, 1.0), off_policy=False)
         pieces = (one if one.is_exact else self.batches.in_pieces()).estimate(self.loss.weights)

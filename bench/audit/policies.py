@@ -117,7 +117,7 @@ def audit_policies(prompts: int, vocabulary: int, length: int, k: int) -> list[A
 
     Args:
         prompts: number of prompts.
-        vocabulary: number of tokens; token 0 ends a sequence.
+        vocabulary: number of different tokens; token 0 ends a sequence.
         length: the largest number of tokens of a sequence.
         k: number of attempts of the target "pass@k".
 

@@ -105,9 +105,10 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files that fields name, by the name of the field; empty if no field names a file.
+        """Digests of files, by the name of the field that names the file; empty if no field names a file.
 
-        In the identity of the objective, a digest replaces the value of its field.
+        For example, ``at`` can be the path of a file of weights. In the identity of the objective, the digest of the
+        file then stands in place of the path.
         """
         return {}
 

@@ -51,7 +51,7 @@ class GaussianMixture(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate with one sample: the density of every component."""
+        """Number of elements in the largest tensor of one estimate with one sample: one density for each component."""
         return self.components
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

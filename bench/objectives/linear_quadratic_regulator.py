@@ -65,7 +65,7 @@ class LinearQuadraticRegulator(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of random coordinates: an action and a state for every step."""
+        """Number of random coordinates: for every step an action, a position and a velocity."""
         return (1 + STATES) * self.horizon
 
     @property

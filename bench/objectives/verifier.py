@@ -51,11 +51,11 @@ class Verifier(Objective):
     ``E f = P(r = 1) - kl KL(q || ref)``
 
     An answer x is a sequence of at most ``length`` tokens. It ends with the token 0, unless it has the full length. The
-    tokens are the digits of a number, and the checksum is the remainder of this number modulo 97. Some checksums are
-    right for a prompt: the reward r is 1 for these, else 0. If all tokens are equally probable, the probability of a
-    right answer is about .01 for the first prompt and .9 for the last. In between its log-odds rise in equal steps. q
-    is a ``TokenSequence``, and the gradient is taken in theta, the weights of its policy, which are random. The
-    objective is maximised.
+    tokens, with zeros after the end, are the ``length`` digits of a number to the base ``vocabulary``. The checksum is
+    the remainder of this number modulo 97. Some checksums are right for a prompt: the reward r is 1 for these, else 0.
+    If all tokens are equally probable, the probability of a right answer is about .01 for the first prompt and .9 for
+    the last. In between its log-odds rise in equal steps. q is a ``TokenSequence``, and the gradient is taken in theta,
+    the weights of its policy, which are random. The objective is maximised.
 
     The reference policy ref is fixed: its weights are the initial weights of q, moved by the share ``drift`` towards
     other random weights. A third policy, the sampler, is fixed too; its weights are moved by the share ``off_policy``.
@@ -71,7 +71,7 @@ class Verifier(Objective):
 
     Args:
         policy: "table" (logits for every beginning of a sequence), "recurrent" or "transformer" (about 20,000 weights).
-        vocabulary: number of tokens, at least 2; token 0 is the end.
+        vocabulary: number of different tokens, at least 2; token 0 is the end.
         length: largest number of tokens, from 1 to 64.
         prompts: number of prompts, at least 1; they are the batch of q.
         kl: weight of the penalty.

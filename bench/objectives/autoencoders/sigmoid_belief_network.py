@@ -103,7 +103,7 @@ class SigmoidBeliefNetwork(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """The digest of the images under the key "data"; empty for ``data="digits"``."""
+        """Digest of the file of images, under the key "data"; empty for ``data="digits"``, which names no file."""
         return {} if self.data == "digits" else {"data": images(self.data).digest}
 
     def restarted(self, seed: int) -> "SigmoidBeliefNetwork":
