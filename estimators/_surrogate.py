@@ -246,7 +246,8 @@ def inject_at(
 
     The cotangent is the gradient of the loss at the zeros. A target is any tensor computed from q's parameters, such as
     the logits of a q that was made from probabilities. For the tensors from which q was made, use ``inject``. Autograd
-    does not know how a gradient depends on the targets. So a second derivative in a target raises ``Refusal``.
+    does not know how a gradient depends on the targets. So a second derivative in a target raises ``Refusal``, unless
+    ``mean_zero`` is True.
 
     Args:
         batch_shape: the shape of the zeros, ``[*batch]``.
@@ -255,8 +256,7 @@ def inject_at(
             pass with ``create_graph=True`` can be differentiated in the state.
         estimator: the caller; the message that refuses a second derivative names it.
         mean_zero: whether the mean of every gradient is 0 for all values of the targets, as for a control variate. The
-            derivative of the gradient then has mean 0 as well, and a second derivative leaves it out. If False, a
-            second derivative raises ``Refusal``.
+            derivative of the gradient then has mean 0 as well, and a second derivative leaves it out.
     """
     used = [(gradient, target) for gradient, target in pairs if is_differentiated(target)]
     if not used:

@@ -13,9 +13,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def options(command: F) -> F:
-    """Add to a command the options that name a Dask cluster. The command gets the cluster as its argument ``workers``.
+    """Add to a command the options that name a Dask cluster.
 
-    The command must also have the option ``--workers``.
+    The command must also have the option ``--workers``, a number of processes. If the user names a cluster, the command
+    gets the cluster as its argument ``workers``, in place of the number.
     """
 
     @functools.wraps(command)

@@ -122,9 +122,8 @@ class Fish(FishComplete):
 def command(context: click.Context, shell: str) -> None:
     """Print the code for tab completion in a shell.
 
-    Commands, options and selectors are completed. In a selector, the name is completed and, after a colon, the
-    parameters and their values, as in gumbel-softmax:temperature=. After mine.py:: the names in the file are completed;
-    the file is not executed.
+    Commands, options and selectors are completed: in a selector such as gumbel-softmax:temperature=0.5 the name, the
+    parameters and their values. In mine.py::Mine, the name of the class is completed; the file is not executed.
     """
     found = get_completion_class(shell)
     assert found is not None

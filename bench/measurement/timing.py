@@ -28,14 +28,14 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
     Nothing else should run at the same time. Two kinds of calls are timed:
 
     - A batch call computes many replicates at once. A study cuts every draw (batch of replicates) into equal calls that
-      fit into the cache. The batch call has the size of these calls for the largest draw that any study of the
-      objective can have. For a user's own objective, the largest draw under ``settings`` counts instead, so that timing
-      needs no more memory than the study.
+      fit into the cache. The batch call is as large as one of these calls, for the largest draw that the objective can
+      have. For a user's own objective, the largest draw under ``settings`` counts instead, so that timing needs no more
+      memory than the study.
     - A latency call is one call as in training, from theta to the gradient at theta.
 
-    The unit of cost is the time to draw one sample and evaluate f once, in every replicate. ``seconds`` is the time to
-    spend on both kinds of calls. An estimator that learns is timed before it has learned anything, because learning
-    changes no time.
+    The cost is the time of the batch call, divided by the time to draw one sample and evaluate f once for each of its
+    replicates. ``seconds`` is the time to spend on both kinds of calls. An estimator that learns is timed before it has
+    learned anything, because learning changes no time.
     """
     engine = Engine(cell, settings, looks_up=False)
     engine.freeze()
