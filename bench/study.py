@@ -136,7 +136,7 @@ def load(*folders: str | PathLike[str]) -> Study:
         for path in paths:
             if not (path / store.LINES).is_file() or not (path / store.LINES).stat().st_size:
                 raise ValueError(f"There are no records in {str(path)!r}. Give a folder that `bench run` has written.")
-        return Study(merge.together(paths) if len(paths) > 1 else store.read(paths[0], lean=True))
+        return Study(merge.together(store.read(path, lean=True) for path in paths))
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read: {error.strerror}.") from None
     finally:

@@ -154,7 +154,7 @@ def _records(folders: list[Path]) -> list[Record]:
     for path, records in zip(folders, held, strict=True):
         if all(record["kind"] == LineKind.TRAINING for record in records):
             raise UsageError(f"{path} holds training alone, and variances are compared: see `bench report {path}`.")
-    return held[0] if len(held) == 1 else together(folders)
+    return together(held)
 
 
 def _draw(path: Path, found: list[Comparison], a: str, b: str) -> None:

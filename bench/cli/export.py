@@ -47,8 +47,7 @@ def command(paths: tuple[Path, ...], form: str | None, out: Path | None, trainin
     if out is None and chosen == Format.PARQUET:
         raise UsageError("Parquet is not text: give a file, as in -o study.parquet.")
     folders = [path.parent if path.name == LINES else path for path in paths]
-    held = [read_records(folder) for folder in folders]
-    records = held[0] if len(held) == 1 else together(folders)
+    records = together(read_records(folder) for folder in folders)
     trained = {record["kind"] == LineKind.TRAINING for record in records}
     if training and True not in trained:
         raise UsageError(f"There is no training in {', '.join(map(str, folders))}. Leave out --training.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +16,8 @@ from bench.records.store import uncollected
 if TYPE_CHECKING:
     from bench.report import Report
 
-Digests = Sequence[tuple[str, str]]
-"""Digests of the files that a report is made of: in each pair, one of the measurements and one of all else."""
+Digests = list[str]
+"""Digests of files that a report is made of."""
 
 
 class Write(Protocol):
@@ -26,14 +26,22 @@ class Write(Protocol):
     Files that are already as this report would make them are not written again. Their paths are returned all the same.
     """
 
-    def __call__(self, report: Report, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
-        """Write the files of a report. ``called`` and ``how`` are all arguments of ``Report.write`` but the folder."""
+    def __call__(self, report: Report, read: Digests, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
+        """Write the files of a report.
+
+        Args:
+            report: the report.
+            read: digests of the measurements that were read for the report.
+            called: the argument of ``Report.write``.
+            how: all other arguments of ``Report.write`` but the folder.
+        """
 
 
 def once(
     make: Callable[[Write], None],
     folder: Path,
-    inputs: Callable[[], Digests],
+    measured: Callable[[], Digests],
+    others: Callable[[], Digests],
     *asked: object,
     part: object = None,
     silent: bool = False,
@@ -51,51 +59,50 @@ def once(
     Args:
         make: prints the report, and writes its files with the function that it is given.
         folder: the folder of the files.
-        inputs: a function that returns digests of all files that the report is made of. Called before and after the
-            report is made: if the digests differ, this report is made again the next time.
+        measured: a function that returns the present digests of the measurements.
+        others: a function that returns digests of all other files that the report is made of. Called before and after
+            the report is made: if the digests differ, this report is made again the next time.
         asked: all options that decide what is printed, as JSON can hold it.
         part: which part of the measurements is reported, as JSON can hold it; None for all.
         silent: True to call ``make`` in any case, because its text is not worth keeping.
     """
-    before, place, ours = inputs(), str(folder.resolve()), installed.digest()
+    before, place, ours = others(), str(folder.resolve()), installed.digest()
     shown = screen()
     look = (shown.width, shown.color_system, shown.encoding, shown.is_terminal, shown.no_color)
     here = (str(Path.cwd()), str(folder), sys.argv[0])
-    text = f"report-{digest([before, place, here, look, part, asked, ours])}.json"
-    held = _held(text, folder)
-    if held and not silent:
+    text = f"report-{digest([place, here, look, part, asked, ours])}.json"
+    if not silent and (held := _held(text, folder, lambda: [measured(), before])):
         replay(held["printed"])
         return
     kept = dict[str, dict[str, Any]]()
 
-    def write(report: Report, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
+    def write(report: Report, read: Digests, /, *, called: Mapping[str, str] | None, **how: Any) -> list[Path]:
         names = called and [*called.items()]
-        measured = [measurements for measurements, _ in before]
-        name = f"files-{digest([measured, place, part, report.cost, names, how, ours])}.json"
-        if held := _held(name, folder):
+        name = f"files-{digest([place, part, report.cost, names, how, ours])}.json"
+        if held := _held(name, folder, lambda: [read]):
             report.whole = held["whole"]
         else:
             made = report.write(folder, called=called, **how)
             written = {str(path.relative_to(folder)): content for path, content in made.items()}
-            held = {"files": written | _others(folder, written), "whole": report.whole}
+            held = {"inputs": [read], "files": written | _others(folder, written), "whole": report.whole}
         if not report.undrawn:  # what could not be drawn may succeed the next time
             kept[name] = held
-            kept[text] = {"files": held["files"], "printed": printed}
+            kept[text] = {"inputs": [read, before], "files": held["files"], "printed": printed}
         return [folder / name for name, content in held["files"].items() if content]
 
     with uncollected(), recorded() as printed:
         make(write)
     if silent:
         kept.pop(text, None)
-    if kept and inputs() == before:
+    if kept and others() == before:
         for name, receipt in kept.items():
             cache.put(name, json.dumps(receipt))
 
 
-def _held(name: str, folder: Path) -> dict[str, Any]:
-    """Return a receipt in the cache; empty if there is none, or if a file that it names is not as it was."""
+def _held(name: str, folder: Path, inputs: Callable[[], list[Digests]]) -> dict[str, Any]:
+    """Return a receipt in the cache; empty if there is none, or if its inputs or a file that it names have changed."""
     held: dict[str, Any] = json.loads(cache.get(name) or "{}")
-    if not held:
+    if not held or held["inputs"] != inputs():
         return {}
     known = held["files"]
     contents = {each: files.digest(folder / each) for each, content in known.items() if content}

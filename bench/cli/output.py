@@ -15,6 +15,7 @@ from bench.records.lines import Outcome
 if TYPE_CHECKING:
     from bench.records.lines import Record
     from bench.records.standing import Standing
+    from bench.records.store import Study
     from bench.report import Report
 
 FEW = 6
@@ -30,13 +31,23 @@ def read_records(folder: Path) -> list[Record]:
         CommandError: the folder holds no records.
         Damaged: the records cannot be read.
     """
+    return read_study(folder).records
+
+
+def read_study(folder: Path) -> Study:
+    """Return the records of a study folder, at least one, as ``read_records`` returns them, and their digest.
+
+    Raises:
+        CommandError: the folder holds no records.
+        Damaged: the records cannot be read.
+    """
     from bench.records import store
 
-    records = store.read(folder, lean=True)
-    if not records:
+    found = store.study(folder)
+    if not found.records:
         message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
         raise CommandError(message, ExitCode.USAGE)
-    return records
+    return found
 
 
 def to_go(folder: Path, records: Sequence[Record]) -> str:
@@ -171,14 +182,14 @@ def finish(
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
 
     def make(write: Write) -> None:
-        every = store.read(folder, lean=True) if held is None else held
+        every, found = store.study(folder) if held is None else (held, digest)
         whole = Report(every)
         if not (json or printed or refused):
             near = beside(records, every)
             print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
         few = brief and len(every) <= FEW and not (folder / "figures").exists()
         how = {"drawn": not few, "standing": "", "formats": FORMATS, "width": None}
-        written = write(whole, called=_names(every, folder), **how)
+        written = write(whole, [found], called=_names(every, folder), **how)
         complain(whole)
         if json and not refused:
             print_json(records, folder, written)
@@ -188,10 +199,8 @@ def finish(
     runs = sorted({record["run"] for record in records})
     asked = (runs, quiet, named, brief, printed, refused)
 
-    def inputs() -> list[tuple[str, str]]:
-        return [(digest or store.digest(folder), store.digest_of_plan(folder))]
-
-    once(make, folder, inputs, *asked, silent=json)
+    measured, others = (lambda: [digest or store.digest(folder)]), lambda: [store.digest_of_plan(folder)]
+    once(make, folder, measured, others, *asked, silent=json)
     if refused:
         raise NothingFits(record["reason"] for record in records)
     return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE

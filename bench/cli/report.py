@@ -9,7 +9,7 @@ import click
 
 from bench.cli.errors import UNCHANGED, reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
-from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
+from bench.cli.output import complain, list_files, print_json, print_table, read_study, to_go
 from bench.cli.terminal import echo
 from bench.cli.values import Between
 
@@ -148,7 +148,7 @@ def command(
         raise UsageError("--open opens the page: leave out --no-figures, and have html in --format.")
     target = out or folders[0]
     if kinds:
-        records, lacking, names = _selected(folders, estimator, objective, labels)
+        records, _, lacking, names = _selected(folders, estimator, objective, labels)
         down = rows or ("estimators" if columns != "estimators" else "objectives")
         tables = _tables(records, cost, kinds, down, names, formats or PAPER)
         for name, text in tables.items():
@@ -164,12 +164,12 @@ def command(
         return
 
     def make(write: Write) -> None:
-        records, lacking, names = _selected(folders, estimator, objective, labels)
+        records, digests, lacking, names = _selected(folders, estimator, objective, labels)
         report = Report(records, cost)
         shown = called(records, *names) if width or any(names[1].values()) else None
         how = {"drawn": not no_figures, "standing": lacking, "formats": chosen, "width": width}
         try:
-            written = write(report, called=shown, **how)
+            written = write(report, digests, called=shown, **how)
         except Unavailable as error:
             raise UsageError(str(error)) from None
         complain(report)
@@ -185,23 +185,23 @@ def command(
             again = f"`bench report {shlex.join(map(str, folders))}`"
             echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
 
-    def inputs() -> list[tuple[str, str]]:
-        own = [("", files.digest(labels))] if labels else []
-        return [*((digest(folder), digest_of_plan(folder)) for folder in folders), *own]
+    def others() -> list[str]:
+        return [*map(digest_of_plan, folders), *([files.digest(labels)] if labels else [])]
 
     asked = (list(map(str, folders)), cost, chosen, width, no_figures, quiet)
     part = [estimator, objective] if estimator or objective else None
-    once(make, target, inputs, *asked, part=part, silent=json)
+    once(make, target, lambda: [*map(digest, folders)], others, *asked, part=part, silent=json)
     if opened:
         click.launch(str((target / PAGE).resolve()))
 
 
 def _selected(
     folders: Sequence[Path], estimator: Sequence[str], objective: Sequence[str], labels: Path | None
-) -> "tuple[list[Record], str, tuple[list[Spec], Labels]]":
-    """Return the records of study folders that -e and -o select, how much is still to do, and the specs and labels.
+) -> "tuple[list[Record], list[str], str, tuple[list[Spec], Labels]]":
+    """Return the records of study folders that -e and -o select, and what else a report needs.
 
-    ``labels`` is a file of labels; None for those of the folders.
+    This is: digests of all records, how much is still to do, and the specs and labels. ``labels`` is a file of labels;
+    None for those of the folders.
     """
     from bench.planning.naming import check, labels_in, specs_of_all
     from bench.planning.selectors import UsageError, parse, selects
@@ -209,10 +209,10 @@ def _selected(
     from bench.records.lines import LineKind
     from bench.records.merge import together
 
-    records = [record for folder in folders for record in read_records(folder)]
+    studies = [read_study(folder) for folder in folders]
+    records = [record for study in studies for record in study.records]
     lacking = " ".join(filter(None, (to_go(folder, records) for folder in folders)))
-    if len(folders) > 1:
-        records = together(folders)
+    records = together(study.records for study in studies)
     specs = specs_of_all(folders)
     given = labels_in(folders, specs, labels)
     check(given, records)
@@ -228,7 +228,7 @@ def _selected(
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
-    return records, lacking, (specs, given)
+    return records, [study.digest for study in studies], lacking, (specs, given)
 
 
 def _tables(

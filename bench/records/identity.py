@@ -27,7 +27,7 @@ def fields_of(instance: Any) -> dict[str, Any]:
 
     The fields are the arguments with which the dataclass is created.
     """
-    return {name: getattr(instance, name) for name in _defaults(type(instance))}
+    return {name: getattr(instance, name) for name in _defaults(instance.__class__)}
 
 
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def changed_fields(instance: Any, former: Mapping[str, object] | None = None) ->
     default, not with the present one. None stands for no former defaults.
     """
     given = fields_of(instance)
-    defaults = {**_defaults(type(instance)), **(former or {})}
+    defaults = {**_defaults(instance.__class__), **(former or {})}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
 
 

@@ -1,7 +1,8 @@
 """The union of several study folders, which machines have measured apart. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -69,25 +70,24 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
     return Merged(len(union), len(added), conflicts)
 
 
-def together(folders: Sequence[Path]) -> list[Record]:
-    """Return the records of several study folders, each measurement once, without most of their sums.
+def together(studies: Iterable[Iterable[Record]]) -> list[Record]:
+    """Return the records of several studies, each measurement once.
 
-    Reports do not need the sums that are left out. If several folders hold one measurement, the first folder in which
-    it did not fail counts.
-
-    Raises:
-        Damaged: a folder cannot be read.
+    If several studies hold one measurement, the first study in which it did not fail counts.
     """
-    return list(_union(folders, "first", lean=True)[0].values())
+    union = dict[Key, Record]()
+    for record in chain.from_iterable(studies):
+        key = record["run"], record["kind"]
+        if key not in union or (_failed(union[key]) and not _failed(record)):
+            union[key] = record
+    return [*union.values()]
 
 
-def _union(
-    folders: Sequence[Path], keep: str | None, *, lean: bool = False
-) -> tuple[dict[Key, Record], dict[Key, int], list[str]]:
+def _union(folders: Sequence[Path], keep: str | None) -> tuple[dict[Key, Record], dict[Key, int], list[str]]:
     """Return the record of each measurement, the position of the folder that it comes from, and the conflicts."""
     union, owners, conflicts = dict[Key, Record](), dict[Key, int](), list[str]()
     for position, folder in enumerate(folders):
-        for record in read(folder, lean=lean):
+        for record in read(folder):
             key = record["run"], record["kind"]
             mine = union.get(key)
             better = mine is None or (_failed(mine) and not _failed(record))

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import marshal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +22,38 @@ SIZE = 2**23
 """Bytes of a piece, from which its last line goes on to its end. The end of a file, which is shorter, is not kept."""
 
 
-def name_of(piece: Sequence[bytes]) -> str:
-    """Return the name under which the cache keeps what is read from a piece; empty if a piece is too short.
-
-    A piece is a list of successive lines of the records file, each with its line feed. What is read from a short piece
-    is not kept.
-    """
-    if sum(map(len, piece)) <= SIZE:
-        return ""
+def digest_of(piece: Iterable[bytes]) -> str:
+    """Return the SHA-256 of a piece. A piece is a list of successive lines of the file, each with its line feed."""
     found = hashlib.sha256()
     for line in piece:
         found.update(line)
-    return f"records-{found.hexdigest()}-{_code()}"
+    return found.hexdigest()
 
 
-def load(name: str) -> list[Any] | None:
-    """Return what ``save`` has put into the cache under the name of a piece; None if there is nothing.
+def is_kept(piece: Iterable[bytes]) -> bool:
+    """Return whether a piece of the records file is so long that what is read from it is put into the cache."""
+    return sum(map(len, piece)) > SIZE
 
-    An empty name stands for a piece that is not kept: the result is None.
-    """
-    content = cache.load(name) if name else None
+
+def load(digest: str) -> list[Any] | None:
+    """Return what ``save`` has put into the cache for the piece with this digest; None if there is nothing."""
+    content = cache.load(_name(digest))
     return None if content is None else marshal.loads(content)
 
 
-def save(name: str, entries: list[Any]) -> None:
+def save(digest: str, entries: list[Any]) -> None:
     """Put what was read from a piece of the records file into the cache.
 
-    A piece is a list of successive lines of the file.
-
     Args:
-        name: the piece's name, from ``name_of``; if it is empty, nothing is put into the cache.
+        digest: the digest of the piece, from ``digest_of``.
         entries: one item for each line of the piece: its record, None if the line has none, or the line itself if
             its record refers to other files.
     """
-    if name:
-        cache.save(name, marshal.dumps(entries))
+    cache.save(_name(digest), marshal.dumps(entries))
+
+
+def _name(digest: str) -> str:
+    return f"records-{digest}-{_code()}"
 
 
 @functools.cache

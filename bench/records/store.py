@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import from_json
 
@@ -154,40 +154,58 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
         Damaged: a record is broken, or has a newer schema.
         Unreadable: the file cannot be read.
     """
+    if lean:
+        return study(folder).records
     found: dict[tuple[str, str], Record] = {}
     with uncollected():
-        for record in _slim(folder) if lean else _whole(folder):
-            found[record["run"], record["kind"]] = record
+        for number, line in raw_lines(folder):
+            record = parsed(line, folder, number)
+            if record is not None:
+                found[record["run"], record["kind"]] = record
     return list(found.values())
 
 
-def _whole(folder: Path) -> Iterator[Record]:
-    """Yield the record of each line."""
-    for number, line in raw_lines(folder):
-        record = parsed(line, folder, number)
-        if record is not None:
-            yield record
+class Study(NamedTuple):
+    """What a study folder has measured.
+
+    Args:
+        records: the records, as ``read`` returns them if ``lean`` is True.
+        digest: the value that ``digest`` has for a folder with these records.
+    """
+
+    records: list[Record]
+    digest: str
 
 
-def _slim(folder: Path) -> Iterator[Record]:
-    """Yield the record of each line without most of its sums. Lines that were read before are not parsed again."""
-    end = 0
-    for piece in _pieces(folder):
-        name, kept = pieces.name_of(piece), list[Record | bytes | None]()
-        held = pieces.load(name)
-        for number, entry in enumerate(piece if held is None else held, end + 1):
-            record = entry
-            if isinstance(entry, bytes):
-                line = entry.removesuffix(b"\n")
-                names_files = _names_files(line)
-                whole = _parsed(line, folder, number, names_files=names_files)
-                record = None if whole is None else slim(whole)
-                kept.append(line if names_files else record)  # the files are read and checked each time
-            if record is not None:
-                yield record
-        end += len(piece)
-        if held is None:
-            pieces.save(name, kept)
+def study(folder: Path) -> Study:
+    """Return the records of a study folder, without most of their sums, and a digest of the measurements.
+
+    Lines of a large study that were read before are not parsed again.
+
+    Raises:
+        Damaged: a record is broken, or has a newer schema.
+        Unreadable: the file cannot be read.
+    """
+    found, digests, end = dict[tuple[str, str], Record](), list[str](), 0
+    with uncollected():
+        for piece in _pieces(folder):
+            digests.append(pieces.digest_of(piece))
+            kept, entries = pieces.is_kept(piece), list[Record | bytes | None]()
+            held = pieces.load(digests[-1]) if kept else None
+            for number, entry in enumerate(piece if held is None else held, end + 1):
+                record = entry
+                if isinstance(entry, bytes):
+                    line = entry.removesuffix(b"\n")
+                    names_files = _names_files(line)
+                    whole = _parsed(line, folder, number, names_files=names_files)
+                    record = None if whole is None else slim(whole)
+                    entries.append(line if names_files else record)  # the files are read and checked each time
+                if record is not None:
+                    found[record["run"], record["kind"]] = record
+            end += len(piece)
+            if kept and held is None:
+                pieces.save(digests[-1], entries)
+    return Study([*found.values()], _digest(digests, folder))
 
 
 def _pieces(folder: Path) -> Iterator[list[bytes]]:
@@ -200,9 +218,17 @@ def _pieces(folder: Path) -> Iterator[list[bytes]]:
 
 def digest(folder: Path) -> str:
     """Return a digest of the measurements in a study folder: of the records, and of the files of long vectors."""
+    try:
+        found = [pieces.digest_of(piece) for piece in _pieces(folder)]
+    except OSError as error:
+        found = [f"error {error.errno}"]
+    return _digest(found, folder)
+
+
+def _digest(records: list[str], folder: Path) -> str:
+    """Return a digest of the measurements in a study folder. ``records`` are the digests of the pieces of its file."""
     vectors = sorted((folder / arrays.FOLDER).glob("*.npy"))
-    contents = [[path.name, files.digest(path, follow=False)] for path in vectors]
-    return identity.digest([files.digest(folder / LINES), contents])
+    return identity.digest([records, [[path.name, files.digest(path, follow=False)] for path in vectors]])
 
 
 def digest_of_plan(folder: Path) -> str:

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from bench.records import arrays, cache, pieces, shapes, store
+from bench.records import arrays, cache, files, pieces, shapes, store
 from bench.records.lines import Damaged, dumps
 from tests.records import fuzz
 from tests.report import records
@@ -49,6 +49,17 @@ def test_only_new_lines_are_parsed(tmp_path, checked):
     assert repr(second[:6]) == repr(first[:6]) == repr(store.read(tmp_path)[:6])
 
 
+def test_a_study_is_read_with_its_digest(tmp_path):
+    seen = set()
+    for lines in (LINES, LINES, LINES[:6], [*LINES[:2], line("new"), *LINES[3:]]):
+        written(tmp_path, lines)
+        assert store.study(tmp_path).digest == store.digest(tmp_path)
+        seen.add(store.digest(tmp_path))
+    files.write(tmp_path / arrays.FOLDER / "0.npy", b"1")
+    assert store.study(tmp_path).digest == store.digest(tmp_path)
+    assert len(seen | {store.digest(tmp_path)}) == 4
+
+
 @pytest.mark.parametrize("change", ["code", "cache"])
 def test_all_lines_are_parsed_after_a_change(tmp_path, checked, monkeypatch, change):
     written(tmp_path, LINES)
@@ -68,8 +79,8 @@ def test_files_of_long_vectors_are_read_each_time(tmp_path):
     first = store.read(tmp_path, lean=True)
     assert repr(store.read(tmp_path, lean=True)) == repr(first)
     assert isinstance(first[0]["long"], np.ndarray)
-    (file,) = (tmp_path / arrays.FOLDER).iterdir()
-    file.unlink()
+    (vector,) = (tmp_path / arrays.FOLDER).iterdir()
+    vector.unlink()
     with pytest.raises(Damaged, match="is missing"):
         store.read(tmp_path, lean=True)
 
