@@ -175,11 +175,11 @@ class TokenSequence(Chain):
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
 
     def first_row(self) -> "TokenSequence":
-        """Return this distribution with one row if all its rows share their weights; else the distribution itself.
+        """Return this distribution with its first row only, if all rows are one set of weights, expanded.
 
-        A row is a set of weights, for one independent estimate. The rows lie along the first batch axis, which has
-        length 1 in the result. A distribution without rows, whose batch shape is ``[P]`` for P prompts, is returned as
-        it is.
+        The rows of a distribution lie along its first batch axis, one for each independent estimate, and each has a set
+        of weights. If the rows have weights of their own, the distribution is returned as it is; so is a distribution
+        without rows, whose batch shape is ``[P]`` for P prompts.
         """
         if len(self.batch_shape) == 1 or any(w.stride(0) for w in self.weights.values()):
             return self

@@ -46,10 +46,12 @@ def once(
     part: object = None,
     silent: bool = False,
 ) -> None:
-    """Make a report, unless its files and the text that it prints exist already, made from the same inputs.
+    """Make a report, which is a text on the terminal and files in a folder, unless it was made before.
 
-    If both exist, the text is printed again, and no file is written. If only the files exist, ``make`` is called, but
-    its function for the files writes nothing. A file that was changed or removed since does not exist in this sense.
+    ``make`` prints the text, and calls a function that writes the files. If the text and the files exist already, made
+    from the same inputs, ``make`` is not called: the text is printed again, and the files stay. If the files exist, but
+    no text for these options and this terminal, ``make`` is called, and the function that it calls leaves the files as
+    they are. A file that was changed or removed since it was written counts as missing.
 
     What is written depends on the files to report on, the options of the report, the code of this project and the
     versions of all packages. It does not depend on the command: after ``bench report``, ``bench run`` need not write
@@ -57,14 +59,14 @@ def once(
     of the terminal.
 
     Args:
-        make: prints the report, and writes its files with the function that it is given.
+        make: prints the text of the report. Its argument is the function that writes the files.
         folder: the folder of the files.
         measured: a function that returns the present digests of the measurements.
         others: a function that returns digests of all other files that the report is made of. Called before and after
             the report is made: if the digests differ, this report is made again the next time.
         asked: all options that decide what is printed, as JSON can hold it.
         part: which part of the measurements is reported, as JSON can hold it; None for all.
-        silent: True to call ``make`` in any case, because its text is not worth keeping.
+        silent: True to call ``make`` in any case, and to keep no text.
     """
     before, place, ours = others(), str(folder.resolve()), installed.digest()
     shown = screen()
