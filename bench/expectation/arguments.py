@@ -27,8 +27,11 @@ def checked(
 ) -> Function:
     """Check the arguments of ``Expectation``, and return the function to integrate: ``f`` or ``log_joint``.
 
+    The arguments are those of ``Expectation``, but ``data`` is already a tuple of tensors, and empty if there are no
+    data.
+
     Raises:
-        ValueError: an argument is of the wrong type, or both or neither of ``f`` and ``log_joint`` are given.
+        ValueError: an argument has a wrong type or value, or both or neither of ``f`` and ``log_joint`` are given.
     """
     for key, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
         if function is not None and not callable(function):
@@ -104,13 +107,13 @@ def tensors_of(data: Any) -> tuple[Tensor, ...]:
 
 
 def called_with(what: str, given: Mapping[str, Tensor] | nn.Module | None, data: tuple[Tensor, ...]) -> str:
-    """Return in words what a user's function is called with.
+    """Return in words what a user's function is called with, besides the samples that f gets.
 
     The words are such as ``theta, a dict with the key 'logits', and 2 tensors of data``.
 
     Args:
-        what: name of the function's first argument, "theta" or "extra".
-        given: value of the first argument; None if the function is called with the data alone.
+        what: name of the function's first argument besides samples: "theta" for q, "extra" for f.
+        given: value of this argument; None if the function is called with the data alone.
         data: the tensors that are the further arguments; empty if there are none.
     """
     rows = f"{len(data)} tensor{'s' if len(data) > 1 else ''} of data" if data else ""

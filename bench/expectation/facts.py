@@ -75,7 +75,13 @@ def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Pr
     """Return the names of the tensors in theta that f uses directly, although only q should depend on theta.
 
     A tensor counts as used if f(x) has a gradient with respect to it, if f closes over it, or if it is in ``extra``.
-    ``theta`` is what the user gave, a dict or a module; ``extra`` is a dict, a module or None.
+
+    Args:
+        f: the function that the user gave.
+        theta: theta as the user gave it: a dict or a module.
+        extra: further tensors that the user gave for f: a dict or a module; None if there are none.
+        q: the distribution at theta.
+        problem: the problem that was made from these parts.
     """
     given = {name: t for name, t in _tensors(theta).items() if name in problem.theta}
     with torch.enable_grad():

@@ -118,8 +118,8 @@ def time_pair(
         budget_seconds: time for warm-up and pairs. The warm-up tells how many pairs fit. If fewer than 12 fit, blocks
             are shortened, down to one call; 12 pairs are always measured. The first call of each job and the
             measurement of memory are not counted.
-        narrow: a relative half-width, such as 0.05. The timing ends early if the intervals of the time and of the
-            relative cost have half-widths of at most this share of their medians. None to time all pairs.
+        narrow: a relative half-width, such as 0.05. The timing ends early if the 95 % intervals of the time and of
+            the relative cost have half-widths of at most this share of their medians. None to time all pairs.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
         clock: the clock, read before and after every block.
 

@@ -94,8 +94,8 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
 
     - ``Bound`` (an evidence lower bound): the log-joint for one particle.
     - ``Return`` (a sum of costs): all costs of a sample.
-    - ``PolicyReturn``: one reward.
-    - ``SetFunction``: all values of a set.
+    - ``PolicyReturn`` (a reward minus a penalty): one reward.
+    - ``SetFunction`` (a function of a set of samples): all values of a set.
     """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:

@@ -168,9 +168,9 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
     """Return the number of replicates, from the start of a run, for which every series is computed row by row.
 
     A row is one replicate, and a series has one number for each row. At the start of a run, all series are computed row
-    by row. Later, only the series w is: the squared norm of the centred gradient. Of the other series, only means over
-    blocks (groups of rows) are left. The start consists of all spans that begin within the first 2^17 replicates. A
-    span is a range of draws (batches) whose sums are computed in one pass.
+    by row. Later, this holds for the series w alone: the squared norm of the centred gradient. Of the other series,
+    only means over blocks (groups of rows) are left. The start consists of all spans that begin within the first 2^17
+    replicates. A span is a range of draws (batches) whose sums are computed in one pass.
 
     Args:
         sizes: the number of replicates in each draw.

@@ -95,7 +95,10 @@ class Engine(Source):
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
 
     def freeze(self) -> None:
-        """Stop the estimator's state (what it learned) from learning. Calls then build no graph for it."""
+        """Stop the estimator's state (what it learned) from learning.
+
+        Calls of the estimator then build no autograd graph for the state.
+        """
         if self.state is not None:
             self.state.requires_grad_(False)
 

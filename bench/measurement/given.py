@@ -49,8 +49,8 @@ class Given:
             from a number of rows and a seed.
         exact: the exact gradient ``[size]``; None if it is unknown.
         problem: what the objective is called in tables. Gradients of one objective are compared with each other.
-        replicates: how many gradients a function has to make.
-        seed: root of the seeds that a function gets.
+        replicates: how many gradients to make, if ``gradients`` is a function.
+        seed: root of the seeds with which such a function is called.
         evaluations: number of evaluations of f that one gradient took. The report multiplies it by the variance, to
             compare efficiencies.
         unbiased: whether the gradients are declared unbiased.
@@ -108,7 +108,7 @@ def read(path: Path) -> Rows:
 def measure_given(given: Given, progress: OnProgress = ignore) -> Record:
     """Measure gradients that were made elsewhere, and return their moments record.
 
-    ``progress`` gets the number of replicates done and the total.
+    ``progress`` is called with the number of replicates done and the total.
 
     Raises:
         UsageError: the gradients or the exact gradient have the wrong shape or dtype; a number is NaN or infinite; or

@@ -108,7 +108,7 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 def reason_of(error: Exception) -> str:
     """Return the text that a record gives as the reason of an exception: the message of ``error``.
 
-    If the message was not written as a sentence for the user, the type of the exception and the place where it was
-    raised are added.
+    The message of a ``Lost``, ``Ended``, ``InvalidIntegrand`` or ``InvalidLoss`` is a sentence for the user. For any
+    other exception, its type and the place where it was raised are added.
     """
     return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

@@ -28,7 +28,7 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Yield a cell's partial sums in block order, each with a text, computed in this process.
+    """Compute a cell's partial sums in this process; yield them in block order, each with a text.
 
     A cell is an estimator on an objective. A draw is a batch of gradients, and a block a group of gradients that are
     summed together. A partial sum is over some successive blocks. Its text joins the digests of its draws, which

@@ -138,9 +138,9 @@ class Sequences:
 
     @functools.cached_property
     def squares(self) -> Tensor:
-        """For each token of each sequence, the sum of the squared probabilities of the whole vocabulary, ``[P S, T]``.
+        """The sum of the squared probabilities of all tokens that may stand in a place of a sequence, ``[P S, T]``.
 
-        P is the number of prompts, S of possible sequences, and T of tokens in a sequence.
+        P is the number of prompts, S of possible sequences, and T of places (tokens) in a sequence.
         """
         with torch.no_grad():
             return _by_number(self.policy.logits(self.x).softmax(-1).square().sum(-1))
