@@ -66,13 +66,14 @@ class Budget:
     def affords(self, evaluations: float, seconds: float, share: float, keep: float = 0.0) -> float:
         """Return the number of replicates of every candidate that a share of the budget pays for; it may be below 1.
 
-        If less than the share is left of the budget, the result is what the rest pays for.
+        When the replicates are paid, at least the fraction ``keep`` must be left. If the share is larger than that
+        allows, the result is what the rest pays for.
 
         Args:
             evaluations: the evaluations that one replicate takes, summed over the candidates.
             seconds: the estimated seconds that one replicate takes, summed over the candidates.
             share: fraction of the whole budget, from 0 to 1.
-            keep: fraction of the whole budget that must not be spent, from 0 to 1.
+            keep: fraction of the whole budget, from 0 to 1, that must be left.
         """
         evals = min(share * self.evaluations, (1 - keep) * self.evaluations - self.spent) / max(evaluations, 1e-12)
         left = min(share * self.seconds, (1 - keep) * self.seconds - self.elapsed) / max(seconds, 1e-12)

@@ -157,9 +157,11 @@ class Race:
             )
 
     def affordable(self, arms: Sequence[Arm], share: float, keep: float = 0.0) -> float:
-        """Return how many replicates of each candidate in ``arms``, at every theta, a share of the budget pays for.
+        """Return for how many replicates a share of the budget pays, of each candidate in ``arms`` at every theta.
 
-        ``share`` is a fraction of the whole budget, from 0 to 1, and ``keep`` the fraction that must not be spent.
+        ``share`` and ``keep`` are fractions of the whole budget, from 0 to 1. When the replicates are paid, at least
+        the fraction ``keep`` must be left. If the share is larger than that allows, the result is what the rest pays
+        for.
         """
         return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share, keep)
 

@@ -123,10 +123,11 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """If f uses a tensor w, ``loss.backward()`` gives w the derivative of the loss with respect to w.
+        """If f uses a tensor w, the gradient that ``loss.backward()`` gives w is the slope of the loss's value in w.
 
-        The noise is fixed, and q does not depend on w. A loss may have terms that serve only the gradient of q's
-        parameters. These terms add nothing to the gradient of w.
+        The check compares this gradient with the change of the value, at the same noise, when w grows by 1; f is linear
+        in w, and q does not depend on w. A loss may have terms of value 0 that serve only the gradient of q's
+        parameters. These terms must add nothing to the gradient of w.
         """
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
