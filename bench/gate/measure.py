@@ -67,8 +67,8 @@ def measure_for_baseline(
 
     A baseline is a file of accepted statistics. The record also has the truncated variance, the mean of min(w, cut).
     Here w is the squared norm of a centred gradient. If w has a heavy tail, half the squared distance of two gradients
-    takes its place. The cut is the 99 % quantile of w. If the cut is only known after the run, the cell is measured a
-    second time.
+    takes its place. The cut is the 99 % quantile of w. If the sums of the run do not contain the truncated variance at
+    this cut, the cell is measured a second time, with the cut known.
 
     Args:
         cell: the estimator and the objective.

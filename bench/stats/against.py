@@ -32,8 +32,8 @@ WITHOUT_NOISE = {
 class Target:
     """The gradient `[size]` that a run's mean gradient is compared with: the exact one, or a measured one in its place.
 
-    `error` bounds the norm of the error of an exact gradient. If the exact gradient is unknown, the mean of a
-    `reference`, a measured gradient, takes its place. `reference` is None for an exact gradient.
+    If the exact gradient is an approximation, `error` bounds the norm of its error. If the exact gradient is unknown,
+    the mean of a `reference`, a measured gradient, takes its place; otherwise `reference` is None.
     """
 
     gradient: Array

@@ -246,7 +246,7 @@ def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) 
 
     The distance is `ε √(variance + mean_norm²) + exact_error`, with ε = 1e-6 for float32 and 1e-12 for float64.
     `variance` is the total variance of one gradient, `mean_norm` the norm of the mean gradient, and `exact_error` the
-    norm of the error of the exact gradient.
+    norm of the error of the exact gradient if that is an approximation, else 0.
     """
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 

@@ -34,7 +34,7 @@ def summarise(
         sums: the sufficient statistics of the run.
         exact: the exact gradient `[size]`; None if it is unknown.
         dtype: the dtype in which the gradients were sampled.
-        exact_error: norm of the error of `exact`.
+        exact_error: norm of the error of `exact` if that is an approximation, else 0.
         deterministic: whether the estimator was declared or shown to have no noise.
         finite_support: whether the distribution of the samples has finitely many values, so that the variance is
             finite for certain.
