@@ -166,8 +166,8 @@ def has_no_noise(engine: Engine, sums: Sums) -> bool:
     """Return whether the engine's estimator has no noise: it is deterministic, or f is a step function.
 
     The second case concerns estimators that use df/dx. f counts as a step function if all gradients in ``sums`` are 0,
-    but the values of f differ. If all values of f are equal, the result is False: a rare, different value may still
-    come.
+    but the values of f differ. If all values of f are equal, too, f may be a constant with a rare exception, and does
+    not count.
     """
     if engine.cell.estimator.deterministic:
         return True

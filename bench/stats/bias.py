@@ -245,8 +245,8 @@ def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) 
     """Return how far rounding alone may move a mean gradient away from the exact one.
 
     The distance is `ε √(variance + mean_norm²) + exact_error`, with ε = 1e-6 for float32 and 1e-12 for float64.
-    `variance` is the total variance of one gradient, `mean_norm` the norm of the mean gradient, and `exact_error` the
-    norm of the error of the exact gradient if that is an approximation, else 0.
+    `variance` is the total variance of one gradient, and `mean_norm` the norm of the mean gradient. If the exact
+    gradient is an approximation, `exact_error` is the norm of its error, else 0.
     """
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
