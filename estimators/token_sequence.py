@@ -175,7 +175,7 @@ class TokenSequence(Chain):
         return {name: w.reshape(-1, *w.shape[lead:]) for name, w in found.items()}
 
     def first_row(self) -> "TokenSequence":
-        """Return this distribution with its first row only, if all rows are one set of weights, expanded.
+        """Return this distribution with its first row only, if all rows share one set of weights in memory.
 
         The rows of a distribution lie along its first batch axis, one for each independent estimate, and each has a set
         of weights. If the rows have weights of their own, the distribution is returned as it is; so is a distribution

@@ -100,7 +100,7 @@ def has_no_noise(summary: Summary, *, deterministic: bool) -> bool:
     free of noise in three cases:
 
     - the estimator is declared to be ``deterministic``;
-    - the exact gradient is known, and the estimates agree with it up to a thousandth of its norm;
+    - the exact gradient is known and not 0, and the estimates agree with it up to a thousandth of its norm;
     - the exact gradient is unknown, and the estimates are not 0.
 
     In all other cases, a rare, different estimate may still come, and the result is False.
