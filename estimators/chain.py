@@ -49,7 +49,7 @@ class Chain(Drawable):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The number of entries of each of T choices along the first axis of the event: T numbers, here all 1."""
+        """The number of entries that each of T choices takes up along the first axis of the event; here all are 1."""
         return (1,) * self.event_shape[0]
 
 

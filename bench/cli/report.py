@@ -34,7 +34,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """Return the formats that were typed as ``value``, such as ("html", "pdf") for ``html,pdf``.
 
-        ``param`` and ``ctx`` are click's, for an error message. An unknown format ends the command with such a message.
+        If a format is unknown, the command ends with an error message, for which click passes ``param`` and ``ctx``.
         """
         words = tuple(word.strip().lower() for word in value.split(","))
         if unknown := [word for word in words if word not in ALL]:

@@ -22,8 +22,8 @@ class Count(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number that was typed as ``value``.
 
-        ``param`` and ``ctx`` are click's, for an error message. A number that the option does not allow ends the
-        command with such a message.
+        If the option does not allow this number, the command ends with an error message, for which click passes
+        ``param`` and ``ctx``.
         """
         try:
             found = Decimal(value)
@@ -43,8 +43,8 @@ class Processes(Count):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number that was typed as ``value``; None for ``auto``.
 
-        ``param`` and ``ctx`` are click's, for an error message. A text that is neither a number nor ``auto`` ends the
-        command with such a message.
+        If the text is neither a number nor ``auto``, the command ends with an error message, for which click passes
+        ``param`` and ``ctx``.
         """
         return None if value == "auto" else super().convert(value, param, ctx)
 
@@ -57,8 +57,8 @@ class Between(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number that was typed as ``value``.
 
-        ``param`` and ``ctx`` are click's, for an error message. A number outside of the range, or no number, ends the
-        command with such a message.
+        If the text is no number, or a number outside of the range, the command ends with an error message, for which
+        click passes ``param`` and ``ctx``.
         """
         found = super().convert(value, param, ctx)
         if isnan(found):
@@ -82,7 +82,7 @@ class Location(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path that was typed as ``value``.
 
-        ``param`` and ``ctx`` are click's, for an error message. An empty text ends the command with such a message.
+        If the text is empty, the command ends with an error message, for which click passes ``param`` and ``ctx``.
         """
         if not os.fspath(value):
             self.fail("an empty text is no path. Give a name, or . for the working folder.", param, ctx)
@@ -95,8 +95,8 @@ class Output(Location):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path that was typed as ``value``.
 
-        ``param`` and ``ctx`` are click's, for an error message. A file in which a study keeps its measurements ends the
-        command with such a message.
+        If a study keeps its measurements in the file at this path, the command ends with an error message, for which
+        click passes ``param`` and ``ctx``.
         """
         from bench.records.store import keeps
 

@@ -78,7 +78,8 @@ class Case:
     Args:
         cell: id of the cell.
         label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
-        entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell.
+        entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell, which is not in
+            the baseline.
         margin: largest relative growth of the variance that passes, 0.1 for 10 %; None for the default of the cell,
             0.05 or 0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
@@ -104,7 +105,7 @@ class Case:
         """Largest relative growth of the variance that passes: ``margin``, or a default if ``margin`` is None.
 
         The default is 0.05, or 0.1 if the squared norms of centred gradients have a variance above 3 times their
-        squared mean. It is 0 for a new cell.
+        squared mean. For a cell that is not in the baseline, the default is 0.
         """
         if self.margin is not None:
             return self.margin

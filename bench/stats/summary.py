@@ -129,7 +129,7 @@ class Summary:
         snr: norm of the mean gradient, corrected for noise, divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
         zero_rows: number of gradients that are 0 among the first ``followed`` replicates.
-        followed: number of replicates at the start of the run whose cosines and other series were kept one by one.
+        followed: number of replicates at the start of the run for which the cosine and all other series were computed.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
         scale: component of the mean gradient along the exact one, as a fraction of the exact gradient's norm; 1 without
             a bias.

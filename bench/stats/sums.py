@@ -50,11 +50,12 @@ class Sums:
         across_T: sum of S·y over the same blocks if y and S are sums of h, the part of g perpendicular to g*.
         across_Q: sum of (S·y)² over the same blocks, with y and S as in ``across_T``.
         cut: the 99 % quantile of w; None if it is unknown.
-        followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
-            ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
-            ``truncated`` cover these gradients only. In a longer run, ``across_M2`` is extrapolated: the sum of squared
-            deviations of h over these gradients is multiplied by a ratio. The ratio is the sum of squared deviations of
-            g over all gradients, divided by that over these gradients.
+        followed: number of gradients at the start of the run for which all series were computed. ``error``,
+            ``projection``, ``cosine``, ``zero_rows``, ``group_w``, the largest values in ``error_top`` and
+            ``group_top``, and the skewness and kurtosis of ``w`` and ``truncated`` cover these gradients only. In a
+            longer run, ``across_M2`` is extrapolated: the sum of squared deviations of h over these gradients is
+            multiplied by a ratio. The ratio is the sum of squared deviations of g over all gradients, divided by that
+            over these gradients.
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.

@@ -171,24 +171,24 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
     """Return the moments of a series over all replicates of a run.
 
-    A series has one number per replicate, such as the squared error of its gradient. A long run keeps the numbers of
-    its first replicates only, and the mean over every block (a group of replicates).
+    A series has one number per replicate, such as the squared error of its gradient. A long run has these numbers for
+    its first replicates only, and the mean over every block (a group of replicates) for all.
 
     Args:
         sums: the sums of the run; they have the number of replicates in each block.
-        part: moments of the numbers that were kept.
-        means: mean of the series in each block of the whole run, `[blocks]`. None if all numbers were kept; the result
-            is then `part`.
+        part: moments of the numbers of the first replicates.
+        means: mean of the series in each block of the whole run, `[blocks]`. None if `part` covers the whole run; the
+            result is then `part`.
     """
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Return the tail of a series, fitted to `top`, the largest of the values that a run kept one by one.
+    """Return the tail of a series, fitted to `top`, its largest values.
 
-    A long run keeps the single values of its first replicates only. `part` has the moments of these values, `whole` the
-    moments over all replicates. The tail's upper bound of the mean is multiplied by the mean of `whole` and divided by
-    the mean of `part`.
+    A long run has the single values of its first replicates only, and `top` has the largest of these. `part` has the
+    moments of these values, `whole` the moments over all replicates. The tail's upper bound of the mean is multiplied
+    by the mean of `whole` and divided by the mean of `part`.
     """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper

@@ -32,8 +32,8 @@ heavy tails, and what was measured on fewer than 3 objectives."""
 def efficiency(table: pd.DataFrame) -> Figure | None:
     """Draw in three panels how efficient estimators are over all objectives.
 
-    The efficiency of an estimator is the lowest variance × cost on the objective, divided by the estimator's own. An
-    objective counts only if two or more estimators have an efficiency there.
+    The efficiency of an estimator on an objective is the lowest variance × cost there, divided by the estimator's own.
+    An objective counts only if two or more estimators have an efficiency there.
 
     - The performance profile: for each factor, the share of the objectives on which the variance × cost of an estimator
       is at most this factor times the lowest. Objectives on which the estimator was not measured are not in its share.
