@@ -44,7 +44,8 @@ def audit(
         loss: a function that returns one number, which is minimised. It is called with the arguments that it names: any
             of ``rewards``, ``[prompts, group]``, and ``logp``, ``old_logp``, ``ref_logp``, ``mask`` and ``tokens``,
             ``[prompts, group, length]``. ``logp``, ``old_logp`` and ``ref_logp`` are log-probabilities of the tokens:
-            under the policy, under the policy that wrote them, and under the reference.
+            under the policy, under the policy that wrote them, and under the reference. ``mask`` says which tokens
+            belong to their sequence.
         name: the name of the loss in the result; by default the function's own name.
         group: number of samples for each prompt.
         prompts: number of prompts of a batch.

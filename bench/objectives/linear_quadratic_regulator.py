@@ -32,9 +32,9 @@ class LinearQuadraticRegulator(Objective):
     The gradient is taken in theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory
     (a_0, s_1, a_1, s_2, ...), and q is Gaussian. The score of q is the sum of the policy's scores over time, so
     ScoreFunction is REINFORCE with the return of the whole trajectory. The mean and the Cholesky factor of q come from
-    a run of the simulator, so Reparameterization differentiates through the dynamics. f is a ``Return`` with a cost for
-    each coordinate of x. An estimator with downstream credit multiplies the score of an action only by the costs from
-    this action on. The objective is minimised. Exact value: the second moments of s_t, computed step by step. Bad
+    a simulation of the system, so Reparameterization differentiates through the dynamics. f is a ``Return`` with a cost
+    for each coordinate of x. An estimator with downstream credit multiplies the score of an action only by the costs
+    from this action on. The objective is minimised. Exact value: the second moments of s_t, computed step by step. Bad
     arguments raise ``ValueError``.
 
     Args:

@@ -80,10 +80,10 @@ class RandomWalk(Objective):
     ``P(x_t = -1 | s) = 1 - exp(-s / length)``
     ``E f = sum_e P(e) e^2``
 
-    s is the sum of the earlier steps, and e is the end of the walk. The gradient is taken in theta: ``log_length``,
-    ``[1]``. q is a distribution of whole walks, a ``Chain`` of steps. q has a sampler and a score; estimators that need
-    nothing else can be used. f is a ``Return``: the cost of a step is what the step adds to the square of the position.
-    Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    s is the sum of the earlier steps, and e is the position at the end of the walk. The gradient is taken in theta:
+    ``log_length``, ``[1]``. q is a distribution of whole walks, a ``Chain`` of steps. q has a sampler and a score;
+    estimators that need nothing else can be used. f is a ``Return``: the cost of a step is what the step adds to the
+    square of the position. Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1; with one step the gradient is 0.

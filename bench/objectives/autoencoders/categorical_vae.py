@@ -41,8 +41,9 @@ class CategoricalVAE(Autoencoder):
         hidden: number of hidden units in the encoder, and in the decoder, at least 1.
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        at: the weights at which the gradient is measured: "initial", "trained" (for networks of the default sizes; they
-            come with the package) or the path of a file from ``bench train --keep-weights``.
+        at: the weights at which the gradient is measured: "initial", "trained" (weights that come with the package, for
+            ``data=digits`` and networks of the default sizes) or the path of a file from
+            ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; from your
             own files, in the folder that ``--data-dir`` names).
         particles: number K of particles, at least 1, of the importance-weighted bound
