@@ -25,7 +25,7 @@ class LookUp:
     """An estimator's gradients with respect to q's parameters, computed fast from a table of scores.
 
     q is a ``TokenSequence``, a policy that writes sequences of tokens. A score is the gradient of the log-probability
-    of one token, and the table has the scores of all sequences. The samples have the same distribution as the
+    of one token, and the table has all scores of all sequences. The samples have the same distribution as the
     estimator's own, but not the same random numbers. ``elements`` is the size of the largest tensor that is made for
     one estimate, besides its gradient.
 
@@ -102,7 +102,8 @@ def look_up_of(estimator: Estimator, q: Distribution, f: Integrand) -> LookUp | 
 
     There is a look-up under four conditions:
 
-    - the estimator says by which numbers it multiplies scores, and needs no learned state, ``Return`` or ``Bound``;
+    - the estimator says by which numbers it multiplies scores (gradients of log q), and needs neither a learned state
+      nor a special f, a ``Return`` or a ``Bound``;
     - q is a ``TokenSequence`` (a policy that writes tokens), or a ``Repeated`` of one (sets of sequences);
     - a table with the scores of all tokens that q can write is not too large;
     - f has no gradient, and no noise of its own.
