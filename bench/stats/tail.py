@@ -137,7 +137,8 @@ class Profile:
     exceedance. In between, ln σ is interpolated by a polynomial in s. Each further point lowers the error of the
     polynomial by a factor of 1.7.
 
-    Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids of θ.
+    Source: Zhang & Stephens (2009), Technometrics 51:316, for the likelihood and for the values of θ in the method
+    `grid`.
     """
 
     def __init__(self, x: Array) -> None:
