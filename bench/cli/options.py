@@ -66,8 +66,8 @@ def misplaced(word: str) -> str:
 def spec_path(_context: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
     """Return the path that was given for a spec, unchanged; a callback of click.
 
-    A path where nothing exists can be a word that belongs to an option, as ``rloo`` belongs to ``-e``. In this case, the
-    command ends with a message that says so.
+    A path where nothing exists can be a word that belongs to an option, as ``rloo`` belongs to ``-e``. In this case,
+    the command ends with a message that says so.
     """
     if value is not None and not value.exists() and (hint := misplaced(str(value))):
         raise click.UsageError(f"There is no spec or folder {str(value)!r}. {hint}")
