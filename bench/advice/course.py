@@ -243,8 +243,8 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
     A rival is an unbiased candidate that is not the winner. At most 8 unbiased candidates are measured. First come the
     winner and the best rival of another class. Then come rivals of the winner's class, and rivals that may still be
     better than the winner, the best ones first. The best biased candidate is measured too, and then some rivals that
-    left the race early (`check_the_doubtful`). ``number`` is the number of the call; each number has noise of its own.
-    ``report`` receives a sentence when a measurement begins.
+    left the race early (`check_the_doubtful`). ``number`` counts the calls of this function in the race; each number
+    has noise of its own. ``report`` receives a sentence when a measurement begins.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]

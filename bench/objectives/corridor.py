@@ -65,7 +65,7 @@ class Steps(Chain):
         return self.logits.expand(*lead, *self.logits.shape).gather(-1, sight)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return sampled walks, ``[*sample_shape, *batch, steps, 2]``."""
+        """Return sampled walks, two bits for every step, ``[*sample_shape, *batch, steps, 2]``."""
         u = uniform(self._extended_shape(sample_shape), self.logits, generator)
         cell, walk = torch.zeros_like(u[..., 0, 0]), []
         for noise in u.unbind(-2):

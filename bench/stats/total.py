@@ -171,12 +171,13 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
     """Return the moments of a series over all replicates of a run.
 
-    A series has one number per replicate, such as the squared error of its gradient. A long run has these numbers for
-    its first replicates only, and the mean over every block (a group of replicates) for all.
+    A series has one number per replicate, such as the squared error of its gradient. For most series, a long run
+    computes these numbers at its first replicates only; at the others, it has only the mean over every block (a group
+    of replicates).
 
     Args:
         sums: the sums of the run; they have the number of replicates in each block.
-        part: moments of the numbers of the first replicates.
+        part: moments of the numbers that were computed.
         means: mean of the series in each block of the whole run, `[blocks]`. None if `part` covers the whole run; the
             result is then `part`.
     """
@@ -186,9 +187,9 @@ def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
     """Return the tail of a series, fitted to `top`, its largest values.
 
-    A long run has the single values of its first replicates only, and `top` has the largest of these. `part` has the
-    moments of these values, `whole` the moments over all replicates. The tail's upper bound of the mean is multiplied
-    by the mean of `whole` and divided by the mean of `part`.
+    For most series, a long run computes the values at its first replicates only, and `top` has the largest of these.
+    `part` has the moments of these values, `whole` the moments over all replicates. The tail's upper bound of the mean
+    is multiplied by the mean of `whole` and divided by the mean of `part`.
     """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
