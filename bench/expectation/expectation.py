@@ -78,8 +78,8 @@ class Expectation(Objective):
     A few trial calls find out the rest: the family and the size of q, whether f has a gradient, and whether f is
     defined between the states of q. If q has at most 65,536 states, the exact gradient is computed from the sum over
     all states. If it has more, a long run of an unbiased estimator takes the place of the exact gradient. A module
-    given as ``theta`` is copied, so that yours never changes. Tensors that your functions close over are converted to
-    the dtype and the device of the measurement.
+    given as ``theta`` is copied, so that yours never changes. If the measurement has another dtype or device than
+    ``theta``, tensors that your functions close over are converted, too.
 
     Args:
         q: maps theta to a distribution of batch shape ``[*batch]``. If ``data`` is given, q is called as
