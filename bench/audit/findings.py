@@ -33,7 +33,8 @@ class Point:
 class Findings:
     """The numbers of an audit, for every policy and target.
 
-    r is the reward, pi one of the policies, and ref the reference policy.
+    Gradients of the loss have the sign of a step down the loss. r is the reward, pi one of the policies, and ref the
+    reference policy.
 
     Args:
         loss: the name of the loss.

@@ -15,9 +15,9 @@ from bench.audit.policies import AuditPolicy
 class Found:
     """The expected gradients of a loss on one policy, in two parts: the reward's part and the penalty's part.
 
-    The reward's part is the expected gradient if the reference is the policy itself: a penalty for leaving the
-    reference is then 0. The penalty's part is the rest. If batches are sampled, the gradient of RLOO on these batches
-    serves as a control variate, because its expectation is known.
+    Gradients have the sign of a step down the loss. The reward's part is the expected gradient if the reference is the
+    policy itself: a penalty for leaving the reference is then 0. The penalty's part is the rest. If batches are
+    sampled, the gradient of RLOO on these batches serves as a control variate, because its expectation is known.
 
     Args:
         loss: the loss.
@@ -125,10 +125,10 @@ class Found:
         """Return the variance of the gradient of a batch, relative to the variance of the gradient of RLOO.
 
         The target is ``E r - beta * KL(pi||ref)`` or, if the loss uses no rewards, ``-KL(pi||ref)``. r is the reward,
-        pi the policy and ref the reference. RLOO is unbiased for the target. Before its variance is computed, the
-        gradient of the loss is divided by its scale. The scale is the component of the expected gradient along the
-        target's gradient, divided by the length of the target's gradient. The result is None if the scale is not
-        positive, or if each prompt has one sample.
+        pi the policy and ref the reference. RLOO is an unbiased estimator of the target's gradient. Before its variance
+        is computed, the gradient of the loss is divided by its scale. The scale is the component of the expected
+        gradient along the target's gradient, divided by the length of the target's gradient. The result is None if the
+        scale is not positive, or if each prompt has one sample.
 
         Args:
             beta: the weight of KL(pi||ref) in the target, if the loss uses rewards; None for 0.

@@ -146,7 +146,7 @@ class Loss:
         return not torch.equal(before.nan_to_num(), after.nan_to_num())
 
     def try_again(self) -> None:
-        """Check that the loss still gives the gradients that it gave in ``try_out``, for the same batches.
+        """Check that the loss still gives the gradients that it gave for the same batches in ``try_out``.
 
         Raises:
             UsageError: a gradient has changed.

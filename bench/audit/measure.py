@@ -137,7 +137,8 @@ class Batches:
             weigh: maps batches to the weights of their log-probabilities,
                 ``[batches, prompts, samples of a prompt, length]``. The gradient of a batch is the sum of the weighted
                 gradients of the log-probabilities.
-            factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts.
+            factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
+                1 if each batch has all prompts.
             plain: whether the policy itself takes the place of the reference.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)

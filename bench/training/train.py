@@ -143,7 +143,8 @@ def train(
             allow; or a Dask cluster. Of the results, only the seconds depend on it.
         keep_weights: whether to keep the final weights of every run. They are written to ``weights`` in the folder,
             named by their digest. ``weights.csv`` lists the files and the runs.
-        rerun: which runs are made again although the folder holds their records: some words of ``Rerun``.
+        rerun: which runs are made again although the folder holds their records: a selection of the words of ``Rerun``,
+            such as "stale".
         cell_timeout: seconds without progress after which a worker process is ended, and its run has failed. If it is
             given, all runs are made in workers. If it is None, only runs with a user's code have to be made in workers,
             and their limit is half an hour.

@@ -207,7 +207,7 @@ class Trainee:
         self.adaptations += 1
 
     def checkpoint(self, step: int, training_value: float, seconds: float) -> Record:
-        """Return the results at a checkpoint: the objective after a step and, if measured, the gradient's variance.
+        """Return the results at a checkpoint: the objective and, if measured, the gradient's variance.
 
         Args:
             step: the number of steps done.
@@ -259,8 +259,8 @@ class Trainee:
     def variance(self, step: int) -> Summary | None:
         """Return the statistics of the estimator's gradient at the current weights; None if an estimate is not finite.
 
-        The statistics are computed as in ``bench run``. ``step`` is the number of the checkpoint's step; every
-        checkpoint has noise of its own.
+        The statistics are computed as in ``bench run``. ``step`` is the number of steps done: every checkpoint has
+        noise of its own.
         """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
