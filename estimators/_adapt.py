@@ -32,8 +32,8 @@ def adapt(
     2016, section 3; Tucker et al. 2017, section 3.2). The scale of f does not matter, because the step is taken for f
     divided by ``state.unit``. ``state.unit`` is the next power of two above the mean distance of f's values from their
     mean. If the gradient in any parameter of the state is not finite, the optimizer gets gradients of 0 for all
-    parameters. So the state stays usable. On a CPU, a warning says so. On a GPU there is no warning, because the CPU
-    would have to wait for the numbers.
+    parameters, and the state stays usable. On a CPU, adapt then warns that nothing was learned. On a GPU there is no
+    warning, because the CPU would have to wait for the numbers.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.

@@ -28,12 +28,11 @@ _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "log
 
 @_cached
 def law(family: type[Distribution]) -> type[Distribution]:
-    """Return the class whose law (sampler and density) a class of distributions has: ``family`` or one of its parents.
+    """Return the class that defines the sampler and the density of a class of distributions.
 
-    The result is ``family`` if it overrides a sampler or a density, else the nearest parent that does. Some classes are
-    built on none of torch's families, and their law may lie in other methods, such as one that returns the logits of a
-    choice. Such a class also has a law of its own if it overrides a method that a parent defines and ``Distribution``
-    does not.
+    The result is ``family`` or a parent: the first that is one of torch's families or overrides a sampler or a density.
+    A class that is built on none of torch's families may compute its density with methods of its own. If a subclass
+    overrides such a method, the result is this subclass.
     """
     parents = family.__mro__[: family.__mro__.index(Distribution)]
     anyhow = not any(map(is_torchs, parents))

@@ -191,7 +191,7 @@ class Race:
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
         """Return the mean gradient of the best candidate in ``arms`` at each point, in place of an unknown exact one.
 
-        A point is a value of theta. The list is empty if no candidate has been measured; otherwise, no entry is None.
+        A point is a value of theta. The list is empty if no candidate has been measured.
         """
         ranked = self.ranked(arms)
         return [look.as_reference for look in ranked[0].looks] if ranked else []

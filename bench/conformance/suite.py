@@ -387,9 +387,10 @@ class Conformance:
         )
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
-        """The losses and the gradients of two estimates are uncorrelated.
+        """Two rows, and two batch elements, are estimated from independent noise.
 
-        The losses of two batch elements are uncorrelated, too.
+        The losses of two rows (copies of q) are uncorrelated, and so are their gradients. The losses of two batch
+        elements are uncorrelated, too.
         """
         _skip_if(self.estimator.deterministic, "deterministic is declared True")
         many = 2**12

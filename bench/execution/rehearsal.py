@@ -30,9 +30,10 @@ class Rehearsal:
     selectors: Named
 
     def record(self, progress: Progress | None = None, _pool: Any = None) -> Broken:
-        """Return what is wrong with the selectors, as exceptions by selector and kind.
+        """Load what the selectors name, and return an exception for each selector that is wrong.
 
-        Before a selector is tried, ``progress`` receives its place in the list, from 0.
+        The key of an exception is the text of the selector and its kind, "estimator" or "objective". Before a selector
+        is loaded, ``progress`` receives the selector's place in the list, from 0.
         """
         broken = Broken()
         for number, (selector, kind) in enumerate(self.selectors):

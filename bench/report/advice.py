@@ -57,7 +57,7 @@ def sentence(decision: Decision) -> str:
     """Return a sentence that recommends an estimator for one objective. It claims no more than the intervals show.
 
     ``decision`` is the result of comparing all estimators on this objective. One estimator alone is recommended only if
-    its interval of variance times cost lies below the interval of every other method.
+    its interval of variance times cost lies below the intervals of all others; other values of its n do not count.
 
     Averaging does not remove a bias. So a biased estimator is mentioned together with the largest budget at which its
     error is certainly below the error of the best unbiased estimator.

@@ -101,10 +101,9 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Number of evaluations of f that all estimators have spent at the end of their training.
+        """The smallest number of evaluations of f that the training with one of the estimators took.
 
-        If the estimators have different totals, this is the smallest one. With minibatches, the evaluations for one
-        element of the minibatch are counted.
+        With minibatches, the evaluations for one element of the minibatch are counted.
         """
         return min(float(c.evaluations[-1]) for c in self.curves)
 
