@@ -86,8 +86,8 @@ class Case:
         reason: the reason for ``fate``.
         first: the measurement of the first stage; None if that stage did not measure the cell.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
-        evaluations: the evaluations of f and of df/dx per estimate; None if they were not counted, or are not in
-            ``entry``.
+        evaluations: the evaluations of f and of df/dx per estimate, counted by this check. None if they were not
+            counted, or if ``entry`` has none to compare them with.
     """
 
     cell: str

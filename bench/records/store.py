@@ -178,9 +178,10 @@ class Study(NamedTuple):
 
 
 def study(folder: Path) -> Study:
-    """Return the records of a study folder, without most of their sums, and a digest of the measurements.
+    """Return the records of a study folder, and a digest of the measurements.
 
-    Lines of a large study that were read before are not parsed again.
+    A record of gradients has a field ``sums``. Most of the numbers in it are left out, because reports and comparisons
+    do not need them. Lines of a large study that were read before are not parsed again.
 
     Raises:
         Damaged: a record is broken, or has a newer schema.

@@ -60,11 +60,11 @@ def half_width(summary: Summary) -> float:
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Return whether a run's variance is known well enough: its relative half-width is at most `target`.
+    """Return whether a run's variance is known well enough. Two conditions must hold.
 
-    ``summary`` has the statistics of the run. The relative half-width is half the width of the variance's confidence
-    interval, divided by the variance. The tail index of the squared norms must also be below 1/2; or it must be None,
-    because the largest norms have too few distinct values for an index.
+    The relative half-width is at most `target`: half the width of the variance's confidence interval, divided by the
+    variance. The tail index of the squared norms is below 1/2, or None. (None means that the largest norms have too few
+    distinct values for an index.) ``summary`` has the statistics of the run.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
