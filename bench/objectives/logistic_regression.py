@@ -147,9 +147,9 @@ def expected_log_sigmoid(mean: Tensor, scale: Tensor) -> Tensor:
 
     As a function of (a - mean) / scale, log sigmoid is analytic within d = pi / scale of the real axis. So the
     trapezoid rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014, section 5). The
-    Gaussian factor has the error exp(-2 (pi / h)^2). The step 0.5 / max(0.75, largest scale) keeps both errors below
-    1e-17. The derivatives with respect to mean and scale, which autograd computes node by node, are as accurate. The
-    nodes end at 9 standard deviations.
+    Gaussian factor adds an error of the order of exp(-2 (pi / h)^2). The step 0.5 / max(0.75, largest scale) keeps both
+    errors below 1e-17. The derivatives with respect to mean and scale, which autograd computes node by node, are as
+    accurate. The nodes end at 9 standard deviations.
     """
     step = 0.5 / max(0.75, scale.max().item())
     nodes = math.ceil(9 / step)

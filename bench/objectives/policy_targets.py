@@ -12,7 +12,7 @@ ENUMERATED = 2**23
 def elements(policy: Policy, prompts: int, length: int) -> int:
     """Return the number of elements in the largest tensor that a sum over all sequences of a policy needs.
 
-    ``length`` is the largest number of tokens of a sequence.
+    ``prompts`` is the number of prompts, and ``length`` the largest number of tokens of a sequence.
     """
     return policy.sequences(length) * prompts * length * policy.widest
 

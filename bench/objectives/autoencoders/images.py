@@ -58,7 +58,7 @@ class Images:
         return len(self.levels) - self.held_out
 
     def to(self, device: torch.device | str) -> Images:
-        """Return the images with their grey levels on a device."""
+        """Return the images with their grey levels on ``device``."""
         return replace(self, levels=self.levels.to(device))
 
     def greys(self, which: slice | Tensor = slice(None)) -> Tensor:

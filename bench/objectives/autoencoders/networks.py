@@ -22,8 +22,8 @@ def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
 def network(x: Tensor, weights: Theta) -> Tensor:
     """Return a network's outputs, ``[..., outputs]`` from ``[..., inputs]``.
 
-    The network has one hidden layer of leaky rectifiers (slope 0.3). If ``weights`` has no hidden layer, the network is
-    linear.
+    The network has one hidden layer of leaky rectifiers (slope 0.3) or, if ``weights`` has only the tensors of the last
+    layer, it is linear.
 
     Args:
         x: inputs, ``[..., inputs]``.

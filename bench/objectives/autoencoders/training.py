@@ -83,7 +83,10 @@ def pictures(
 
 
 def liveliest(spread: Tensor) -> tuple[int, int]:
-    """Return the indices of the two latents with the largest entries in ``spread``, ``[dim]``; 0 and 0 if dim is 1."""
+    """Return the indices of the two latents with the largest entries in ``spread``, ``[dim]``, the largest first.
+
+    If dim is 1, both indices are 0.
+    """
     order = spread.argsort(descending=True, stable=True).tolist()
     return order[0], order[min(1, len(order) - 1)]
 
