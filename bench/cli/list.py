@@ -46,7 +46,7 @@ def _complete(context: click.Context, param: click.Parameter, incomplete: str) -
 @click.option("--black-box", is_flag=True, help="List only estimators that need no gradient of f.")
 @json_option
 def command(what: str | None, family: str | None, unbiased: bool, black_box: bool, json: bool) -> None:
-    """List the estimators and objectives, or explain one of them."""
+    """List estimators and objectives, or explain one of them."""
     kinds = [kind for kind in KINDS if what is None or what.lower().rstrip("s") == kind]
     narrowed = [name for name, given in (("--unbiased", unbiased), ("--black-box", black_box)) if given]
     if narrowed and "estimator" not in kinds:

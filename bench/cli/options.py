@@ -52,10 +52,11 @@ def misplaced(word: str) -> str:
 
     ``word`` was typed without its option. For ``rloo`` the sentence is ``rloo is an estimator: give it as -e rloo.``
     """
-    name, colon, _ = word.partition(":")
     for kind, option in (("estimator", "-e"), ("objective", "-o")):
-        if canonical_name(kind, name) or (colon and word.partition("::")[0].endswith(".py")):  # type: ignore[arg-type]
+        if canonical_name(kind, word.partition(":")[0]):  # type: ignore[arg-type]
             return f"{word} is an {kind}: give it as {option} {word}."
+    if ".py:" in word:
+        return f"{word} is a class of a file: give an estimator as -e {word}, and an objective as -o {word}."
     if word.replace(",", "").isdecimal():
         return f"Join several values with commas, as in --samples 2,{word}."
     if "=" in word:

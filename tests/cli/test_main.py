@@ -98,6 +98,10 @@ def test_commands_are_listed_by_use_and_their_lines_are_whole(call, monkeypatch)
     [
         (["run", "rloo", "-o", "gaussian-cosine"], "rloo is an estimator: give it as -e rloo."),
         (["run", "GaussianCosine", "-e", "rloo"], "GaussianCosine is an objective: give it as -o GaussianCosine."),
+        (
+            ["run", "own.py::Mine", "-e", "rloo"],
+            "give an estimator as -e own.py::Mine, and an objective as -o own.py::Mine.",
+        ),
         (["run", "-e", "rloo", "n=4"], "as in -e rloo:n=4."),
         (["run", "--samples", "2", "4"], "as in --samples 2,4."),
         (["run", "x.toml", "-e", "rloo", "n=4"], "as in -e rloo:n=4."),
