@@ -73,12 +73,14 @@ class Sequences:
         return self.f(self.x) if self.family is None else self.f.rewards(self.x)
 
     def draw(self, rows: int, generator: Generator) -> Tensor:
-        """Return the numbers of the sequences that the estimator draws, ``[R, P, G]``.
+        """Draw sequences as the estimator does, and return the number ``p S + s`` of each, ``[R, P, G]``.
 
-        R is the number of independent calls, and P of prompts. G is the number of sequences for each prompt: n for an
-        estimator with n samples, or n k if each sample is a set of k sequences, one set after another. The sequences
-        come from q, or from the ``sampler`` of f, another policy, if f has one and the estimator has the method
-        ``weights``. A sequence is drawn from one uniform number, by inverse transform in float64.
+        S is the number of possible sequences. A sequence answers prompt p, and has position s in the list of all
+        possible sequences; p and s count from 0. R is the number of independent calls, and P of prompts. G is the
+        number of sequences for each prompt: n for an estimator with n samples, or n k if each sample is a set of k
+        sequences, one set after another. The sequences come from q, or from the ``sampler`` of f, another policy, if f
+        has one and the estimator has the method ``weights``. A sequence is drawn by inverse transform, from one uniform
+        number in float64.
 
         Args:
             rows: R, the number of independent calls of the estimator.
@@ -97,7 +99,8 @@ class Sequences:
         sequence. If all tokens of a sequence have one factor, the result is ``[R, P, G, 1]``.
 
         Args:
-            numbers: the sequences that the estimator has drawn, by their numbers, ``[R, P, G]``.
+            numbers: the number ``p S + s`` of each sequence that the estimator has drawn, as ``draw`` returns it,
+                ``[R, P, G]``.
         """
         values = look_up(self.values, numbers)
         if self.family is None:
@@ -146,10 +149,12 @@ class Sequences:
             return _by_number(self.policy.logits(self.x).softmax(-1).square().sum(-1))
 
     def numbers(self, x: Tensor) -> Tensor:
-        """Return the number of each sequence in x, ``[R, P, G]``.
+        """Return the number ``p S + s`` of each sequence in x, ``[R, P, G]``.
 
-        R is the number of rows (copies) of q, and P of prompts. G is the number of sequences for each prompt: n for n
-        samples of single sequences, and n k for n samples that are sets of k sequences.
+        S is the number of possible sequences. A sequence answers prompt p, and has position s in the list of all
+        possible sequences; p and s count from 0. R is the number of rows (copies) of q, and P of prompts. G is the
+        number of sequences for each prompt: n for n samples of single sequences, and n k for n samples that are sets of
+        k sequences.
 
         Args:
             x: the samples of every row, ``[n, R, P, T]`` or, if they are sets, ``[n, R, P, k, T]``; T is the number of

@@ -23,8 +23,8 @@ class Merged:
     """What a merge of study folders has done.
 
     Args:
-        records: number of records in all folders, the target included. Each measurement counts once for each kind of
-            its records, such as "moments" or "timing".
+        records: number of records in all folders, the target included. Records of the same kind and the same
+            measurement count once, whichever folders hold them.
         added: number of records that were added to the target.
         conflicts: one sentence for each measurement of which two folders hold different results.
     """
@@ -49,7 +49,8 @@ def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] 
             nothing is written.
 
     Returns:
-        The number of records in all folders, the number of records added to the target, and the conflicts.
+        What the merge has done: the number of different records in all folders, the number of records added to the
+        target, and the conflicts.
 
     Raises:
         Damaged: a folder cannot be read.

@@ -155,10 +155,11 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ, σ and the log likelihood at each point of a grid of θ, three arrays `[points]`; θ ascends.
+        """Return the profile likelihood on a grid of θ = −k/σ: the arrays θ, σ and log likelihood, each `[points]`.
 
-        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` is at most the
-        larger of 400 and 30 + ⌊√n⌋.
+        k is the shape and σ the scale of a generalised Pareto law. At each θ of the grid, σ is the likeliest scale. The
+        log likelihood of the n exceedances is `−n (ln σ + k + 1)`, with k = −θ σ. The grid is in ascending order.
+        `points` is at most the larger of 400 and 30 + ⌊√n⌋.
         """
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma

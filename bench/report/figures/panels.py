@@ -113,10 +113,12 @@ def thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
-    """Name the axes of a figure of panels: ``y`` once for all panels, ``x`` under the lowest panel of each column.
+    """Name the axes of a figure of panels, one panel for each objective.
 
-    If ``x`` is a dictionary with a name for each objective, every panel has the name of its objective below it.
-    ``axes`` are the panels' axes by objective.
+    ``y``, the name of the vertical axis, is written once for all panels. ``x``, the name of the horizontal axis, is
+    written under the lowest panel of each column. If the horizontal axes of the panels have different names, ``x`` is
+    a dictionary of these names by objective, and each is written under its panel. ``axes`` are the panels' axes by
+    objective.
     """
     grid = list(axes.values())
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
