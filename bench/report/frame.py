@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
@@ -88,20 +91,18 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if r["kind"] == LineKind.MOMENTS or (r["kind"] == LineKind.PILOT and r["outcome"] != Outcome.MEASURED)
     }
     timing = {r["run"]: r for r in records if r["kind"] == LineKind.TIMING and r["outcome"] == Outcome.MEASURED}
-    rows = []
-    for run, record in moments.items():
-        summary = renamed(record.get("summary") or {})
-        seconds = timing.get(run, {}) if record["outcome"] == Outcome.MEASURED else {}
-        row = {key: record.get(key) for key in IDENTITY + FACTS}
-        row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
-        row["shared"] = shared_note(record)
-        row["n"] = (
-            row["n"] if isinstance(row["n"], int) and abs(row["n"]) < 2**53 else None
-        )  # of others, it may be anything
-        rows.append(row | {"files": files(record), "flags": " ".join(summary.get("flags") or ())})
-    table = pd.DataFrame(rows, columns=[*IDENTITY, "files", "shared", *FACTS, *SUMMARY, *TIMING])
-    numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS + WHOLE]
-    table[numbers] = table[numbers].astype(float)
+    held = list(moments.values())
+    summaries = [renamed(record.get("summary") or {}) for record in held]
+    timed = [timing.get(record["run"], {}) if record["outcome"] == Outcome.MEASURED else {} for record in held]
+    columns = _columns(IDENTITY, held) | {"files": [*map(files, held)], "shared": [*map(shared_note, held)]}
+    columns |= _columns(FACTS, held) | _columns(SUMMARY, summaries) | _columns(TIMING, timed)
+    # n of others may be anything
+    columns["n"] = [n if isinstance(n, int) and abs(n) < 2**53 else None for n in columns["n"]]
+    columns["flags"] = [" ".join(flags or ()) for flags in columns["flags"]]
+    for key in FACTS + SUMMARY + TIMING:
+        if key not in WORDS + WHOLE:
+            columns[key] = np.array(columns[key], dtype=np.float64)  # NaN in place of None
+    table = pd.DataFrame(columns)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
     table["evals"] = table["f_evals"] + table["grad_evals"]
     table["parameters"] = _parameters(table)
@@ -121,6 +122,21 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["exact"] = measured & table["verdict"].isin(UNBIASED) & rounding
     table["problem"] = _problems(table)
     return table
+
+
+def _columns(keys: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of each key in all sources, None where a source has no such key."""
+    take = itemgetter(*keys)
+
+    def row(source: Mapping[str, Any]) -> tuple[Any, ...]:
+        try:
+            found: tuple[Any, ...] = take(source)  # several times as fast as one key after the other
+        except KeyError:
+            return tuple(map(source.get, keys))
+        return found
+
+    values = zip(*map(row, sources), strict=True) if sources else [np.empty(0, dtype=object)] * len(keys)
+    return dict(zip(keys, values, strict=True))
 
 
 def files(record: Mapping[str, Any]) -> str:
@@ -154,14 +170,16 @@ def each(table: pd.DataFrame) -> list[Any]:
 
 def _parameters(table: pd.DataFrame) -> list[str]:
     """Return the parameters that differ among the labels with each row's estimator name: ``n=4``."""
-    labels: dict[str, dict[str, None]] = {}
-    for name, label in zip(table["estimator_name"], table["estimator"], strict=True):
-        labels.setdefault(name, {})[label] = None
-    shared = {name: set.intersection(*(set(_tokens(label)) for label in found)) for name, found in labels.items()}
-    return [
-        ",".join(token for token in _tokens(label) if token not in shared[name])
-        for name, label in zip(table["estimator_name"], table["estimator"], strict=True)
-    ]
+    pairs = [*zip(table["estimator_name"].tolist(), table["estimator"].tolist(), strict=True)]
+    labels: dict[str, list[set[str]]] = {}
+    for name, label in dict.fromkeys(pairs):
+        labels.setdefault(name, []).append(set(_tokens(label)))
+    shared = {name: set.intersection(*found) for name, found in labels.items()}
+    own = {
+        (name, label): ",".join(token for token in _tokens(label) if token not in shared[name])
+        for name, label in dict.fromkeys(pairs)
+    }
+    return [own[pair] for pair in pairs]
 
 
 def _tokens(label: str) -> list[str]:

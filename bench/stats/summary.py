@@ -228,9 +228,9 @@ class Summary:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
         """Return the summary from the data of `to_json`, ignoring names that are not fields."""
-        data = renamed(data)
+        found = renamed(data)
         # A call with the field's own names is faster than one with equal texts from a file.
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
 
 
 class VarianceSummary(NamedTuple):
@@ -257,13 +257,13 @@ RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
 """Names of fields in early records and baselines, with their present names."""
 
 
-def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+def renamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the data of a summary, or of an entry of a baseline, with the present names of all fields.
 
     ``data`` may come from an early version of this package, in which some fields had other names.
     """
     if data.keys().isdisjoint(RENAMED):
-        return dict(data)
+        return data
     return {RENAMED.get(name, name): value for name, value in data.items()}
 
 
