@@ -149,13 +149,13 @@ def fit(line: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     at which none was found are left out, too. Return None if the points that are left have fewer than three different
     ``x``, or an ``x`` of 0 or below.
     """
-    points = line[(line["value"] > 0) & (line["biased"] | (quantity != "bias"))]
-    if points["x"].nunique() < FEWEST or not (points["x"] > 0).all():
+    kept = ((line["value"] > 0) & (line["biased"] | (quantity != "bias"))).to_numpy()
+    x, value, low, high, errors = (line[name].to_numpy()[kept] for name in ("x", *VALUES, "se_log"))
+    if len({*x.tolist()}) < FEWEST or not (x > 0).all():
         return None
-    errors = list(points["se_log"])
     if quantity == "bias":
-        errors = list(np.log(points["high"] / points["low"].clip(lower=points["value"] * 1e-3)) / (2 * 1.96))
-    return slope(list(points["x"]), list(points["value"]), errors)
+        errors = np.log(high / np.maximum(low, value * 1e-3)) / (2 * 1.96)
+    return slope(x.tolist(), value.tolist(), errors.tolist())
 
 
 def exponents(table: pd.DataFrame) -> list[Exponent]:
@@ -170,7 +170,8 @@ def exponents(table: pd.DataFrame) -> list[Exponent]:
     for quantity, field in sweeps(table).values():
         if quantity != "variance":
             continue
-        for (panel, series), line in lines(table, quantity, field).groupby(["panel", "series"], sort=False):
+        points = lines(table, quantity, field)[["panel", "series", "x", *VALUES, "se_log", "biased"]]
+        for (panel, series), line in points.groupby(["panel", "series"], sort=False):
             if fitted := fit(line, quantity):
                 b, se = fitted
                 values = line["x"].nunique()
@@ -187,7 +188,7 @@ def _grids(table: pd.DataFrame, field: str) -> pd.Series[str]:
     """
     import pandas as pd
 
-    names: dict[Any, str] = {}
+    names: dict[tuple[str, str], str] = {}
     for objective, rows in table[list(GRID)].groupby("objective_name", sort=False):
         group = rows.drop_duplicates("objective")
         params = group["objective_params"]
@@ -197,11 +198,12 @@ def _grids(table: pd.DataFrame, field: str) -> pd.Series[str]:
             by = {k: group["dim"].groupby(params.map(_without(k))).nunique() for k in keys}
             setter = next((k for k in keys if (by[k] > 1).any()), None)
         varying = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
-        for row in each(rows):
+        for row in each(rows.drop_duplicates(["objective", "problem"])):
             shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in varying)
             setting = row.problem.removeprefix(row.objective)
-            names[row.Index] = f"{objective}{':' if shown else ''}{shown}{setting}"
-    return pd.Series(names, dtype=object)
+            names[row.objective, row.problem] = f"{objective}{':' if shown else ''}{shown}{setting}"
+    pairs = zip(table["objective"].tolist(), table["problem"].tolist(), strict=True)
+    return pd.Series([names[pair] for pair in pairs], table.index, dtype=object)
 
 
 def _without(key: str) -> Callable[[dict[str, Any]], str]:
