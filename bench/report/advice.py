@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") 
     return {str(problem): decide(candidates(each(group)), cost) for problem, group in groups}
 
 
+@functools.lru_cache
 def method_of(label: str) -> str:
     """Return an estimator's label without n: ``rloo`` for ``rloo:n=4``."""
     return re.sub(r"(?<=[:,])n=[^,]*,?", "", label).rstrip(":,")

@@ -34,7 +34,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
     if _is_extreme(value):
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(power)}"
-    exponent = floor(log10(abs(float(f"{value:.{digits - 1}e}"))))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     return _fixed(value, digits - 1 - exponent, exponent)
 
 
@@ -61,7 +61,7 @@ def format_interval(low: float | None, high: float | None) -> str:
         return NONE
     if high is None or not isfinite(high):
         return f"[{format_bound(low, floor)}, ∞)"
-    if _is_extreme(low, high):
+    if _is_extreme(low) or _is_extreme(high):
         return f"[{format_bound(low, floor)}, {format_bound(high, ceil)}]"
     width = high - low
     if width <= LAST_BITS * max(abs(low), abs(high)):
@@ -81,7 +81,7 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
         return format_number(value)
     if value is None:
         return f"≥ {format_bound(low, floor)}"
-    if _is_extreme(value, low, high):
+    if any(map(_is_extreme, (value, low, high))):
         return f"{format_number(value)} {format_interval(low, high)}"
     if high is None or not isfinite(high):
         exponent = _exponent(value)
@@ -170,9 +170,9 @@ def _outward(value: float, places: int, direction: Callable[[float], int]) -> fl
     return nearest if abs(nearest - value) <= LAST_BITS * abs(value) else direction(value * 10.0**places) / 10.0**places
 
 
-def _is_extreme(*values: float | None) -> bool:
-    """Return whether one of the numbers is so large or so small that it cannot be rounded at a decimal place."""
-    return any(value and isfinite(value) and not SMALLEST < abs(value) < LARGEST for value in values)
+def _is_extreme(value: float | None) -> bool:
+    """Return whether a number is so large or so small that it cannot be rounded at a decimal place."""
+    return value is not None and value != 0 and not SMALLEST < abs(value) < LARGEST and isfinite(value)
 
 
 def _exponent(value: float) -> int:
@@ -186,7 +186,7 @@ def _is_plain(places: int, exponent: int) -> bool:
 def _fixed(value: float, places: int, exponent: int) -> str:
     """Return `value` rounded at `places` decimals, in scientific form if its `exponent` is far from 0."""
     if _is_plain(places, exponent):
-        return _unsigned_zero(f"{round(value, places):.{max(places, 0)}f}")
+        return _unsigned_zero(f"{value:.{places}f}" if places >= 0 else f"{round(value, places):.0f}")
     scale = 10.0**exponent
     return _unsigned_zero(f"{value / scale:.{max(places + exponent, 0)}f}") + f"e{exponent}"
 
