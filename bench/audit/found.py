@@ -15,9 +15,13 @@ from bench.audit.policies import AuditPolicy
 class Found:
     """The expected gradients of a loss on one policy, in two parts: the reward's part and the penalty's part.
 
-    Gradients have the sign of a step down the loss. The reward's part is the expected gradient if the reference is the
-    policy itself: a penalty for leaving the reference is then 0. The penalty's part is the rest. If batches are
-    sampled, the gradient of RLOO on these batches serves as a control variate, because its expectation is known.
+    The loss is computed on a batch of sequences that the policy samples. An expected gradient is the sum of the
+    gradients on all possible batches, weighted by their probabilities. If there are too many batches, some are sampled
+    instead. The gradient of RLOO on the same samples then serves as a control variate, because its expectation is
+    known. Gradients have the sign of a step down the loss.
+
+    A loss may penalise the distance between the policy and a reference policy. The reward's part is the expected
+    gradient with the policy itself as the reference, when there is no penalty. The penalty's part is the rest.
 
     Args:
         loss: the loss.
@@ -25,8 +29,8 @@ class Found:
         group: number of samples for each prompt.
         traits: whether the loss depends on the order of samples, and whether the gradient for a prompt depends on other
             prompts.
-        samples: number of batches that are sampled, if there are too many to sum over. If None, it is 10,000, or 1,000
-            if each batch takes a call of the loss; in that case at most 1,000 batches are summed over.
+        samples: number of batches that are sampled if more than 100,000 are possible; None for 10,000. If None is given
+            and each batch takes a call of the loss, 1,000 are sampled if more than 1,000 are possible.
     """
 
     def __init__(self, loss: Loss, policy: AuditPolicy, group: int, traits: Traits, samples: int | None) -> None:

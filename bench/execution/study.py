@@ -114,8 +114,8 @@ class StudyWriter:
     def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
         """Report to ``progress``, before and after the ``with`` block, how many of the ``tasks`` are on record.
 
-        The first report is left out if none is on record before the block. If then all are on record after the block,
-        the second report is left out, too.
+        The first report is made only if some are on record by then. Neither report is made if the block does all the
+        tasks.
 
         Args:
             tasks: the tasks of a command, such as measurements, pilots or trainings.

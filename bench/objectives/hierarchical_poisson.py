@@ -77,8 +77,8 @@ class HierarchicalPoisson(Objective):
     def row_elements(self) -> int:
         """Number of elements in the largest tensor of one estimate with one sample.
 
-        This tensor holds a Poisson rate for each pair of a group and a place. If the random variables are more than
-        these pairs, the tensor holds the random variables.
+        The result is the larger of two numbers: the number of pairs of a group and a place, each with a Poisson rate,
+        and the number of random variables.
         """
         return max(self.groups * self.places, self.dim)
 

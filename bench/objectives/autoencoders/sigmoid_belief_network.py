@@ -91,8 +91,8 @@ class SigmoidBeliefNetwork(Objective):
     def row_elements(self) -> int:
         """Number of elements in the largest tensor of one estimate with one sample.
 
-        This tensor holds the values of the widest layer for all images; the pixels count as a layer. If the weights of
-        all layers of q but the first are more numbers, the tensor holds these weights.
+        The result is the larger of two numbers. One is the number of values in the widest layer, over all images; the
+        pixels count as a layer. The other is the number of weights and biases of all layers of q but the first.
         """
         return max(self.batch * max(self.pixels, self.width), (self.layers - 1) * self.width * (self.width + 1))
 
