@@ -15,7 +15,7 @@ from bench.records.lines import Outcome
 if TYPE_CHECKING:
     from bench.records.lines import Record
     from bench.records.standing import Standing
-    from bench.records.store import Study
+    from bench.records.store import Reading
     from bench.report import Report
 
 FEW = 6
@@ -31,10 +31,10 @@ def read_records(folder: Path) -> list[Record]:
         CommandError: the folder holds no records.
         Damaged: the records cannot be read.
     """
-    return read_study(folder).records
+    return reading_of(folder).records
 
 
-def read_study(folder: Path) -> Study:
+def reading_of(folder: Path) -> Reading:
     """Return the records of a study folder, at least one, as ``read_records`` returns them, and their digest.
 
     Raises:
@@ -43,7 +43,7 @@ def read_study(folder: Path) -> Study:
     """
     from bench.records import store
 
-    found = store.study(folder)
+    found = store.reading(folder)
     if not found.records:
         message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
         raise CommandError(message, ExitCode.USAGE)
@@ -182,7 +182,10 @@ def finish(
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
 
     def make(write: Write) -> None:
-        every, found = store.study(folder) if held is None else (held, digest)
+        every, found = held or (), digest
+        if held is None:
+            read = store.reading(folder)
+            every, found = read.records, read.digest
         whole = Report(every)
         if not (json or printed or refused):
             near = beside(records, every)

@@ -9,7 +9,7 @@ import click
 
 from bench.cli.errors import UNCHANGED, reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
-from bench.cli.output import complain, list_files, print_json, print_table, read_study, to_go
+from bench.cli.output import complain, list_files, print_json, print_table, reading_of, to_go
 from bench.cli.terminal import echo
 from bench.cli.values import Between
 
@@ -209,10 +209,10 @@ def _selected(
     from bench.records.lines import LineKind
     from bench.records.merge import together
 
-    studies = [read_study(folder) for folder in folders]
-    records = [record for study in studies for record in study.records]
+    readings = [reading_of(folder) for folder in folders]
+    records = [record for each in readings for record in each.records]
     lacking = " ".join(filter(None, (to_go(folder, records) for folder in folders)))
-    records = together(study.records for study in studies)
+    records = together(each.records for each in readings)
     specs = specs_of_all(folders)
     given = labels_in(folders, specs, labels)
     check(given, records)
@@ -228,7 +228,7 @@ def _selected(
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
-    return records, [study.digest for study in studies], lacking, (specs, given)
+    return records, [each.digest for each in readings], lacking, (specs, given)
 
 
 def _tables(

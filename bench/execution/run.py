@@ -21,7 +21,7 @@ from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
-from bench.records import store, unfinished
+from bench.records import unfinished
 from bench.records.lines import USUAL, Outcome, Record, Rerun
 
 STUDY_SECONDS = 6.0
@@ -164,7 +164,7 @@ def _run(
                 study.progress.end()
                 before_timing(Ran(study.records(runs), study.records()))
             _time(study, untimed)
-        return Ran(study.records(runs), study.records(), store.digest(study.folder))
+        return Ran(study.records(runs), study.records(), study.digest())
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:

@@ -18,7 +18,7 @@ import pydantic_core
 
 from bench.records import cache
 
-SIZE = 2**23
+SIZE = 2**24
 """Bytes of a piece, from which its last line goes on to its end. The end of a file, which is shorter, is not kept."""
 
 

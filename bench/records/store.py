@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from pydantic_core import from_json
 
@@ -155,7 +156,7 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
         Unreadable: the file cannot be read.
     """
     if lean:
-        return study(folder).records
+        return reading(folder).records
     found: dict[tuple[str, str], Record] = {}
     with uncollected():
         for number, line in raw_lines(folder):
@@ -165,20 +166,28 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
     return list(found.values())
 
 
-class Study(NamedTuple):
-    """What a study folder has measured.
+@dataclass(frozen=True)
+class Reading:
+    """The records that were read from a study folder, without most of their sums.
 
     Args:
+        folder: the study folder.
         records: the records, as ``read`` returns them if ``lean`` is True.
-        digest: the value that ``digest`` has for a folder with these records.
+        digests: digests of the pieces of the file of records, as they were read.
     """
 
+    folder: Path
     records: list[Record]
-    digest: str
+    digests: list[str]
+
+    @property
+    def digest(self) -> str:
+        """The value that ``digest`` returned for the folder when it held just these records."""
+        return _digest(self.digests, self.folder)
 
 
-def study(folder: Path) -> Study:
-    """Return the records of a study folder, and a digest of the measurements.
+def reading(folder: Path) -> Reading:
+    """Return the records of a study folder, with digests of what was read.
 
     A record of gradients has a field ``sums``. Most of the numbers in it are left out, because reports and comparisons
     do not need them. Lines of a large study that were read before are not parsed again.
@@ -206,7 +215,7 @@ def study(folder: Path) -> Study:
             end += len(piece)
             if kept and held is None:
                 pieces.save(digests[-1], entries)
-    return Study([*found.values()], _digest(digests, folder))
+    return Reading(folder, [*found.values()], digests)
 
 
 def _pieces(folder: Path) -> Iterator[list[bytes]]:

@@ -49,14 +49,14 @@ def test_only_new_lines_are_parsed(tmp_path, checked):
     assert repr(second[:6]) == repr(first[:6]) == repr(store.read(tmp_path)[:6])
 
 
-def test_a_study_is_read_with_its_digest(tmp_path):
+def test_records_are_read_with_their_digest(tmp_path):
     seen = set()
     for lines in (LINES, LINES, LINES[:6], [*LINES[:2], line("new"), *LINES[3:]]):
         written(tmp_path, lines)
-        assert store.study(tmp_path).digest == store.digest(tmp_path)
+        assert store.reading(tmp_path).digest == store.digest(tmp_path)
         seen.add(store.digest(tmp_path))
     files.write(tmp_path / arrays.FOLDER / "0.npy", b"1")
-    assert store.study(tmp_path).digest == store.digest(tmp_path)
+    assert store.reading(tmp_path).digest == store.digest(tmp_path)
     assert len(seen | {store.digest(tmp_path)}) == 4
 
 
