@@ -38,8 +38,8 @@ def audit(
 ) -> Audit:
     """Compare the expected gradient of a policy-gradient loss with the gradients that it may be meant to have.
 
-    Gradients of the loss have the sign of a step down the loss. The loss is called in this process, on nine policies
-    that are so small that all their sequences can be listed.
+    All gradients of the loss are multiplied by −1, so that a step along them lowers the loss. The loss is called in
+    this process, on nine policies that are so small that all their sequences can be listed.
 
     Args:
         loss: a function that returns one number, which is minimised. It is called with the arguments that it names: any

@@ -20,7 +20,8 @@ NOTHING = 1e-9
 class Comparison:
     """An expected gradient g of a loss, compared with the gradient g* that it may be meant to have.
 
-    g has the sign of a step down the loss. The limits are those of 95 % intervals; they are None if g is exact.
+    g is multiplied by −1, so that a step along g lowers the loss. The limits are those of 95 % intervals; they are None
+    if g is exact.
 
     Args:
         scale: the component of g along g*, divided by the length of g*.

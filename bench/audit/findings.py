@@ -33,8 +33,8 @@ class Point:
 class Findings:
     """The numbers of an audit, for every policy and target.
 
-    Gradients of the loss have the sign of a step down the loss. r is the reward, pi one of the policies, and ref the
-    reference policy.
+    All gradients of the loss are multiplied by −1, so that a step along them lowers the loss. r is the reward, pi one
+    of the policies, and ref the reference policy.
 
     Args:
         loss: the name of the loss.

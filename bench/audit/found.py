@@ -18,7 +18,7 @@ class Found:
     The loss is computed on a batch of sequences that the policy samples. An expected gradient is the sum of the
     gradients on all possible batches, weighted by their probabilities. If there are too many batches, some are sampled
     instead. The gradient of RLOO on the same samples then serves as a control variate, because its expectation is
-    known. Gradients have the sign of a step down the loss.
+    known. All gradients of the loss are multiplied by −1, so that a step along them lowers the loss.
 
     A loss may penalise the distance between the policy and a reference policy. The reward's part is the expected
     gradient with the policy itself as the reference, when there is no penalty. The penalty's part is the rest.

@@ -182,8 +182,9 @@ def _adapter() -> TypeAdapter[Line]:
 def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to a folder's plan, completely or not at all. Lines that the plan holds already are not added.
 
-    A new line counts as held if the plan's last line with the same spec and the same settings of training names the
-    same runs. Lines in the plan keep their bytes.
+    A new line is compared with one line of the plan: the last of those with the same spec and the same settings of
+    training. If both name the same runs, the plan holds the new line already. The lines before the added ones keep
+    their bytes.
 
     Raises:
         Damaged: the plan cannot be read.
