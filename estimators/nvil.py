@@ -95,7 +95,7 @@ class NVIL(Estimator):
     def linear_in_f(self) -> bool:  # type: ignore[override]
         """Whether multiplying f by a number multiplies the gradient by this number: only if ``normalise`` is False.
 
-        If the call has a state, the state must have learned from the multiplied f.
+        With a state, this holds only if the state has learned from the multiplied f, too.
         """
         return not self.normalise
 

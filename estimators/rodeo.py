@@ -63,13 +63,13 @@ class RODEO(Estimator):
     ``h_k(y), v_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), grad f(x_j)^T (y - x_j))``
     ``s(x) = x - p``
 
-    The x_k are samples of q, and p is the mean of q. H is a network of two outputs: the first gives the function h_k,
-    the second the function v_k. A is a Stein operator: ``E_q[A h] = 0`` for every function h. q(not x_i) is the
+    g is the gradient in q's logits. The x_k are samples of q, and p is the mean of q. H is a network of two outputs:
+    the first gives h_k, the second v_k. A is a Stein operator: ``E_q[A h] = 0`` for every function h. q(not x_i) is the
     probability that bit i has its other value. Unbiased for every a, b and H: h_j and v_j are made without x_j. So (A
     h_j)(x_j) and (A (v_j s))(x_j) have mean 0 over x_j, with the other samples fixed. Needs df/dx, but only on the
     support of q. Supports Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1)
     points for D bits. A state, made by ``init``, holds a, b and H, and ``adapt`` learns them. In a call with a fresh
-    state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden units, and 100 in the authors' code. H
+    state, or without a state, a and b are 0 and RODEO is RLOO. H has 32 hidden units; the authors' code has 100. H
     has no bias terms: if f is multiplied by a positive number, so is the output of H.
 
     Args:

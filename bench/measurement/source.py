@@ -26,8 +26,9 @@ Remember = Callable[[int, Callable[[int], list[Tensor]]], list[Tensor]]
 class Source(ABC):
     """Gradients in draws (batches of replicates), and the sums of these gradients. Subclasses provide the gradients.
 
-    The function ``remember(draw, parts)`` returns the gradients of every draw that is summed; by default, it calls
-    ``parts(draw)``, which computes them. Replace ``remember`` to return gradients that an earlier run has stored.
+    The attribute ``remember`` is a function: ``remember(draw, parts)`` returns the gradients of a draw before they are
+    summed. By default, it calls the method ``parts(draw)``, which computes them. Set ``remember`` to return gradients
+    that an earlier run has stored.
 
     Args:
         groups: the number of coordinates of every tensor of theta, by name.

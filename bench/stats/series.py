@@ -209,7 +209,7 @@ def kurtosis(m: Moments) -> Array:
 def to_json(m: Moments) -> dict[str, object]:
     """Return moments as plain data: numbers for a scalar series, arrays for coordinates.
 
-    M3 and M4 are left out if they are None.
+    Moments that are None, such as an unknown M4, are left out.
     """
     known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
     return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}

@@ -93,9 +93,10 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the lower and the upper limit of the vertical axis, on which the value of the objective is drawn.
 
     ``problem`` is an objective with its training settings, and the results of each estimator. A result has a median
-    over seeds and an interval. The limits include the median of each estimator at all checkpoints after the first
-    tenth, and its interval at the last checkpoint. A bad run must not squeeze all other curves. So values worse than
-    the start are shown only up to a limit: a third of the distance between the start and the best value.
+    over seeds and an interval. The axis shows the median of each estimator at all checkpoints after the first tenth,
+    and its interval at the last checkpoint. But values that are much worse than the start are cut off, so that a bad
+    run does not squeeze all other curves. On the worse side, the axis goes beyond the start by at most a third of the
+    distance between the start and the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
