@@ -32,8 +32,8 @@ class Unfinished:
     slow draws (batches) that are not part of a sum yet.
 
     Args:
-        path: the file; None for a measurement that begins anew after an interruption. If the study folder does not
-            exist, as on another machine, nothing is written.
+        path: the file, in the study folder. If this folder does not exist, as on another machine, nothing is written.
+            None for no file: nothing is read or written, and an interrupted measurement has to begin anew.
         facts: what the sums depend on besides the arguments of ``resume``, as values that JSON can hold.
     """
 

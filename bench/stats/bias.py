@@ -212,7 +212,8 @@ def sum_test(T: float, Q: float, terms: int) -> float:
         Q = Σ q_k²
 
     If there is no bias, q_k has mean 0 for every covariance. The p-value is P(t > T/√Q) for Student's t with ν =
-    `terms` degrees of freedom. A run should have 32 blocks or more: with ν + 1 blocks, p ≥ P(t > √ν).
+    `terms` degrees of freedom; ν is the number of blocks minus 1. T/√Q is at most √ν. So no bias, however large, brings
+    the p-value below P(t > √ν), and a run should have 32 blocks or more.
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
