@@ -323,7 +323,7 @@ class PolicyGradient(Estimator):
             f: the integrand.
             q: the policy.
             generator: source of the noise; torch's global generator if None.
-            who: the estimator that the message names if the result is differentiated twice.
+            who: the estimator that error messages name.
         """
         policy = inner(q)
         assert isinstance(policy, TokenSequence)

@@ -72,9 +72,9 @@ class Source(ABC):
 
     @property
     def spans(self) -> list[range]:
-        """The spans of the run that are still to be summed: ranges of draws (batches) whose sums come from one pass.
+        """The spans of the run that are still to be summed. Every process cuts the run into the same spans.
 
-        Every process cuts the run into the same spans.
+        A span is a range of draws (batches) whose sums are computed in one pass.
         """
         return [span for span in self._spans if span.start >= self._first]
 

@@ -29,8 +29,8 @@ class PoissonQuadratic(Objective):
         rate: rate of every coordinate at the point of measurement, above 0.
 
     Reference: an example of measure-valued gradients from Heidergott, Vazquez-Abad & Volk-Makarewicz 2008, who
-    differentiate in the rate; at rate 3 their gradient is 7. Here theta holds the logarithm of the rate, so the
-    gradient is multiplied by the rate.
+    differentiate in the rate; at rate 3 and target 0 their gradient is 7. Here theta holds the logarithm of the rate,
+    so the gradient is multiplied by the rate.
     """
 
     dim: int = 1

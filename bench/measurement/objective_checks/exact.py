@@ -112,11 +112,13 @@ def exact_against_the_sum(trial: ObjectiveTrial) -> None:
 def exact_against_samples(trial: ObjectiveTrial) -> None:
     """Check that the exact value and the exact gradient agree with means over samples, up to statistical errors.
 
-    The exact value is the expectation of f, as the problem's function ``exact`` returns it.
+    The exact value is the expectation of f, as the problem's function ``exact`` returns it. The exact gradient is
+    compared with the mean of score-function estimates.
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: there is no exact value, no estimator fits q, or the sum over all states of q was compared already.
+        NotJudged: there is no exact value; q has so few states that ``exact_against_the_sum`` settles the matter; or
+            only the value was compared, because the score-function estimator does not fit q.
     """
     try:
         exact_against_the_sum(trial)
