@@ -1,6 +1,6 @@
 """What takes long to make, kept in the user's cache folder. Whoever deletes it loses time, nothing else.
 
-The folder is the user's own: what it holds is trusted as much as this program.
+What the user's own processes have written there is trusted; files of other users are not read.
 """
 
 import contextlib
@@ -43,10 +43,16 @@ def put(name: str, text: str) -> None:
 
 
 def load(name: str) -> bytes | None:
-    """Return the bytes that the cache holds under a name; None if there are none, or if they are damaged."""
+    """Return the bytes that the cache holds under a name; None if there are none, or if they are damaged.
+
+    A file that another user has written counts as damaged.
+    """
     try:
         path = _path(name)
-        digest, _, content = files.read(path, follow=False).partition(b"\n")
+        with os.fdopen(files.open_regular(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
+            digest, _, content = file.read().partition(b"\n")
         with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
             os.utime(path)
         return content if digest == _digest(content) else None

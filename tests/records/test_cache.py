@@ -59,6 +59,13 @@ def test_what_killed_writers_have_left_is_removed():
     assert len([*cache.folder().iterdir()]) == 2
 
 
+def test_a_file_of_another_user_is_not_read(monkeypatch):
+    cache.put("a", "text")
+    assert cache.get("a") == "text"
+    monkeypatch.setattr(os, "geteuid", lambda: 2**31)
+    assert cache.get("a") is None
+
+
 def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCH_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
