@@ -168,7 +168,7 @@ def test_an_interrupt_of_a_command_that_reads_speaks_of_no_measurement(call, stu
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "parsed", interrupted)
+    monkeypatch.setattr(store, "decoded", interrupted)
     done = call(*words)
     said = f"Interrupted; the records are as they were. Start again with: bench {' '.join(words)}\n"
     assert (done.code, done.err) == (130, said)

@@ -102,7 +102,7 @@ def test_memory_that_runs_out_is_one_sentence(call, monkeypatch, tmp_path):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(store, "read", full)
+    monkeypatch.setattr(store, "reading", full)
     done = call("compare", ".", ".")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "There is not enough memory" in done.err
