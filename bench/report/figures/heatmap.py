@@ -73,15 +73,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
                     _sign(ax, i, j, text or "≥", *(("#1a1a1a", EXACT) if cell.exact else ("#777777", ABSENT)))
                 else:
                     ink = relative.ink(colours[i, j])
-                    ax.text(
-                        j + 0.5,
-                        i + 0.5,
-                        text,
-                        ha="center",
-                        va="center",
-                        color=ink,
-                        fontsize=7.5 if theme.page() == theme.PAGE else 5,
-                    )
+                    _text(ax, i, j, text, color=ink, fontsize=7.5 if theme.page() == theme.PAGE else 5)
                 if not cell.fair:
                     _corner(ax, i, j, filled=cell.biased)
             elif cell is not None and cell.outcome == Outcome.FAILED:
@@ -155,7 +147,12 @@ def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.0, zorder=2))
-    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=theme.points(9), zorder=3)
+    _text(ax, i, j, sign, color=colour, fontsize=theme.points(9), zorder=3)
+
+
+def _text(ax: Axes, i: int, j: int, text: str, **look: Any) -> None:
+    """Write a text into a cell. The layout of the figure need not measure it, because it is inside of the axes."""
+    ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", in_layout=False, **look)
 
 
 def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
