@@ -14,8 +14,8 @@ MARGIN = 2
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 SPECIAL |= {"|": r"\textbar{}"}
 SPECIAL |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-ESCAPES = str.maketrans(SPECIAL)
 """What LaTeX needs in place of the characters that it would obey."""
+OBEYED = re.compile(f"[{re.escape(''.join(SPECIAL))}]")
 SMALL = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
 SMALL += " nu xi pi rho sigma tau upsilon phi chi psi omega"
 LARGE = "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
@@ -88,7 +88,7 @@ def escaped(text: str) -> str:
 
     A bracket or a star at the start is escaped too, because at the start of a row it would be a command.
     """
-    return ("{}" if text.lstrip().startswith(("[", "*")) else "") + text.translate(ESCAPES)
+    return ("{}" if text.lstrip().startswith(("[", "*")) else "") + OBEYED.sub(lambda sign: SPECIAL[sign[0]], text)
 
 
 def shown_in_latex(text: str) -> str:
