@@ -267,7 +267,7 @@ def _drawing(name: str, table: pd.DataFrame) -> Drawing | None:
     """Return what the figure with the given name shows; None if there are no data for it."""
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.direction import direction
-    from bench.report.figures.efficiency import efficiency
+    from bench.report.figures.efficiency import COLUMNS, efficiency
     from bench.report.figures.heatmap import heatmap
     from bench.report.figures.scaling import sweep
     from bench.report.figures.variance_cost import variance_cost
@@ -275,9 +275,9 @@ def _drawing(name: str, table: pd.DataFrame) -> Drawing | None:
 
     match name:
         case "heatmap":
-            return Drawing(heatmap, (table,))
+            return Drawing(heatmap, (table.drop(columns=["estimator_params", "objective_params"]),))
         case "efficiency":
-            return Drawing(efficiency, (table,))
+            return Drawing(efficiency, (table[list(COLUMNS)],))
         case "bias-variance":
             return bias_variance(table)
         case "direction":

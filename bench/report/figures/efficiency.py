@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+COLUMNS = ("problem", "estimator", "estimator_name", "efficiency", "variance_times_cost", "variance_times_cost_low")
+"""The columns of the frame that the figure shows."""
 FEWEST = 3
 """Fewest objectives with two or more estimators to compare."""
 MOST = 12
@@ -43,7 +45,8 @@ def efficiency(table: pd.DataFrame) -> Figure | None:
 
     Only estimators that were measured on three or more objectives are drawn, at most 12 of them. Estimators are sorted
     by the sum of their efficiencies, the highest first. Return None if there are fewer than three objectives, or fewer
-    than two estimators to draw. ``table`` is the frame that ``bench.report.prepared.prepared`` returns.
+    than two estimators to draw. ``table`` has at least the ``COLUMNS`` of the frame that
+    ``bench.report.prepared.prepared`` returns.
     """
     import pandas as pd
     from matplotlib.figure import Figure
