@@ -151,9 +151,11 @@ def show_section(
     from rich.text import Text
 
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    fits = sum(widths.values()) + len(widths) <= console.width - INDENT
     for name, width in widths.items():
         side: Literal["left", "right"] = "left" if name in LEFT else "right"
-        grid.add_column(broken(name, width), justify=side, min_width=width, overflow="fold")
+        exact = width if fits else None  # rich then need not measure the cells
+        grid.add_column(broken(name, width), justify=side, width=exact, min_width=width, overflow="fold")
     for row in body:
         cells = dict(zip(header, row, strict=True))
         grid.add_row(*(Text(broken(cells[name], width)) for name, width in widths.items()))
