@@ -70,9 +70,9 @@ def probs(q: Distribution) -> Tensor:
     The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integers of C
     categories.
 
-    A categorical q made from logits holds them normalised by torch. Then the result is p, their exponential, with the
-    Jacobian ``diag(p)`` in them; the normalised logits have a Jacobian of their own in the given logits. Together they
-    give ``diag(p) - p p^T``, the Jacobian of the softmax.
+    If a categorical q was made from logits, its attribute ``logits`` holds log p, normalised by torch. The derivative
+    of p is then taken in log p: the Jacobian is ``diag(p)``. Through log p it goes on to the logits that were given,
+    and is there ``diag(p) - p p^T``, the Jacobian of the softmax.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":

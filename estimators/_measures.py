@@ -23,11 +23,12 @@ from estimators._transforms import transformed
 
 
 class Pair(NamedTuple):
-    """A constant c and two samples: ``c (f(plus) - f(minus))`` estimates the derivative of E_q[f] in one parameter.
+    """A constant c and two samples, from which the derivatives of E_q[f] in one parameter of q are estimated.
 
-    Let x be a sample of q. For the derivative in the parameter of coordinate i, f is evaluated at two points: x with
-    coordinate i from ``plus``, and x with coordinate i from ``minus``. Both are ``[n, *batch, *event]``, and c
-    broadcasts against them. If one of them is None, its point is x itself.
+    Let x be a sample of q. The parameter has an entry for each coordinate. For entry i, f is evaluated at two points: x
+    with coordinate i from ``plus``, and x with coordinate i from ``minus``. The first value minus the second, times c,
+    estimates the derivative. ``plus`` and ``minus`` are ``[n, *batch, *event]``, and c broadcasts against them. If
+    ``plus`` or ``minus`` is None, its point is x itself.
     """
 
     c: Tensor
@@ -38,9 +39,8 @@ class Pair(NamedTuple):
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
     """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter of q, by name.
 
-    A ``Pair`` holds a constant and two samples; the difference of f between them, times the constant, estimates the
-    derivative of E_q[f] in the parameter. If no pair is known for a parameter, as for the concentration of a Gamma, the
-    parameter is left out.
+    A ``Pair`` holds a constant and two samples, from which the derivatives of E_q[f] in the parameter are estimated. If
+    no pair is known for a parameter, as for the concentration of a Gamma, the parameter is left out.
 
     Args:
         q: a distribution of independent coordinates.

@@ -47,8 +47,8 @@ class Race:
     After every round but the first, at most the better half of the candidates (rounded up) go on.
 
     Args:
-        arms: all unbiased candidates.
-        biased: all biased candidates, which are compared only with one another.
+        arms: all candidates that are declared unbiased.
+        biased: all other candidates, which are compared only with one another.
         budget: what may be spent.
         per_gradient: number of evaluations of f and df/dx that one gradient may take in training. The larger it is, the
             more a bias counts beside a variance.
@@ -97,9 +97,10 @@ class Race:
     def run(self, report: Report) -> None:
         """Measure the candidates in rounds until the budget for the race is spent.
 
-        The race also ends when at most one unbiased and one biased candidate are left. Each candidate keeps its last
-        measurement (``Arm.looks``). ``report`` receives a sentence when a round begins. Candidates that are found to be
-        biased, or fail, are added to ``refuted`` and ``failed``.
+        The race also ends when at most one candidate of ``arms`` and one of ``biased`` are left. Each candidate keeps
+        its last measurement (``Arm.looks``). ``report`` receives a sentence when a round begins. Two sorts of
+        candidates leave the race: those declared unbiased but found to be biased, added to ``refuted``, and those that
+        cannot be measured, added to ``failed``.
 
         Raises:
             UsageError: the budget does not pay for one round.

@@ -54,11 +54,11 @@ def audit(
         length: the largest number of tokens of a sequence.
         beta: the weight of KL(pi||ref), with the policy pi and the reference ref, that the loss is meant to have; None
             to find the one that fits best.
-        samples: number of batches that are sampled for each policy, if more than 100,000 different batches are
-            possible. None means 10,000. A loss has to be called for each batch if it does not work under
-            ``torch.func.vmap`` and its batches cannot be joined. None then means that 1,000 are sampled if more than
-            1,000 are possible.
-        say: called with a line on the progress, again and again, if the loss has to be called for each batch.
+        samples: number of batches that are sampled for each policy if more than 100,000 different batches are possible;
+            otherwise all batches are listed. None means 10,000. If the loss is slow, None means 1,000, and at most
+            1,000 batches are listed. A loss is slow if it needs a call for every batch: ``torch.func.vmap`` fails, and
+            batches cannot be joined.
+        say: called with a line on the progress, again and again, if the loss is slow.
 
     Raises:
         UsageError: the loss is at fault, or a policy of this size is too large.

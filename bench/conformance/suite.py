@@ -474,8 +474,8 @@ class Conformance:
     def test_families(self) -> None:
         """Each family of q is served, or refused with a message that says what to use instead.
 
-        The estimator's method ``refuses`` names each family that its ``families`` leaves out. A call refuses each
-        family that ``refuses`` names.
+        The method ``refuses`` returns the reason for a family that the estimator refuses. There must be a reason for
+        every family that is not in the field ``families``. If there is a reason, a call must raise a refusal.
         """
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]

@@ -75,8 +75,8 @@ class Comparison:
         noise: "same samples" if a and b have identical gradients, "paired" if they drew the same random numbers and
             were compared block by block, else "independent".
         word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
-        seeds: number of seeds that were pooled; 1 if the comparison is of two measurements. The variances are then
-            means over the seeds, weighted with the replicates, and so is the logarithm of the ratio.
+        seeds: number of seeds that were pooled; 1 if none were. If seeds were pooled, the variances are means over the
+            seeds, weighted with the replicates, and so is the logarithm of the ratio.
         biased: the sides on which a bias above 1 % was found, "A", "B" or "both"; empty if it was found on none.
     """
 

@@ -60,9 +60,9 @@ def base(group: pd.DataFrame) -> tuple[float, bool]:
 def ratio(cell: Any, base: float) -> tuple[str, float]:
     """Return the text of a cell of the heat map, and the decimal logarithm of the ratio in it, for the cell's colour.
 
-    The ratio is the variance divided by ``base``. If the tail is heavy, the lower limit of the variance takes its
-    place. The logarithm is NaN if the estimator is exact, or if the ratio is not above 0. ``cell`` is a measurement, as
-    a row of the frame of ``bench.report.prepared.prepared``.
+    The ratio is the variance divided by ``base``, or, if the tail is heavy, the variance's lower limit divided by
+    ``base``. The logarithm is NaN if the estimator is exact, or if the ratio is not above 0. ``cell`` is a measurement,
+    as a row of the frame of ``bench.report.prepared.prepared``.
     """
     if cell.exact or cell.variance == 0:
         return "0", math.nan

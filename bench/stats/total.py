@@ -187,9 +187,10 @@ def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
     """Return the tail of a series, fitted to `top`, its largest values.
 
-    For most series, a long run computes the values at its first replicates only, and `top` has the largest of these.
-    `part` has the moments of these values, `whole` the moments over all replicates. The tail's upper bound of the mean
-    is multiplied by the mean of `whole` and divided by the mean of `part`.
+    A long run computes most series at its first replicates only; of the others, it has the mean over every block (a
+    group of replicates). `part` has the moments of the values that were computed, and `top` the largest of these
+    values. `whole` has the moments over all replicates, as the function `whole` of this module returns them. The tail's
+    upper bound of the mean is multiplied by the mean of `whole` and divided by the mean of `part`.
     """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper

@@ -62,7 +62,7 @@ def called(label: str) -> str:
 
 
 def in_order(labels: list[str]) -> list[str]:
-    """Return labels in the order in which ``styled`` got names for them; labels without a name come last."""
+    """Return labels in the order of the names that were given to ``styled``; labels without a name come last."""
     places = {label: place for place, label in enumerate(NAMES.get())}
     return sorted(labels, key=lambda label: places.get(label, len(places)))
 
