@@ -29,8 +29,8 @@ class VIMCO(Estimator):
     A sample is a set of K particles. The weight of particle x_k is p(x_k)/q(x_k), where p is the joint density of a
     ``Bound``; the w_k are these weights divided by their sum. L_-k is L with weight k replaced by the mean of the other
     weights. Unbiased: L_-k does not depend on x_k. The second term is the gradient through L at fixed x. Needs a
-    ``Bound`` (an f that exposes its importance weights) of at least two particles; f may be a black box. Cost: n
-    evaluations of f, each of K log-joints.
+    ``Bound`` (an f that exposes its importance weights) of at least two particles. p need not be differentiable in x.
+    Cost: n evaluations of f, each of K log-joints.
 
     Args:
         n: number of samples, each a set of K particles.

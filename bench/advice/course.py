@@ -49,7 +49,7 @@ class Prepared:
         exact: for each candidate without noise that takes too many evaluations per gradient, by label: the number of
             evaluations.
         reasons: for each estimator that does not fit the objective, by name: the reason.
-        hurried: number of candidates that were not prepared because time ran out.
+        hurried: number of candidates that were left out to save budget for the measurements of the others.
     """
 
     arms: list[Arm] = field(default_factory=list)

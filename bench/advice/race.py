@@ -198,7 +198,11 @@ class Race:
         return [look.as_reference for look in ranked[0].looks] if ranked else []
 
     def ranked(self, arms: Sequence[Arm]) -> list[Arm]:
-        """Return the measured candidates in ``arms``, from best to worst by the loss in their last measurement."""
+        """Return the measured candidates in ``arms``, from best to worst.
+
+        The measure is the mean squared error that a candidate reaches with a given number of evaluations, by its last
+        measurement. Of two equal candidates, the one with fewer evaluations per gradient is first.
+        """
         return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
 
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
@@ -211,10 +215,10 @@ class Race:
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
 
     def winner(self, arms: Sequence[Arm]) -> Arm | None:
-        """Return the candidate in ``arms`` to recommend; None if none has a finite loss.
+        """Return the candidate in ``arms`` to recommend; None if nothing is known about the error of any of them.
 
-        The winner is the candidate with the lowest loss, with one exception. If that candidate has a state, or a
-        variance without an upper limit, a candidate that is nearly as good may be preferred.
+        The winner is the candidate with the lowest mean squared error for a given number of evaluations, with one
+        exception. If that candidate has a state, or a variance without an upper limit, another one may be preferred.
         """
         ranked = [arm for arm in self.ranked(arms) if self.loss(arm).value < inf]
         return min(ranked, key=self._preference) if ranked else None

@@ -86,9 +86,9 @@ class Advice:
         failed: reasons why candidates could not be measured, by label.
         points: if the candidates were measured at several points (values of theta), three facts for each: the title of
             the point, the label of the best candidate there, and the work of ``best`` divided by that candidate's work.
-        hurried: number of candidates that were not prepared because the budget ran out.
+        hurried: number of candidates that were left out before any measurement, to save budget for the others.
         named: whether the user named the candidates. If not, they are the whole catalogue.
-        noisy: whether the seconds were too noisy to compare.
+        noisy: whether the candidates were timed, but the times were too noisy to compare.
         spent: number of evaluations spent.
         elapsed: number of seconds spent.
         code: lines to paste into a training loop.

@@ -131,15 +131,16 @@ class Batches:
         return pieces
 
     def estimate(self, weigh: Weigh, factor: float = 1.0, *, plain: bool = False) -> Estimate:
-        """Return the expected gradient of a batch of all prompts.
+        """Return the expected gradient of a loss on one batch with all prompts.
 
+        The loss is given by its weights. If the batches of this object have one prompt each, the result is ``factor``
+        times the mean of the expected gradients for the single prompts.
         Args:
             weigh: maps batches to the weights of their log-probabilities,
                 ``[batches, prompts, samples of a prompt, length]``. The gradient of a batch is the sum of the weighted
                 gradients of the log-probabilities.
-            factor: the factor by which the gradient of a batch exceeds the mean of the gradients of its single prompts;
-                1 if each batch has all prompts.
-            plain: whether the policy itself takes the place of the reference.
+            factor: 1 for a loss that averages over prompts, and for batches that have all prompts.
+            plain: whether the policy itself takes the place of the reference policy.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)
         if self.probabilities is None:
