@@ -59,9 +59,10 @@ class NVIL(Estimator):
     c and C. C has 32 hidden units (tanh). c and C start at 0, so a call with a fresh state, or without a state, is
     ScoreFunction.
 
-    ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distances of these
-    values from c. The estimator is then biased: the gradient is 1/d times as long, and its direction is right. d
-    changes slowly in training, and keeps the gradients at the size that an f of deviation 1 would give.
+    ``normalise=True`` divides by ``d = max(1, s)``. s is a moving average, held in the state, of the distances between
+    c and the values that past calls returned. The estimator is then biased: the gradient is 1/d times as long, and its
+    direction is right. d changes slowly in training, and keeps the gradients at the size that an f of deviation 1 would
+    give.
 
     There are three departures from the paper. First, C is a function of the parameters of q, because an estimator knows
     nothing else about a batch element; in the paper it is a function of the data. Second, ``adapt`` trains C to lower

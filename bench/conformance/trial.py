@@ -129,7 +129,7 @@ class Trial:
 
         - If the estimator needs a ``Bound``, or the case has particles: the ``Bound`` over q whose log-joint is f.
         - If the estimator needs costs: f as a sum of costs.
-        - If the case has a function F of the values of f at k samples, ``combine``: a ``SetFunction`` made from f and F.
+        - If the case has a function F of the values of f at k samples: a ``SetFunction`` made from f and F.
         - Otherwise f, or what the function ``around`` of the case returns for f.
 
         If the argument ``f`` is None, the f of the case is used.
