@@ -135,11 +135,13 @@ class Batches:
 
         The loss is given by its weights. If the batches of this object have one prompt each, the result is ``factor``
         times the mean of the expected gradients for the single prompts.
+
         Args:
             weigh: maps batches to the weights of their log-probabilities,
                 ``[batches, prompts, samples of a prompt, length]``. The gradient of a batch is the sum of the weighted
                 gradients of the log-probabilities.
-            factor: 1 for a loss that averages over prompts, and for batches that have all prompts.
+            factor: 1 if the loss averages over prompts, or if each batch has all prompts. The number of prompts if the
+                loss sums over prompts, and each batch has one prompt.
             plain: whether the policy itself takes the place of the reference policy.
         """
         each = self._gradients(weigh, factor / len(self.units), plain)

@@ -114,10 +114,10 @@ class Decision:
             work divided by the work of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest candidate whose estimates are exact up to rounding; None if there is none.
-        biased: a biased candidate whose error is certainly lower than that of the first of ``best``, up to some budget.
-            Of several, the one for which this holds up to the largest budget. None if there is none.
-        budget: the number of estimates of the first of ``best`` that this budget pays for. Up to it, ``biased`` has the
-            lower error at equal cost. 0 if ``biased`` is None.
+        biased: a biased candidate whose error at equal cost is certainly lower than that of the first of ``best``, up
+            to ``budget``. Of several, the one with the largest ``budget``. None if there is none.
+        budget: the largest cost up to which ``biased`` has the lower error, as a number of estimates of the first of
+            ``best``. 0 if ``biased`` is None.
         faster: the candidate with the least variance times seconds, if all methods in ``best`` certainly have more.
             None if they do not, if times are noisy or missing, or if ``cost`` is not evaluations.
         least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.
