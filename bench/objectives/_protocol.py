@@ -130,8 +130,8 @@ class Objective(PlainFields, abc.ABC):
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
-        An estimate has gradients at the parameters of q and at the tensors of theta. So the parameters of q count among
-        its tensors. The tensors of theta count only if ``with_theta`` is True.
+        The parameters of q count among the tensors, because an estimate computes gradients with respect to them. The
+        tensors of theta count only if ``with_theta`` is True.
         """
         problem = self.build()
         q = problem.q(problem.theta)

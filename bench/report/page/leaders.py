@@ -216,8 +216,8 @@ def checks(rows: Sequence[Any]) -> list[Check]:
 def summed(found: Sequence[Sequence[Check]]) -> list[Check]:
     """Return the conditions of trust of a whole study, from those of its objectives.
 
-    ``found`` has a list of conditions for each objective. In the result, each condition stands once. A
-    condition that does not hold on some objectives does not hold in the result, and its text says on how many.
+    ``found`` has a list of conditions for each objective. In the result, each condition stands once. A condition that
+    does not hold on some objectives does not hold in the result, and its text says on how many.
     """
     by: dict[str, list[Check]] = {}
     for check in (check for each in found for check in each):
