@@ -215,7 +215,7 @@ class Race:
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
 
     def winner(self, arms: Sequence[Arm]) -> Arm | None:
-        """Return the candidate in ``arms`` to recommend; None if nothing is known about the error of any of them.
+        """Return the candidate in ``arms`` to recommend; None if the error of none of them could be estimated.
 
         The winner is the candidate with the lowest mean squared error for a given number of evaluations, with one
         exception. If that candidate has a state, or a variance without an upper limit, another one may be preferred.
