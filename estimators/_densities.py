@@ -70,9 +70,9 @@ def probs(q: Distribution) -> Tensor:
     The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integers of C
     categories.
 
-    If a categorical q was made from logits, its attribute ``logits`` holds log p, normalised by torch. The derivative
-    of p is then taken in log p: the Jacobian is ``diag(p)``. Through log p it goes on to the logits that were given,
-    and is there ``diag(p) - p p^T``, the Jacobian of the softmax.
+    If a categorical q was made from logits, its attribute ``logits`` holds log p, because torch normalises them. The
+    result p is then differentiated through log p, with the Jacobian ``diag(p)``. Its Jacobian in the given logits is
+    ``diag(p) - p p^T``, as for a softmax.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":

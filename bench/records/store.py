@@ -168,12 +168,12 @@ def read(folder: Path, *, lean: bool = False) -> list[Record]:
 
 @dataclass(frozen=True)
 class Reading:
-    """The records that were read from a study folder, without most of their sums.
+    """The records that were read from a study folder, without those of their ``sums`` that reports do not need.
 
     Args:
         folder: the study folder.
         records: the records, as ``read`` returns them if ``lean`` is True.
-        digests: digests of the pieces of the file of records, as they were read.
+        digests: digests of the pieces (successive lines) of the file of records, as they were read.
     """
 
     folder: Path
