@@ -57,7 +57,8 @@ def panels(
         spare.remove()
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
-        ax.set_title("\n".join(titles[problem]), loc="left")
+        # A height of its own spares matplotlib a search for texts above the axes; no panel has any.
+        ax.set_title("\n".join(titles[problem]), loc="left", y=1.0)
     entitle(figure, title)
     return figure, axes
 
@@ -144,6 +145,10 @@ def settle(figure: Figure, *, fixed: bool = True) -> None:
     """
     engine = figure.get_layout_engine()
     assert engine is not None
+    for ax in figure.axes:
+        for mark in (*ax.lines, *ax.patches, *ax.collections):
+            if mark.get_clip_on():  # what ends at the axes need not be measured
+                mark.set_in_layout(False)
     engine.execute(figure)
     for _ in range(2):  # ticks and legends depend on the size of panels, which the first layout changes
         before = [ax.get_position().bounds for ax in figure.axes]
