@@ -94,8 +94,9 @@ def _turn(found: Comparisons) -> str:
 def scales(found: Comparisons) -> str:
     """Return the least and the largest scale of the comparisons in ``found`` as text, such as ``0.71 to 0.83 ± 0.02``.
 
-    A scale is the component of a gradient along its target, divided by the length of the target. The number after ± is
-    the largest half-width of an interval of a scale. It is left out if the scales are exact.
+    A comparison is between an expected gradient of a loss and its target, the gradient that it may be meant to have.
+    The scale is the component of the gradient along its target, divided by the length of the target. The number after ±
+    is the largest half-width of an interval of a scale. It is left out if the scales are exact.
     """
     limits = [(each.scale_low, each.scale_high) for each in found]
     halves = [(high - low) / 2 for low, high in limits if low is not None and high is not None]
@@ -105,7 +106,8 @@ def scales(found: Comparisons) -> str:
 def angles(found: Comparisons) -> str:
     """Return the least and the largest angle of the comparisons in ``found`` as text, in degrees, such as ``4 to 9``.
 
-    A comparison has the angle between a gradient and its target.
+    The angles are those between an expected gradient of a loss and its target, the gradient that it may be meant to
+    have.
     """
     low, high = (f"{end:.{0 if end >= 10 else 1}f}" for end in _ends([each.angle for each in found]))
     return (low if low == high else f"{low} to {high}").replace("0.0", "0")
@@ -139,8 +141,8 @@ def text(audit: Findings) -> str:
 def in_degrees(found: Comparisons) -> str:
     """Return the least and the largest angle of the comparisons in ``found`` as text, such as ``4 to 9°``.
 
-    A comparison has the angle between a gradient and its target. If the angles have intervals, the text also has the
-    largest upper limit, as in ``4 to 9°, at most 11°``.
+    The angles are those between an expected gradient of a loss and its target, the gradient that it may be meant to
+    have. If the angles have intervals, the text also has the largest upper limit, as in ``4 to 9°, at most 11°``.
     """
     limits = [each.angle_high for each in found if each.angle_high is not None]
     return f"{angles(found)}°" + (f", at most {format_bound(max(limits), ceil)}°" if limits else "")

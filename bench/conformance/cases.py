@@ -62,7 +62,7 @@ class Case:
     def beside(self, t: Tensor) -> Tensor:
         """Return t, ``[..., *batch]``, in a shape in which it can be added to values of f.
 
-        If f has an axis of particles, or of the samples of a set, t gets a last axis of length 1.
+        If the case has ``particles`` or ``combine``, values of f have an extra last axis, and t gets one of length 1.
         """
         return t if self.particles is None and self.combine is None else t.unsqueeze(-1)
 

@@ -346,7 +346,7 @@ class Conformance:
     def test_one_sample(self) -> None:
         """If the estimator has a field ``n``, losses and gradients are finite for n = 1, or n = 1 is refused.
 
-        A refusal says what to use instead.
+        The message of a refusal must say what to use instead.
         """
         _skip_if(not hasattr(self.estimator, "n"), "the estimator has no n")
         for trial in self.trials():

@@ -196,7 +196,8 @@ class Pool:
         """Compute the partial sums of one cell with the workers, and yield them in the order of its blocks.
 
         A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
-        blocks. If a worker needs these sums for its own task, it waits while the other workers compute them.
+        blocks. If ``ask`` has given a worker the cell to measure, that worker needs the sums, and waits while the
+        others compute them.
 
         Args:
             engine: computes the gradients of the cell, an estimator on an objective.

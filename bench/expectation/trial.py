@@ -22,8 +22,9 @@ def q_of(problem: Problem, called_with: str) -> Distribution:
     ``called_with`` says in words what the function is called with, for messages.
 
     Raises:
-        ValueError: the function fails or returns no distribution; two calls give different parameters; or q does not
-            work with two copies of its parameters. Or two draws with one seed, or two calls of log q, differ.
+        ValueError: the function fails or returns no distribution; two calls of it give different parameters; two draws
+            with one seed differ; two calls of log q at the same samples differ; or q fails with a new first batch axis
+            of length 2, for two copies of its parameters.
     """
     try:
         q: Any = problem.q(problem.theta)

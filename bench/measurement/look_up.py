@@ -60,9 +60,9 @@ class LookUp:
         """Compare gradients from the table of scores with gradients by autograd, on the same samples, in a few calls.
 
         For the comparison, f is replaced by a function with values from 0 to 1 that differ from sequence to sequence.
-        If all values were equal, gradients would be too small to show an error. The values are multiples of 1/64, so
-        that equal values have an exact mean, and a standard deviation of exactly 0. A gradient that is not finite
-        agrees only with another that is not finite.
+        If all values were equal, gradients would be too small to show an error. The values are multiples of 1/64. So if
+        those in one call happen to be equal, an estimator that computes their standard deviation gets exactly 0, not a
+        rounding error. A gradient that is not finite agrees only with another that is not finite.
 
         Args:
             autograd: the function that calls the estimator, and returns its gradients by autograd.

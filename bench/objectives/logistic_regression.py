@@ -80,7 +80,7 @@ class LogisticRegression(Objective):
 def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
     """Return ``sum_n log sigmoid(x_n.w)``, ``[...]``, for points w, ``[..., D]``, and data rows x_n, ``[N, D]``.
 
-    The sum is the log-likelihood of the labels if the rows with the label 0 were multiplied by -1 before.
+    If the caller has multiplied the rows that have the label 0 by -1, the sum is the log-likelihood of all labels.
     """
     if transformed():
         return logsigmoid(linear(w, data)).sum(-1)

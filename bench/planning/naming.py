@@ -95,10 +95,9 @@ def check(labels: Labels, records: Records) -> None:
 def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> dict[str, str]:
     """Return the names that figures give to all estimators and objectives of a study.
 
-    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. What ``labels``
-    names comes first; the others follow in the order of ``specs``. A selector without fields, such as ``rloo``, covers
-    all settings of an estimator or objective. If ``labels`` gives a name to such a selector, this name is also in the
-    result; its key is the command-line name.
+    A key names an estimator or an objective with its settings, such as ``rloo:n=4``. Estimators come before objectives.
+    Of either kind, those that ``labels`` names come first; the others follow in the order of ``specs``. If ``labels``
+    has a selector without fields, such as ``rloo``, the result also has its display name, under the key ``rloo``.
 
     Args:
         records: the records of the study.
@@ -118,10 +117,10 @@ def called(records: Records, specs: Sequence[Spec] = (), labels: Labels | None =
 def named(records: Records, specs: Sequence[Spec] = (), labels: Labels | None = None) -> tuple[dict[str, str], ...]:
     """Return the display names in two dictionaries: those of the estimators, and those of the objectives.
 
-    Each key is the text that names an estimator or an objective in the records, such as ``rloo:n=4``. Estimators and
-    objectives that ``labels`` names come first, in the order of ``labels``. All others follow in the order of
-    ``specs``; the display name of each is its key. If one selector of ``labels`` covers several estimators, the fields
-    that differ are added to the name: ``RLOO (n=4)``.
+    A key names an estimator or an objective with its settings, such as ``rloo:n=4``. Estimators and objectives that
+    ``labels`` names come first, in the order of ``labels``. All others follow in the order of ``specs``; the display
+    name of each is its key. If one selector of ``labels`` covers several estimators, the fields that differ are added
+    to the name: ``RLOO (n=4)``.
 
     Args:
         records: the records of the study.

@@ -19,11 +19,11 @@ class Busy(Exception):
 
 @contextmanager
 def locked(descriptor: int, folder: Path) -> Iterator[None]:
-    """Hold the lock of a study folder while a ``with`` block runs.
+    """Take the lock of a study folder for a ``with`` block.
 
-    The lock is one of the operating system, and ends with the process that holds it. On network file systems without
-    locks, a new file in the folder is the lock. A killed process leaves this file behind; the message of ``Busy`` says
-    which process made it.
+    The operating system keeps the lock until ``descriptor`` is closed, at the latest when the process ends. On network
+    file systems without locks, a new file in the folder serves as the lock, and is deleted after the block. A killed
+    process leaves this file behind; the message of ``Busy`` says which process made it.
 
     Args:
         descriptor: file descriptor of the open ``records.jsonl`` of the folder.

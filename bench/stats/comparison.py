@@ -276,10 +276,11 @@ def log_ratio_rows(
     none of them can be ranked. `common` says whether the runs of a group used common noise. If they did, two runs whose
     blocks have the same sizes are compared block by block.
 
-    The first result yields the n × n comparisons of all groups, a few rows i at a time, as two arrays of the shape
-    `[groups, rows, n]`: ln(V_i/V_j) for every j, with V_i the variance of run i, and the two-sided p-values of
-    `compare`. All rows at once would take memory that grows with n². The second result is an array of booleans, `[n]`:
-    which runs can be ranked.
+    For each group, an n × n table has the comparison of run i with run j in row i and column j. The first result yields
+    a few rows of these tables at a time, because whole tables would take too much memory for large n. It yields them as
+    pairs of arrays, `[groups, rows, n]` each: log ratios and p-values. A log ratio is ln(V_i/V_j), where V_i is the
+    variance of run i. The p-values are the two-sided ones of `compare`. The second result is an array of booleans,
+    `[n]`: which runs can be ranked.
 
     Raises:
         ValueError: the summary of a run that can be ranked has no variance, or a variance that is not above 0.
@@ -367,8 +368,9 @@ def rank_intervals(
     `confidence`.
 
     Args:
-        comparisons: the log ratios ln(V_i/V_j) of the variances of run i and run j, and the uncorrected p-values of
-            V_i = V_j. Both are arrays `[groups, rows, n]`, of a few rows i at a time; all n rows must come, in order.
+        comparisons: pairs of arrays, `[groups, rows, n]` each. Row i and column j compare run i with run j. The first
+            array has the log ratios ln(V_i/V_j) of their variances, the second has uncorrected p-values for the
+            hypothesis V_i = V_j. Each pair has the next rows of all groups, until all n rows have come.
         ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of an interval, and does not
             count in the ranks of the others.
         confidence: probability that all intervals of a group hold.

@@ -179,7 +179,7 @@ class Cluster:
         client: the connection to the scheduler.
         address: names the cluster in messages.
         setup: what the workers need to know of this process.
-        stack: what to close in the end: the connection and, if it is local, the cluster.
+        stack: closes the connection at the end, and shuts down the cluster if this process has started it.
     """
 
     def __init__(self, client: Any, address: Dask, setup: Setup, stack: ExitStack) -> None:
