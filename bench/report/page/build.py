@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LONG = 40
 """Letters of a word after which it may be broken."""
+LONG_WORDS = re.compile(rf"(\S{{{LONG}}})(?=\S)")
+JOINTS = re.compile(r"(?<=[:,])(?=\w)")
 
 
 def page(table: pd.DataFrame | None, records: Sequence[Mapping[str, Any]], title: str, standing: str = "") -> str:
@@ -91,9 +93,9 @@ def _label(text: str) -> Any:
     """Return a text for a page that may be broken after a colon or a comma, and in a very long word."""
     from markupsafe import Markup, escape
 
-    parted = re.sub(r"(?<=[:,])(?=\w)", "\x1f", text)
-    parted = re.sub(rf"(\S{{{LONG}}})(?=\S)", "\\1\x1f", parted)
-    return Markup("<wbr>").join(map(escape, parted.split("\x1f")))
+    parted = JOINTS.sub("\x1f", text)
+    parted = LONG_WORDS.sub("\\1\x1f", parted) if len(parted) > LONG else parted
+    return Markup("<wbr>").join(map(escape, parted.split("\x1f"))) if "\x1f" in parted else escape(parted)
 
 
 def _script(source: str) -> Any:
