@@ -197,6 +197,8 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     repeated = {cell for cell, *_ in lengths[lengths > 1].index}
     objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
     contents = runs.groupby("objective")["files"].nunique()
+    if not varying and not objectives and (contents <= 1).all():
+        return table["objective"].astype(object)
     names = []
     for row in each(table[["objective", "outcome", "replicates", "files", *varying]]):
         parts = [setting_text(key, getattr(row, key)) for key in varying]
