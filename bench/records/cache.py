@@ -45,7 +45,7 @@ def put(name: str, text: str) -> None:
 def load(name: str) -> bytes | None:
     """Return the bytes that the cache holds under a name; None if there are none, or if they are damaged.
 
-    A file that another user has written counts as damaged.
+    A file that another user has written, or that was stored under another name, counts as damaged.
     """
     try:
         path = _path(name)
@@ -55,7 +55,7 @@ def load(name: str) -> bytes | None:
             digest, _, content = file.read().partition(b"\n")
         with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
             os.utime(path)
-        return content if digest == _digest(content) else None
+        return content if digest == _digest(name, content) else None
     except (OSError, RuntimeError):
         return None
 
@@ -67,14 +67,22 @@ def save(name: str, content: bytes) -> None:
     the longest time are removed, too.
     """
     with contextlib.suppress(OSError, RuntimeError):
-        files.write(_path(name), _digest(content) + b"\n" + content)
+        files.write(_path(name), _digest(name, content) + b"\n" + content)
         files.sweep(folder())
-        held = sorted(
-            ((path, path.lstat()) for path in folder().glob(f"*{ENDING}")), key=lambda each: -each[1].st_mtime
-        )
-        sizes = itertools.accumulate(status.st_size for _, status in held)
-        for (path, status), size in zip(held, sizes, strict=True):
-            if status.st_mtime < time.time() - DAYS * 86_400 or size > MOST:
+        _clear()
+
+
+def _clear() -> None:
+    """Remove files that were not used for 30 days, and those by which the cache exceeds 1 GiB."""
+    held = list[tuple[Path, os.stat_result]]()
+    for path in folder().glob(f"*{ENDING}"):
+        with contextlib.suppress(OSError):  # another process may have removed it
+            held.append((path, path.lstat()))
+    held.sort(key=lambda each: -each[1].st_mtime)
+    sizes = itertools.accumulate(status.st_size for _, status in held)
+    for (path, status), size in zip(held, sizes, strict=True):
+        if status.st_mtime < time.time() - DAYS * 86_400 or size > MOST:
+            with contextlib.suppress(OSError):  # one that cannot be removed keeps no other
                 path.unlink()
 
 
@@ -82,5 +90,6 @@ def _path(name: str) -> Path:
     return folder() / f"{name}{ENDING}"
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
+def _digest(name: str, content: bytes) -> bytes:
+    """Return a digest of what a file holds and of its name, so that a file that was renamed counts as damaged."""
+    return hashlib.sha256(f"{name}\n".encode() + content).hexdigest().encode()

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def test_a_text_is_found_again_unless_it_was_changed():
     assert cache.get("a") is None
 
 
+def test_a_file_that_was_renamed_is_not_read():
+    for name in ("a", "b"):
+        cache.put(name, name)
+    (cache.folder() / f"a{cache.ENDING}").replace(cache.folder() / f"b{cache.ENDING}")
+    assert cache.get("b") is None
+
+
 def test_only_texts_that_were_long_not_used_are_removed():
     for name in ("old", "used"):
         cache.put(name, name)
@@ -33,6 +41,21 @@ def test_only_texts_that_were_long_not_used_are_removed():
     cache.put("new", "new")
     assert cache.get("old") is None
     assert sorted(path.name for path in cache.folder().iterdir()) == ["new.cached", "others.txt", "used.cached"]
+
+
+@pytest.mark.parametrize("what", ["folder", "vanished"])
+def test_what_cannot_be_removed_keeps_no_other_file(monkeypatch, what):
+    for name in ("a", "b"):
+        cache.put(name, name)
+        os.utime(cache.folder() / f"{name}{cache.ENDING}", (0, 0))
+    if what == "folder":
+        (cache.folder() / f"last{cache.ENDING}").mkdir()
+        os.utime(cache.folder() / f"last{cache.ENDING}", (1, 1))
+    else:
+        gone, glob = cache.folder() / f"gone{cache.ENDING}", Path.glob
+        monkeypatch.setattr(Path, "glob", lambda *given: [gone, *glob(*given)])
+    cache.put("new", "new")
+    assert [cache.get(name) for name in ("a", "b", "new")] == [None, None, "new"]
 
 
 def test_a_folder_that_cannot_be_used_keeps_nothing(monkeypatch, tmp_path):
