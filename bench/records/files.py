@@ -159,18 +159,24 @@ def digest_of(content: str | bytes) -> str:
 def lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a regular file, each with the line feed at its end. Only one line is in memory at a time.
 
+    A line without a line feed is the last, even if a writer goes on with it meanwhile: its end would look like a line.
+
     Raises:
         FileNotFoundError: there is no such file.
         Unreadable: the file cannot be read, or is a folder, a pipe or a device.
     """
     with _opened(path) as file:
-        yield from file
+        for line in file:
+            yield line
+            if not line.endswith(b"\n"):
+                return
 
 
 def pieces(path: Path, size: int) -> Iterator[list[bytes]]:
     """Yield the lines of a regular file in pieces of more than ``size`` bytes; the last piece may be shorter.
 
-    Each line has the line feed at its end. Only one piece is in memory at a time.
+    Each line has the line feed at its end. Only one piece is in memory at a time. A line without a line feed is the
+    last, even if a writer goes on with it meanwhile.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -179,6 +185,8 @@ def pieces(path: Path, size: int) -> Iterator[list[bytes]]:
     with _opened(path) as file:
         while piece := file.readlines(size):
             yield piece
+            if not piece[-1].endswith(b"\n"):
+                return
 
 
 @contextlib.contextmanager

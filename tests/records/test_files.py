@@ -163,3 +163,18 @@ def test_only_regular_files_are_read(tmp_path):
         files.read(tmp_path / "link", follow=False)
     with pytest.raises(FileNotFoundError):
         files.read(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "read", [files.lines, lambda path: (line for piece in files.pieces(path, 2) for line in piece)]
+)
+def test_a_line_that_is_being_written_is_the_last_that_is_read(tmp_path, read):
+    path, found = tmp_path / "lines", list[bytes]()
+    path.write_bytes(b"first\nsec")
+    for line in read(path):
+        found.append(line)
+        if line == b"sec":
+            with path.open("ab") as file:
+                file.write(b"ond\nthird\n")
+    assert found == [b"first\n", b"sec"]
+    assert [*read(path)] == [b"first\n", b"second\n", b"third\n"]
