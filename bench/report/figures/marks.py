@@ -59,7 +59,7 @@ def unfound(ax: Axes, x: float, bound: float, style: Style, shift: float = 0.0) 
     from matplotlib.transforms import ScaledTranslation
 
     there, edge = ax.transData, ax.get_xaxis_transform()
-    aside = ScaledTranslation(shift / 72, 0, ax.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    aside = ScaledTranslation(shift / 72, 0, ax.figure.dpi_scale_trans)
     bar = Line2D([x, x], [bound * 1e-40, bound], color=UNFOUND, linewidth=2.2, zorder=1)
     ax.add_artist(bar)
     bar.set_transform(there + aside if shift else there)

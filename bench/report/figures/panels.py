@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -122,8 +122,7 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     objective.
     """
     grid = list(axes.values())
-    figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
-    assert figure is not None
+    figure, spec = cast("Figure", grid[0].figure), grid[0].get_subplotspec()
     assert spec is not None
     rows, columns = spec.get_gridspec().nrows, spec.get_gridspec().ncols
     names = dict.fromkeys(list(axes)[-columns:], x) if isinstance(x, str) else x

@@ -1,3 +1,6 @@
+import threading
+
+import matplotlib.text
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -51,3 +54,26 @@ def test_a_text_is_laid_out_once_inside_the_block_alone(monkeypatch):
         raise RuntimeError("inside")
     assert Text._get_layout is counted
     assert (sizes == text.get_window_extent(renderer).size).all()
+
+
+def test_a_matplotlib_without_the_method_draws_as_it_does(monkeypatch):
+    monkeypatch.setattr("matplotlib.text.Text", type("Text", (), {}))
+    with laid_out_once():
+        pass
+    assert not hasattr(matplotlib.text.Text, "_get_layout")
+
+
+def test_two_threads_leave_the_method_as_it_was():
+    before, inside = Text._get_layout, threading.Event()
+
+    def other():
+        with laid_out_once():
+            inside.set()
+
+    with laid_out_once():
+        second = threading.Thread(target=other)
+        second.start()
+        assert not inside.wait(0.05)
+    second.join()
+    assert inside.is_set()
+    assert Text._get_layout is before
