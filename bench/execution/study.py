@@ -69,8 +69,7 @@ class StudyWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.store = stack.enter_context(store.Store(self.folder))
-            self._found = store.reading(self.folder)
-            self._has_grown = False
+            self._found = self.store.reading()
             self.held = {(line["run"], line["kind"]): line for line in self._found.records}
             self.lines = {} if Rerun.ALL in self.rerun else self.held
             stack.enter_context(single_thread())
@@ -140,7 +139,7 @@ class StudyWriter:
     def keep(self, line: Record) -> None:
         """Write a record to the folder. If it has no time under "written", it gets the present time there."""
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
-        kept, self._has_grown = store.slim(self.store.append(line)), True
+        kept = store.slim(self.store.append(line))
         self.lines[line["run"], line["kind"]] = self.held[line["run"], line["kind"]] = kept
         if line["kind"] == LineKind.MOMENTS and line["outcome"] != Outcome.FAILED:
             unfinished.remove(self.folder, line["run"])
@@ -221,7 +220,7 @@ class StudyWriter:
 
     def digest(self) -> str:
         """Return the digest of the measurements in the folder (``bench.records.store.digest``)."""
-        return store.digest(self.folder) if self._has_grown else self._found.digest
+        return self._found.digest
 
     def whole(self, tasks: Sequence[Task]) -> list[Record]:
         """Return the records of tasks with all their sums, read from the folder, in the order of the tasks."""

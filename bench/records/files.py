@@ -175,8 +175,8 @@ def lines(path: Path) -> Iterator[bytes]:
 def pieces(path: Path, size: int) -> Iterator[list[bytes]]:
     """Yield the lines of a regular file in pieces of more than ``size`` bytes; the last piece may be shorter.
 
-    Each line has the line feed at its end. Only one piece is in memory at a time. A line without a line feed is the
-    last, even if a writer goes on with it meanwhile.
+    Each line has the line feed at its end. Only one piece is in memory at a time. A piece that is shorter, or whose
+    last line has no line feed, is the last one, even if a writer goes on with the file meanwhile.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -185,7 +185,7 @@ def pieces(path: Path, size: int) -> Iterator[list[bytes]]:
     with _opened(path) as file:
         while piece := file.readlines(size):
             yield piece
-            if not piece[-1].endswith(b"\n"):
+            if sum(map(len, piece)) <= size or not piece[-1].endswith(b"\n"):
                 return
 
 

@@ -22,12 +22,26 @@ SIZE = 2**24
 """Bytes of a piece, from which its last line goes on to its end. The end of a file, which is shorter, is not kept."""
 
 
-def digest_of(piece: Iterable[bytes]) -> str:
-    """Return the SHA-256 of a piece. A piece is a list of successive lines of the file, each with its line feed."""
-    found = hashlib.sha256()
-    for line in piece:
-        found.update(line)
-    return found.hexdigest()
+class Digests:
+    """Digests of the pieces of a records file, of which one line after the other is added."""
+
+    def __init__(self) -> None:
+        self._former = list[str]()
+        self._last, self._size = hashlib.sha256(), 0
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add the next lines of the file, each with its line feed."""
+        for line in lines:
+            if self._size > SIZE:
+                self._former.append(self._last.hexdigest())
+                self._last, self._size = hashlib.sha256(), 0
+            self._last.update(line)
+            self._size += len(line)
+
+    @property
+    def found(self) -> list[str]:
+        """The SHA-256 of each piece of the lines that were added."""
+        return [*self._former, self._last.hexdigest()] if self._size else []
 
 
 def is_kept(piece: Iterable[bytes]) -> bool:
@@ -45,7 +59,7 @@ def save(digest: str, entries: list[Any]) -> None:
     """Put what was read from a piece of the records file into the cache.
 
     Args:
-        digest: the digest of the piece, from ``digest_of``.
+        digest: the digest of the piece, as ``Digests`` finds it.
         entries: one item for each line of the piece: its record, None if the line has none, or the line itself if
             its record refers to other files.
     """

@@ -1,5 +1,7 @@
 """A study folder: ``records.jsonl`` and the arrays that its records name. It has one writer. No torch."""
 
+from __future__ import annotations
+
 import codecs
 import gc
 import hashlib
@@ -38,7 +40,7 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / LINES
+        self.folder, self.path, self._read = folder, folder / LINES, list[Reading]()
         files.make_folder(folder)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         with ExitStack() as stack:
@@ -71,6 +73,19 @@ class Store:
             last, end = os.pread(self._descriptor, end - start, start) + last, start
         return last[last.rfind(b"\n") + 1 :]
 
+    def reading(self) -> Reading:
+        """Return the records of the folder as ``bench.records.store.reading`` does.
+
+        Records that are appended later are added to the digests of the result, but not to its records. The file of
+        records is not read for that: what somebody else writes to it meanwhile has no part in the digests.
+
+        Raises:
+            Damaged: a record is broken, or has a newer schema.
+            Unreadable: the file cannot be read.
+        """
+        self._read.append(reading(self.folder))
+        return self._read[-1]
+
     def append(self, record: Record) -> Record:
         """Write one record, and wait until it is on disk; return the record in the form in which ``read`` returns it.
 
@@ -81,6 +96,8 @@ class Store:
         line = f"{dumps(arrays.with_files(record, self.folder))}\n".encode()
         self._write(line)
         self._hash.update(line)
+        for each in self._read:
+            each.digests.add([line])
         read_back = parsed(line, self.folder)
         assert read_back is not None, "a record is no empty line"
         return read_back
@@ -173,17 +190,17 @@ class Reading:
     Args:
         folder: the study folder.
         records: the records, as ``read`` returns them if ``lean`` is True.
-        digests: digests of the pieces (successive lines) of the file of records, as they were read.
+        digests: digests of the lines of the file of records, as they were read.
     """
 
     folder: Path
     records: list[Record]
-    digests: list[str]
+    digests: pieces.Digests
 
     @property
     def digest(self) -> str:
         """The value that ``digest`` returned for the folder when it held just these records."""
-        return _digest(self.digests, self.folder)
+        return _digest(self.digests.found, self.folder)
 
 
 def reading(folder: Path) -> Reading:
@@ -196,12 +213,12 @@ def reading(folder: Path) -> Reading:
         Damaged: a record is broken, or has a newer schema.
         Unreadable: the file cannot be read.
     """
-    found, digests, end = dict[tuple[str, str], Record](), list[str](), 0
+    found, digests, end = dict[tuple[str, str], Record](), pieces.Digests(), 0
     with uncollected():
         for piece in _pieces(folder):
-            digests.append(pieces.digest_of(piece))
+            digests.add(piece)
             kept, entries = pieces.is_kept(piece), list[Record | bytes | None]()
-            held = pieces.load(digests[-1]) if kept else None
+            held = pieces.load(digests.found[-1]) if kept else None
             for number, entry in enumerate(piece if held is None else held, end + 1):
                 record = entry
                 if isinstance(entry, bytes):
@@ -214,7 +231,7 @@ def reading(folder: Path) -> Reading:
                     found[record["run"], record["kind"]] = record
             end += len(piece)
             if kept and held is None:
-                pieces.save(digests[-1], entries)
+                pieces.save(digests.found[-1], entries)
     return Reading(folder, [*found.values()], digests)
 
 
@@ -228,11 +245,13 @@ def _pieces(folder: Path) -> Iterator[list[bytes]]:
 
 def digest(folder: Path) -> str:
     """Return a digest of the measurements in a study folder: of the records, and of the files of long vectors."""
+    digests = pieces.Digests()
     try:
-        found = [pieces.digest_of(piece) for piece in _pieces(folder)]
+        for piece in _pieces(folder):
+            digests.add(piece)
     except OSError as error:
-        found = [f"error {error.errno}"]
-    return _digest(found, folder)
+        return _digest([f"error {error.errno}"], folder)
+    return _digest(digests.found, folder)
 
 
 def _digest(records: list[str], folder: Path) -> str:

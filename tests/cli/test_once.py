@@ -191,3 +191,19 @@ def test_run_and_report_make_the_files_once(call, made, shown, tmp_path):
     call("report", "here")
     assert call("run", *words, "--json").code == 0
     assert len(made) == 2
+
+
+def test_a_record_that_is_edited_while_others_are_measured_is_reported_afterwards(call, tmp_path, monkeypatch):
+    words = ("-o", "gaussian-quadratic:dim=2", "--out", "here", "--replicates", 64, "--no-timing", "--quiet")
+    call("run", "-e", "rloo:n=2", *words)
+    path, append = tmp_path / "here" / store.LINES, store.Store.append
+
+    def meanwhile(*given):
+        path.write_bytes(path.read_bytes().replace(b'"family":"Normal"', b'"family":"Edited"'))
+        return append(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Store, "append", meanwhile)
+        assert "Edited" not in call("run", "-e", "rloo:n=4", *words).out
+    call("report", "here", "--no-figures")
+    assert "Edited" in (path.parent / "table.csv").read_text()

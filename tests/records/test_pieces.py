@@ -60,6 +60,17 @@ def test_records_are_read_with_their_digest(tmp_path):
     assert len(seen | {store.digest(tmp_path)}) == 4
 
 
+def test_appended_records_are_part_of_the_digest_of_what_was_read(tmp_path):
+    written(tmp_path, LINES[:2])
+    with store.Store(tmp_path) as writer:
+        read = writer.reading()
+        for run in "abcdefg":
+            writer.append(json.loads(line(run)))
+            assert read.digest == store.digest(tmp_path) == store.reading(tmp_path).digest
+    assert len(read.digests.found) == 3
+    assert len(read.records) == 2
+
+
 @pytest.mark.parametrize("change", ["code", "cache"])
 def test_all_lines_are_parsed_after_a_change(tmp_path, checked, monkeypatch, change):
     written(tmp_path, LINES)
