@@ -15,7 +15,8 @@ def test_a_ratio_has_its_interval_and_its_side_and_the_margin_is_shaded():
     assert {(1.2, 1.5), (1.5, 1.9), (0.4, 0.5), (0.5, 0.6), (0.8, 1.1)} < ends
     assert [text.xy[0] for text in ax.texts if text.arrow_patch is not None] == [1.1]
     (band,) = ax.patches
-    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.8, 1.25))
+    box = band.get_window_extent().transformed(ax.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((0.8, 1.25))
     assert ax.get_xlim()[0] < 0.4 < 1.9 < ax.get_xlim()[1]
 
 
