@@ -190,7 +190,7 @@ def finish(
         if not (json or printed or refused):
             near = beside(records, every)
             print_table(whole if len(near) == len(every) else Report(near), named=named, brief=brief)
-        few = brief and len(every) <= FEW and not (folder / "figures").exists()
+        few = brief and len(every) <= FEW and not any((folder / "figures").glob("*"))
         how = {"drawn": not few, "standing": "", "formats": FORMATS, "width": None}
         written = write(whole, [found], called=_names(every, folder), **how)
         complain(whole)

@@ -188,7 +188,7 @@ def command(
     def others() -> list[str]:
         return [*map(digest_of_plan, folders), *([files.digest(labels)] if labels else [])]
 
-    asked = (list(map(str, folders)), cost, chosen, width, no_figures, quiet)
+    asked = (list(map(str, folders)), cost, chosen, width, no_figures, quiet, (target / LINES).exists())
     part = [estimator, objective] if estimator or objective else None
     once(make, target, lambda: [*map(digest, folders)], others, *asked, part=part, silent=json)
     if opened:

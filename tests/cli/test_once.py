@@ -207,3 +207,19 @@ def test_a_record_that_is_edited_while_others_are_measured_is_reported_afterward
         assert "Edited" not in call("run", "-e", "rloo:n=4", *words).out
     call("report", "here", "--no-figures")
     assert "Edited" in (path.parent / "table.csv").read_text()
+
+
+def test_an_empty_folder_of_figures_is_none(call, tmp_path):
+    words = ("-e", "rloo:n=2", "-o", "gaussian-quadratic:dim=3", "--out", "here", "--replicates", 64, "--no-timing")
+    first = call("run", *words)
+    assert "draws figures" in first.err
+    (tmp_path / "here" / "figures").mkdir()
+    for path in cache.folder().glob("*.cached"):
+        path.unlink()
+    assert "draws figures" in call("run", *words).err
+
+
+def test_records_beside_a_report_are_listed_once_they_are_there(call, study, tmp_path):
+    assert call("report", "here", "--out", "there").err.startswith("there: report.html")
+    files.write(tmp_path / "there" / store.LINES, (study / store.LINES).read_bytes())
+    assert call("report", "here", "--out", "there").err.startswith("there: records.jsonl, report.html")
