@@ -13,7 +13,6 @@ from bench.records.lines import Outcome
 from bench.report import relative
 from bench.report.figures import panels, theme
 from bench.report.frame import each
-from bench.report.layout import broken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +60,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     across = _across(rows, len(columns))
     parts = [columns[i : i + across] for i in range(0, len(columns), across)]
     filled = [[row for row in rows if any((row, column) in cells for column in part)] for part in parts]
-    figure, axes = _grid([len(part) for part in parts], [len(held) for held in filled])
+    figure, axes = _grid(parts, filled)
     for ax, part, held in zip(axes, parts, filled, strict=True):
         colours = np.full((len(held), len(part)), np.nan)
         ax.set(xlim=(0, len(part)), ylim=(len(held), 0))
@@ -113,20 +112,22 @@ def _across(rows: list[str], columns: int) -> int:
 
 
 def _label(text: str) -> str:
-    """Return the label of a row or a column, broken into lines of at most 24 letters in print."""
-    return theme.called(text) if theme.page() == theme.PAGE else broken(theme.called(text), 24)
+    """Return the label of a row or a column, broken into lines: those of 24 letters in print, of 42 on the screen."""
+    return theme.in_lines(text) if theme.page() == theme.PAGE else theme.in_lines(text, 24)
 
 
-def _grid(columns: list[int], rows: list[int]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a part for each number of columns and of rows, and the parts' axes."""
+def _grid(columns: list[list[str]], rows: list[list[str]]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a part for each list of columns and each list of rows, and the parts' axes."""
     from matplotlib.figure import Figure
 
+    counts = list(map(len, rows))
     if theme.page() == theme.PAGE:
-        size = (4.6 + 0.72 * columns[0], 3.0 + 0.26 * rows[0])
+        across, down = (max(_label(label).count("\n") for label in labels[0]) for labels in (columns, rows))
+        size = (4.6 + 0.72 * len(columns[0]), 3.0 + 0.8 * across + 0.26 * counts[0] * (1 + 0.4 * down))
     else:
-        size = (theme.page(), sum(0.2 * count + 0.8 for count in rows) + 1.3)
+        size = (theme.page(), sum(0.2 * count + 0.8 for count in counts) + 1.3)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(columns), 1, squeeze=False, height_ratios=rows)
+    axes = figure.subplots(len(columns), 1, squeeze=False, height_ratios=counts)
     return figure, list(axes[:, 0])
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.report.figures.theme import PAGE, called, page, points
+from bench.report.figures.theme import PAGE, in_lines, page, points
 from bench.report.style import GUEST_COLOURS, Style, order, styles
 
 if TYPE_CHECKING:
@@ -170,14 +170,19 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
 
     names = order(list(table["estimator_name"]))
     chosen = styles(names)
-    handles = [Line2D([], [], label=called(name), linestyle="none", **marker(chosen[name])) for name in names]
+    handles = [Line2D([], [], label=in_lines(name), linestyle="none", **marker(chosen[name])) for name in names]
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
-    letters = max(len(str(handle.get_label())) for handle in handles)
-    columns = (
-        max(2, int(figure.get_figwidth() / 2.4)) if page() == PAGE else max(1, int(page() / (0.3 + 0.052 * letters)))
-    )
-    lines = -(-len(handles) // columns)
+    written = [str(handle.get_label()).split("\n") for handle in handles]
+    letters = max(len(line) for lines in written for line in lines)
+    most = max(map(len, written))
+    if page() < PAGE:
+        columns = max(1, int(page() / (0.3 + 0.052 * letters)))
+    elif most > 1:
+        columns = max(1, int(figure.get_figwidth() / (0.4 + 0.072 * letters)))
+    else:
+        columns = max(2, int(figure.get_figwidth() / 2.4))
+    lines = most * -(-len(handles) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * max(0, lines - 3))  # many names take no room from the panels
     figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from bench.report.layout import shortened
+from bench.report.layout import broken, shortened
 
 PAGE = 13.6
 """Width of a page for the screen, in inches: four panels."""
@@ -59,6 +59,14 @@ def called(label: str) -> str:
     if label not in names and name in names:
         return shortened(f"{names[name]} ({fields.replace(',', ', ')})")
     return shortened(names.get(label, label))
+
+
+def in_lines(label: str, width: int = 42) -> str:
+    """Return what figures call an estimator or an objective, broken into lines.
+
+    It is broken like a cell of a table (``bench.report.layout.broken``) if it has more than ``width`` letters.
+    """
+    return broken(called(label), width)
 
 
 def in_order(labels: list[str]) -> list[str]:

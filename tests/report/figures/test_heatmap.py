@@ -1,6 +1,8 @@
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from bench.report.figures import draw
+from bench.report.figures import draw, plotted, styled
 from bench.report.figures.heatmap import MOST_COLUMNS
 from bench.report.prepared import prepared
 from tests.report.figures.drawing import figure
@@ -62,10 +64,25 @@ def test_rows_are_sorted_by_their_numbers_or_as_they_are_named():
 
 def test_a_very_long_label_keeps_its_ends():
     records = [moments(f"mine:tag={tag * 200}", o, 1.0) for tag in "LM" for o in "op"]
-    first, second = rows(figure("heatmap", records))
+    first, second = (row.replace("\n", "") for row in rows(figure("heatmap", records)))
     assert first.startswith("mine:tag=LLL")
     assert second.endswith("MMM")
     assert len(first) <= 64
+
+
+@pytest.mark.parametrize("name", ["heatmap", "variance-cost"])
+def test_names_of_200_letters_leave_no_figure_and_cross_no_legend(name):
+    records = [moments(f"{e}{'x' * 200}", f"{o}{'x' * 200}", 1.0 + i) for i, e in enumerate("abc") for o in "op"]
+    drawn = plotted(name, records)
+    with styled(None):
+        canvas = FigureCanvasAgg(drawn)
+        canvas.draw()
+        (legend,) = drawn.legends
+        texts = [text for ax in drawn.axes for text in (*ax.get_xticklabels(), *ax.get_yticklabels())]
+        boxes = [text.get_window_extent() for text in texts if text.get_text()]
+        assert not any(box.overlaps(legend.get_window_extent()) for box in boxes)
+        for box in (*boxes, legend.get_window_extent()):
+            assert all((box.min >= 0) & (box.max <= canvas.get_width_height())), box
 
 
 def test_numbers_can_be_read_on_every_colour():
