@@ -2,6 +2,8 @@
 
 FOLDER is a checkout of the other version. Each version runs in a process of its own, and the two take turns, lap by
 lap, so that a busy or a slow machine hits both alike. The ratio is the time of this version over that of the other one.
+A process is faster or slower than another one of the same code, by some per cent, because its memory lies elsewhere. So
+several pairs of processes are started, one after the other, and the interval is over the pairs.
 """
 
 from __future__ import annotations
@@ -94,7 +96,10 @@ def compared(this: Version, other: Version, rows: Sequence[str], laps: int) -> I
 
 
 def verdict(ratios: Sequence[float]) -> tuple[float, float, float, str]:
-    """Return the median ratio with its 95 % limits (sign test), and "slower" or "faster" if they exclude 1."""
+    """Return the median ratio with its 95 % limits (sign test), and "slower" or "faster" if they exclude 1.
+
+    ``ratios`` has a ratio for each pair of processes.
+    """
     from bench.stats.median import order_statistic_interval  # not above: an older version has it elsewhere
 
     _, low, high = order_statistic_interval(ratios)
@@ -108,12 +113,22 @@ def main() -> None:
         prog="python -m tests.benchmarks.paired", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("folder", type=Path, help="a checkout of the other version")
-    parser.add_argument("--laps", type=int, default=15, help="pairs of laps for each row and kind")
+    parser.add_argument("--processes", type=int, default=9, help="pairs of processes")
+    parser.add_argument(
+        "--laps", type=int, default=15, help="pairs of laps of each row and kind in a pair of processes"
+    )
+    parser.add_argument("--only", default="", help="the rows whose name begins so, such as W3 or 'W1 score'")
     given = parser.parse_args()
-    with Version(ROOT) as this, Version(given.folder.resolve()) as other:
-        for row, kind, ratios in compared(this, other, [name_of(row) for row in ROWS], given.laps):
-            middle, low, high, word = verdict(ratios)
-            print(f"{row:20} {KINDS[kind]:18} {middle:.3f} [{low:.3f}, {high:.3f}] {word}", flush=True)
+    rows = [name_of(row) for row in ROWS if name_of(row).startswith(given.only)]
+    found: dict[tuple[str, str], list[float]] = {}
+    for number in range(given.processes):
+        with Version(ROOT) as this, Version(given.folder.resolve()) as other:
+            for row, kind, ratios in compared(this, other, rows, given.laps):
+                found.setdefault((row, kind), []).append(median(ratios))
+        print(f"{number + 1} of {given.processes} pairs of processes", file=sys.stderr, flush=True)
+    for (row, kind), ratios in found.items():
+        middle, low, high, word = verdict(ratios)
+        print(f"{row:20} {KINDS[kind]:18} {middle:.3f} [{low:.3f}, {high:.3f}] {word}")
 
 
 if __name__ == "__main__":

@@ -170,11 +170,11 @@ def test_only_regular_files_are_read(tmp_path):
 )
 def test_a_line_that_is_being_written_is_the_last_that_is_read(tmp_path, read):
     path, found = tmp_path / "lines", list[bytes]()
-    path.write_bytes(b"first\nsec")
+    path.write_bytes(b"first\nhalf")
     for line in read(path):
         found.append(line)
-        if line == b"sec":
+        if line == b"half":
             with path.open("ab") as file:
-                file.write(b"ond\nthird\n")
-    assert found == [b"first\n", b"sec"]
-    assert [*read(path)] == [b"first\n", b"second\n", b"third\n"]
+                file.write(b"way\nthird\n")
+    assert found == [b"first\n", b"half"]
+    assert [*read(path)] == [b"first\n", b"halfway\n", b"third\n"]
