@@ -231,6 +231,7 @@ def gradients_of(loss: Tensor, leaves: list[Tensor], share: float = 1.0) -> tupl
 
 
 _ENGINE: Any = torch.autograd.Variable._execution_engine
+"""What ``torch.autograd.grad`` calls after its checks."""
 
 
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:

@@ -19,7 +19,7 @@ import pydantic_core
 from bench.records import cache
 
 SIZE = 2**24
-"""Bytes of a piece, from which its last line goes on to its end. The end of a file, which is shorter, is not kept."""
+"""A piece ends with the line that makes it longer than so many bytes. The rest of a file is shorter and is not kept."""
 
 
 class Digests:
